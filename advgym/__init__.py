@@ -1,0 +1,53 @@
+"""advgym: a domain-general gym for adversarial attacks.
+
+A victim model as a Gymnasium environment, in four domains, with one step/reward contract. Names below are imported when
+they are first used, so that `import advgym` costs next to nothing beyond `import gymnasium`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from advgym.ids import register_id
+from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
+
+if TYPE_CHECKING:
+    from advgym.check import check_vector_env
+    from advgym.env import AttackEnv
+    from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
+    from advgym.factory import make
+    from advgym.run import attack
+    from advgym.task import Task, make_task
+    from advgym.verifier import verify
+    from advgym.victim import Victim
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "make": "factory", "AttackEnv": "env", "make_task": "task", "Task": "task", "Victim": "victim", "attack": "run",
+    "verify": "verifier", "check_vector_env": "check", "AdvgymError": "errors", "BudgetExhausted": "errors",
+    "DataError": "errors", "Malformed": "errors", "VictimError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "AdvgymError", "AttackEnv", "BudgetExhausted", "DataError", "Malformed", "Task", "Victim", "VictimError",
+    "add_rows", "attack", "check_vector_env", "make", "make_task", "register_agent", "register_defense",
+    "register_task", "register_victim", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f"advgym.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'advgym' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+for _task in built_in_tasks():
+    register_id(_task)

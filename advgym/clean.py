@@ -1,0 +1,103 @@
+"""The victim's answers to clean samples: asked once, kept, never metered against a lane."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advgym.batch import Batch
+from advgym.errors import AdvgymError, VictimError
+from advgym.goals import Goal
+from advgym.rng import mix
+from advgym.task import Task
+from advgym.victim import Victim
+
+CHUNK = 64  # the verifier's fixed batching, and the clean pass's
+
+
+def clean_keys(ids: Tensor) -> Tensor:
+    """Keys of a randomised victim's one clean answer per sample."""
+    return mix(ids * 2 + 1)
+
+
+def answer(victim: Victim, batch: Batch, goal: Goal) -> Tensor:
+    """Scores of the clean samples of a batch; NaN or a wrong shape is the victim's error."""
+    x = batch.inputs(batch.look(batch.null()).form)
+    scores = victim(x, clean_keys(batch.ids)) if victim.keyed else victim(x)
+    if tuple(scores.shape[1:]) != tuple(goal.scores_shape):
+        raise VictimError(
+            f"victim {victim.name!r} gives scores of shape {tuple(scores.shape[1:])} per input; "
+            f"this task wants {tuple(goal.scores_shape)}"
+        )
+    bad = torch.isnan(scores).reshape(len(scores), -1).any(1)
+    if bool(bad.any()):
+        raise VictimError(f"victim {victim.name!r} answers NaN to {int(bad.sum())} of {len(bad)} clean samples")
+    return scores
+
+
+class Clean:
+    """Clean answers of one split, filled as samples are dealt."""
+
+    def __init__(self, task: Task, split: str, device: torch.device, victim: Victim, judge: Victim | None) -> None:
+        self.task, self.split, self.device = task, split, device
+        self.victim, self.judge = victim, judge  # judge: the true victim under transfer
+        size = task.sizes[task.check_split(split)]
+        self.known = torch.zeros(size, dtype=torch.bool)
+        self.right = torch.zeros(size, dtype=torch.bool)
+        self.scores: Tensor | None = None
+
+    @torch.no_grad()
+    def learn(self, ids: list[int]) -> None:
+        """Ask about the samples that are not known yet."""
+        new = [i for i in dict.fromkeys(ids) if not self.known[i]]
+        for start in range(0, len(new), CHUNK):
+            part = new[start : start + CHUNK]
+            batch = self.task.samples(self.split, part, self.device)
+            scores = answer(self.victim, batch, self.task.goal)
+            truth = scores if self.judge is None else answer(self.judge, batch, self.task.goal)
+            if self.scores is None:
+                self.scores = torch.zeros(len(self.known), *scores.shape[1:], device=self.device)
+            self.scores[part] = scores.to(self.scores.dtype)
+            self.right[part] = self.task.goal.right(truth, batch.labels).cpu()
+            self.known[part] = True
+
+    def of(self, ids: list[int]) -> tuple[Tensor, Tensor]:
+        """(scores (n, ...), whether the victim has it right (n,)) of these samples."""
+        self.learn(ids)
+        if self.scores is None:
+            raise AdvgymError("no samples were asked for")
+        return self.scores[ids], self.right[ids].to(self.device)
+
+
+class Deck:
+    """Deals ids that the victim has right, in an order fixed by the seed, for ever."""
+
+    def __init__(self, clean: Clean, seed: int) -> None:
+        self.clean, self.seed, self.round = clean, seed, 0
+        self.pile: list[int] = []
+        self.found = True
+
+    def _shuffle(self) -> None:
+        if not self.found:
+            raise AdvgymError(
+                f"victim {self.clean.victim.name!r} has no sample of split {self.clean.split!r} of "
+                f"{self.clean.task.name} right, so there is nothing to attack"
+            )
+        order = np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, self.round]).permutation(len(self.clean.known))
+        self.pile, self.round, self.found = order[::-1].tolist(), self.round + 1, False
+
+    def deal(self, count: int) -> list[int]:
+        """The next `count` ids."""
+        out: list[int] = []
+        while len(out) < count:
+            if not self.pile:
+                self._shuffle()
+            # A few more than needed are asked about at once: most are right, and the answers are kept.
+            ahead = self.pile[-max(count - len(out), 16) :]
+            self.clean.learn(ahead)
+            i = self.pile.pop()
+            if self.clean.right[i]:
+                out.append(i)
+                self.found = True
+        return out

@@ -1,0 +1,74 @@
+"""The running episodes: the dealt samples, the victim's clean answers to them, and the evaluator's book."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advgym.batch import Batch
+from advgym.book import Book
+from advgym.clean import Clean
+from advgym.errors import AdvgymError
+from advgym.goals import SUCCESS, Goal
+from advgym.task import Task
+
+
+@dataclass
+class Episodes:
+    """One per environment; its views share it.
+
+    Attributes:
+        batch, book: the clean samples and the meters.
+        scores, ref: the victim's clean answer, raw and as the goal's output; objective, surrogate: what it is worth.
+        target: of targeted goals, else None.
+    """
+
+    batch: Batch
+    book: Book
+    scores: Tensor
+    ref: Tensor
+    target: Tensor | None
+    objective: Tensor
+    surrogate: Tensor
+
+    def put(self, lanes: Tensor, other: Episodes) -> None:
+        """New episodes in some lanes. What was handed out before is replaced, never written."""
+        self.batch = self.batch.put(lanes, other.batch)
+        self.book.put(lanes, other.book)
+        self.book.reach = self.batch.reach
+        for name in ("scores", "ref", "target", "objective", "surrogate"):
+            new = getattr(other, name)
+            if new is not None:
+                value = getattr(self, name).clone()
+                value[lanes] = new
+                setattr(self, name, value)
+
+
+def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, seed: int, device: Any) -> Episodes:
+    """Episodes on these samples; those that the victim has wrong arrive finished."""
+    scores, right = clean.of(ids)
+    batch = task.samples(split, ids, device)
+    if batch.members != 1:
+        raise NotImplementedError("bundles of several members come with the first task that needs one")
+    ref = task.goal.output(scores)
+    target = _targets(task.goal, targets, batch, ref, seed)
+    with torch.no_grad():
+        objective, surrogate = task.goal.judge(scores, ref, target)
+    # Where the clean answer already is what the attacker wants there is nothing to attack.
+    book = Book(batch, task.threat, objective, right & ~(objective > SUCCESS))
+    return Episodes(batch, book, scores, ref, target, objective, surrogate)
+
+
+def _targets(goal: Goal, given: Any, batch: Batch, ref: Tensor, seed: int) -> Tensor | None:
+    if not goal.needs_target:
+        if given is not None:
+            raise AdvgymError(f"goal {goal.name!r} takes no targets")
+        return None
+    if given is None:
+        return goal.targets(seed, batch.ids, ref)
+    if len(given) != len(batch):
+        raise AdvgymError(f"{len(batch)} lanes need {len(batch)} targets, not {len(given)}")
+    return torch.stack([goal.parse_target(t) for t in given]).to(ref.device)

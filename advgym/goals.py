@@ -1,0 +1,103 @@
+"""What the attacker wants: an objective that is > 0 exactly on success, and a differentiable surrogate.
+
+`ClassGoal` serves every classifier; domains with sequences write their own with the same methods.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advgym import rng
+
+SUCCESS = 1e-6  # a verdict needs objective > SUCCESS
+
+
+class Goal:
+    """One goal of a task. All tensors are batched by row; `ref` and `target` hold one entry per row.
+
+    Attributes:
+        name: "untargeted", "targeted", or a domain's own.
+        needs_target: whether `judge` reads `target`.
+        scores_shape, output_shape: of one row.
+    """
+
+    name: str
+    needs_target: bool = False
+    scores_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    outputs: int  # output entries are integers in [-1, outputs)
+
+    def output(self, scores: Tensor) -> Tensor:
+        """The victim's answer as integers, (n, *output_shape): a class, a token sequence padded with -1."""
+        raise NotImplementedError
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Whether the victim has each clean sample right: bool (n,). Others are not attacked."""
+        raise NotImplementedError
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(objective, surrogate), float32 (n,), against the victim's own clean output `ref`."""
+        raise NotImplementedError
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        """A target for each lane that names none, keyed by (seed, sample)."""
+        raise NotImplementedError
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """What a training run minimises, float32 (n,): the untargeted surrogate against the truth."""
+        raise NotImplementedError
+
+    def describe(self, output: Tensor) -> str:
+        """One output in words."""
+        return str(output.tolist())
+
+    def parse_target(self, value: Any) -> Tensor:
+        """A target from `options["targets"]` or the command line, one entry."""
+        return torch.as_tensor(value, dtype=torch.int64).reshape(self.output_shape)
+
+
+class ClassGoal(Goal):
+    """Margin goals of a classifier with scores (n, classes).
+
+    Untargeted: the best other class minus the reference; targeted: the target minus the best other.
+
+    >>> goal = ClassGoal(3)
+    >>> objective, _ = goal.judge(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([0]), None)
+    >>> objective.item()
+    2.0
+    """
+
+    output_shape = ()
+
+    def __init__(self, classes: int, name: str = "untargeted", labels: list[str] | None = None) -> None:
+        self.name, self.needs_target = name, name == "targeted"
+        self.scores_shape, self.outputs = (classes,), classes
+        self.labels = labels
+
+    def output(self, scores: Tensor) -> Tensor:
+        return scores.argmax(1)
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return scores.argmax(1) == labels
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        label = (target if self.needs_target and target is not None else ref).unsqueeze(1)
+        own = scores.gather(1, label).squeeze(1)
+        other = scores.scatter(1, label, -torch.inf).amax(1)
+        margin, cross = other - own, F.cross_entropy(scores, label.squeeze(1), reduction="none")
+        return (-margin, -cross) if self.needs_target else (margin, cross)
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        shift = rng.bits(seed, keys, (), 31) % (self.outputs - 1) + 1
+        return (ref + shift) % self.outputs
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(scores, labels, reduction="none")
+
+    def describe(self, output: Tensor) -> str:
+        label = int(output)
+        return self.labels[label] if self.labels else str(label)

@@ -1,0 +1,28 @@
+"""Gymnasium ids: `advgym/<domain>.<name>-v0` for the task `<domain>/<name>`."""
+
+from __future__ import annotations
+
+import gymnasium
+
+
+def gym_id(task: str) -> str:
+    """The Gymnasium id of a task.
+
+    >>> gym_id("image/digits-linf")
+    'advgym/image.digits-linf-v0'
+    """
+    return f"advgym/{task.replace('/', '.', 1)}-v0"
+
+
+def register_id(task: str) -> None:
+    """Register one task; entry points are strings, so nothing heavy is imported."""
+    identity = gym_id(task)
+    if identity not in gymnasium.registry:
+        gymnasium.register(
+            id=identity,
+            entry_point="advgym.single:make_single",
+            vector_entry_point="advgym.views:make_vector",
+            kwargs={"task": task},
+            # The budget ends an episode by `terminated`; outer time limits are the caller's.
+            max_episode_steps=None,
+        )

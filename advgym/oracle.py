@@ -1,0 +1,154 @@
+"""The metered victim: the only way from a proposal to an answer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advgym.batch import Look, take
+from advgym.edits import EditsBatch
+from advgym.episodes import Episodes
+from advgym.errors import BudgetExhausted, Malformed, VictimError
+from advgym.rng import mix
+from advgym.task import Task
+from advgym.victim import Victim
+
+
+class Oracle:
+    """Asks the victim (the surrogate, under transfer) and charges the book for every answer and every gradient."""
+
+    def __init__(self, task: Task, model: Victim) -> None:
+        self.model, self.goal, self.queries = model, task.goal, task.threat.queries
+        self.episodes: Episodes
+
+    def ask(
+        self, look: Look, weights: Tensor | None, lane: Tensor, rows: Tensor | None, evaluated: Tensor, *, grad: bool
+    ) -> dict[str, Tensor]:
+        """One forward over the evaluated rows; every answer spread over all rows, zeros elsewhere.
+
+        Args:
+            lane: int64 (n,), ascending; rows: the same, or None when row i is lane i.
+            weights: of relaxed edits; grad: keep the graph.
+        """
+        index = None if bool(evaluated.all()) else evaluated.nonzero().squeeze(1)
+        if index is not None and not len(index):
+            return self.blank(evaluated)
+        at = lane if index is None else lane[index]
+        where = rows if index is None else at
+        form = look.form if index is None else look.form[index]
+        batch = self.episodes.batch
+        with torch.set_grad_enabled(grad):
+            if weights is None:
+                x = batch.inputs(form, where)
+            else:
+                assert isinstance(batch, EditsBatch)
+                x = batch.relaxed(form, weights if index is None else weights[index], where)
+            scores = self.forward(x, at, metered=grad)
+            if grad and not scores.requires_grad:
+                raise VictimError(
+                    f"victim {self.model.name!r} gives no gradient although its access is 'gradients'; "
+                    "make it with access='scores', or give it a backward pass of its own"
+                )
+            answer = self._judge(scores, at, where)
+        if self.model.risk is not None:
+            with torch.no_grad():
+                answer["risk"] = torch.as_tensor(self.model.risk(x)).to(answer["objective"])
+        if index is None:
+            return answer
+        blank = self.blank(evaluated)
+        return {k: blank[k].to(v.dtype).index_copy(0, index, v) for k, v in answer.items()}
+
+    def _judge(self, scores: Tensor, at: Tensor, where: Tensor | None) -> dict[str, Tensor]:
+        now, every = self.episodes, where is None
+        ref = now.ref if every else now.ref[at]
+        target = now.target if every or now.target is None else now.target[at]
+        objective, surrogate = self.goal.judge(scores, ref, target)
+        finite = torch.isfinite(objective)
+        if not bool(finite.all()):  # a victim driven to NaN: no success, no gradient to follow
+            now.book.broken = now.book.broken.index_add(0, at, (~finite).long())
+            objective = torch.where(finite, objective, now.objective[at])
+            surrogate = torch.where(finite, surrogate, now.surrogate[at])
+            scores = torch.nan_to_num(scores)
+        with torch.no_grad():
+            output = self.goal.output(scores)
+        return {"scores": scores, "objective": objective, "surrogate": surrogate, "output": output}
+
+    def forward(self, x: Any, lanes: Tensor, *, metered: bool = False) -> Tensor:
+        """Scores, with the meter of gradients on them; keys of a randomised victim come from (sample, queries)."""
+        now, keys = self.episodes, None
+        if self.model.keyed:
+            nth = torch.arange(len(lanes), device=lanes.device) - torch.searchsorted(lanes, lanes)
+            used = self.queries - now.book.queries_left[lanes]
+            keys = mix(now.batch.ids[lanes] * 2**20 + used * 2**6 + nth)
+        scores = self.model(x, keys)
+        want = tuple(self.goal.scores_shape)
+        if tuple(scores.shape[1:]) != want:
+            raise VictimError(
+                f"victim {self.model.name!r} gives scores {tuple(scores.shape[1:])} per input, want {want}"
+            )
+        if metered and scores.requires_grad:
+            scores.register_hook(partial(self._meter, lanes))  # type: ignore[no-untyped-call]
+        return scores
+
+    def _meter(self, lanes: Tensor, g: Tensor) -> Tensor:
+        """A backward costs one gradient for every row whose scores it asks about; rows beyond the budget get zeros."""
+        asked = (g != 0).reshape(len(g), -1).any(1)
+        granted = self.episodes.book.charge_gradients(lanes, asked)
+        if bool((granted == asked).all()):
+            return g
+        return torch.where(granted.view(-1, *[1] * (g.dim() - 1)), g, 0.0)
+
+    def blank(self, evaluated: Tensor) -> dict[str, Tensor]:
+        """The answer to rows that were not evaluated."""
+        rows, device = len(evaluated), evaluated.device
+        blank = {
+            "scores": torch.zeros(rows, *self.goal.scores_shape, device=device),
+            "objective": torch.zeros(rows, device=device),
+            "surrogate": torch.zeros(rows, device=device),
+            "output": torch.full((rows, *self.goal.output_shape), -1, device=device),
+        }
+        if self.model.risk is not None:
+            blank["risk"] = torch.zeros(rows, device=device)
+        return blank
+
+    def rank(self, p: Tensor, lane: Tensor, cotangent: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+        """First-order best edits on top of p (n, E, 2): int64 (n, k, 2), gains (n, k); a query and a gradient each."""
+        now, batch = self.episodes, self.episodes.batch
+        assert isinstance(batch, EditsBatch)
+        look = batch.look(p, lane)
+        form = torch.where(look.real.view(-1, 1, 1), look.form, -1)
+        with torch.enable_grad():
+            x, leaves = batch.leaves(form, lane)
+            scores = self.forward(x, lane)
+            if cotangent is None:
+                target = None if now.target is None else now.target[lane]
+                loss = self.goal.judge(scores, now.ref[lane], target)[1].sum()
+            else:
+                loss = (scores * cotangent).sum()
+            grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+        one = torch.ones(len(lane), dtype=torch.int64, device=lane.device)
+        now.book.charge(lane, one)
+        now.book.charge_gradients(lane, one.bool())
+        now.book.asked.append((lane, look.digest))
+        with torch.no_grad():
+            return batch.rank_by(form, list(grads), k, lane)
+
+    def raw(self, x: Any, lane: Tensor, *, grad: bool) -> Tensor:
+        """Scores of raw inputs, one query per row, charged to `lane` before anything is evaluated."""
+        if len(lane) != len(x):
+            raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane)}")
+        book = self.episodes.book
+        lane, order = lane.sort(stable=True)
+        need = torch.bincount(lane, minlength=len(book.queries_left))
+        short = (need > book.queries_left).nonzero().squeeze(1)
+        if len(short):
+            i = int(short[0])
+            raise BudgetExhausted(
+                f"lane {i} has {int(book.queries_left[i])} queries left, {int(need[i])} were asked for"
+            )
+        book.charge(None, need)
+        with torch.set_grad_enabled(grad):
+            return self.forward(take(x, order), lane, metered=grad)[order.argsort()]

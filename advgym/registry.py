@@ -1,0 +1,262 @@
+"""Names to things: tasks, victims, agents, defenses, boards, all found lazily.
+
+Tasks and victims are rows of `advgym/envs/*/tasks.toml`; agents and defenses are files of `advgym/agents`. Other
+packages add theirs with the decorators below, from a module named in the entry-point group `advgym`; their own
+`tasks.toml` is added by `add_rows`. "module:name" imports the module first, in any process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from advgym.errors import AdvgymError, DataError, unknown
+
+HOME = Path(__file__).parent
+KINDS = ("field", "edits")
+KNOWLEDGE = ("transfer", "decision", "score", "white-box")  # from least to most
+
+_tasks: dict[str, dict[str, Any]] = {}
+_victims: dict[str, dict[str, Any]] = {}
+_agents: dict[str, Agent] = {}
+_defenses: dict[str, Defense] = {}
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A registered attack: `attack(env, *, seed=0, **settings)`, and what it needs."""
+
+    name: str
+    attack: Callable[..., None]
+    kinds: tuple[str, ...]
+    knowledge: str
+    proposals: int | None = None
+    origin: str = ""
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return (self.attack.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Defense:
+    """A registered defense: `defend(victim, task, **settings) -> Victim`."""
+
+    name: str
+    defend: Callable[..., Any]
+    domains: tuple[str, ...] = ()  # empty: every domain
+    kinds: tuple[str, ...] = KINDS
+    origin: str = ""
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return (self.defend.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass
+class Rows:
+    """The tables of one tasks.toml."""
+
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    victims: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def register_agent(
+    name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare an attack: the kind(s) it plays, the knowledge it needs, and proposals per step (None: one)."""
+    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+    for k in kinds:
+        if k not in KINDS:
+            raise unknown("kind", k, KINDS)
+    if knowledge not in KNOWLEDGE:
+        raise unknown("knowledge", knowledge, KNOWLEDGE)
+
+    def register(attack: Callable[..., None]) -> Callable[..., None]:
+        _agents[name] = Agent(name, attack, kinds, knowledge, proposals, attack.__module__)
+        return attack
+
+    return register
+
+
+def register_defense(
+    name: str, *, domains: tuple[str, ...] = (), kinds: tuple[str, ...] = KINDS
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a defense, the domains and kinds of task it can guard."""
+
+    def register(defend: Callable[..., Any]) -> Callable[..., Any]:
+        _defenses[name] = Defense(name, defend, tuple(domains), tuple(kinds), defend.__module__)
+        return defend
+
+    return register
+
+
+def register_task(name: str, **row: Any) -> None:
+    """Add one task, as a row of a tasks.toml would; also as a Gymnasium id."""
+    from advgym.ids import register_id
+
+    if "make" not in row:
+        raise AdvgymError(f"task {name!r} needs make='module:function'")
+    _tasks[name] = row
+    register_id(name)
+
+
+def register_victim(name: str, **row: Any) -> None:
+    """Add one victim, as a row of a tasks.toml would (`make='module:function'` and its arguments)."""
+    if "make" not in row:
+        raise AdvgymError(f"victim {name!r} needs make='module:function'")
+    _victims[name] = row
+
+
+def add_rows(path: str | Path, domain: str) -> None:
+    """Add every task and victim of a tasks.toml; tasks become `<domain>/<name>`."""
+    from advgym.ids import register_id
+
+    rows = _read(Path(path))
+    for name, row in rows.tasks.items():
+        _tasks[f"{domain}/{name}"] = row
+        register_id(f"{domain}/{name}")
+    _victims.update(rows.victims)
+
+
+def _read(path: Path) -> Rows:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise DataError(f"cannot read the task table {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path} is not a TOML table of tasks: {error}") from None
+    return Rows(table.get("tasks", {}), table.get("victims", {}))
+
+
+@cache
+def _built_in() -> Rows:
+    rows = Rows()
+    for path in sorted(HOME.glob("envs/*/tasks.toml")):
+        table = _read(path)
+        rows.tasks.update({f"{path.parent.name}/{name}": row for name, row in table.tasks.items()})
+        rows.victims.update(table.victims)
+    return rows
+
+
+def built_in_tasks() -> list[str]:
+    """Names of the tasks that ship, without importing anything of theirs."""
+    return list(_built_in().tasks)
+
+
+@cache
+def _plugins() -> None:
+    """Import every module of the entry-point group once; a broken one warns and is left out."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="advgym"):
+        try:
+            point.load()
+        except Exception as error:
+            warnings.warn(f"advgym plugin {point.name!r} ({point.value}) does not load: {error}", stacklevel=2)
+
+
+def _import_prefix(name: str) -> str:
+    """Import the module of a "module:name" and return the name."""
+    module, colon, rest = name.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise AdvgymError(f"cannot import {module!r} for {name!r}: {error}") from None
+    return rest
+
+
+def tasks() -> dict[str, dict[str, Any]]:
+    """Every task's row by name."""
+    _plugins()
+    return {**_built_in().tasks, **_tasks}
+
+
+def victims() -> dict[str, dict[str, Any]]:
+    """Every victim's row by name."""
+    _plugins()
+    return {**_built_in().victims, **_victims}
+
+
+def task_row(name: str) -> tuple[str, dict[str, Any]]:
+    """(name, row) of a task; "module:name" and the Gymnasium spelling are understood."""
+    name = _import_prefix(name)
+    if name.startswith("advgym/"):
+        name = name.removeprefix("advgym/").rsplit("-v", 1)[0].replace(".", "/", 1)
+    table = tasks()
+    if name not in table:
+        raise unknown("task", name, table)
+    return name, table[name]
+
+
+def victim_row(name: str) -> tuple[str, dict[str, Any]]:
+    """(name, row) of a victim."""
+    name = _import_prefix(name)
+    table = victims()
+    if name not in table:
+        raise unknown("victim", name, table)
+    return name, table[name]
+
+
+def load(path: str) -> Any:
+    """The object at "module:name"."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _files(folder: str) -> dict[str, str]:
+    """Names to module paths of the files of a folder: one attack, one file."""
+    package = "advgym." + folder.replace("/", ".")
+    paths = sorted((HOME / folder).glob("[a-z]*.py"))
+    return {p.stem.replace("_", "-"): f"{package}.{p.stem}" for p in paths}
+
+
+def _find(name: str, what: str, folder: str, table: dict[str, Any]) -> Any:
+    name = _import_prefix(name)
+    if name not in table:
+        files = _files(folder)
+        if name in files:
+            importlib.import_module(files[name])
+        else:
+            _plugins()
+    if name not in table:
+        raise unknown(what, name, {*_files(folder), *table})
+    return table[name]
+
+
+def agent(name: str) -> Agent:
+    """The agent of that name; only its own file is imported."""
+    found: Agent = _find(name, "agent", "agents", _agents)
+    return found
+
+
+def defense(name: str) -> Defense:
+    """The defense of that name; only its own file is imported."""
+    found: Defense = _find(name, "defense", "agents/defenses", _defenses)
+    return found
+
+
+def agents() -> dict[str, Agent]:
+    """Every agent; imports them all."""
+    for path in _files("agents").values():
+        importlib.import_module(path)
+    _plugins()
+    return dict(sorted(_agents.items()))
+
+
+def defenses() -> dict[str, Defense]:
+    """Every defense; imports them all."""
+    for path in _files("agents/defenses").values():
+        importlib.import_module(path)
+    _plugins()
+    return dict(sorted(_defenses.items()))

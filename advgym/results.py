@@ -1,0 +1,167 @@
+"""Result files: one JSON per attack, typed, written in one atomic step. Other programs read the summary keys."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from advgym.errors import DataError
+
+FORMAT = "advgym-result/1"
+PACKAGES = ("advgym", "torch", "gymnasium", "numpy", "transformers", "torch_geometric", "torchaudio", "scikit-learn")
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """One attacked sample. Outputs are the goal's integers; `perturbation` is what `Batch.dump` wrote."""
+
+    id: int
+    label: Any
+    before: Any
+    after: Any
+    success: bool
+    valid: bool
+    objective: float
+    queries: int
+    queries_distinct: int
+    first_success: int
+    gradients: int
+    distance: float
+    reason: str
+    perturbation: Any
+    target: Any = None
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """An attack on a task: the summary, how to repeat it, a curve, and the samples."""
+
+    format: str = FORMAT
+    task: str
+    agent: str
+    defense: str
+    seed: int
+    device: str
+    versions: dict[str, str]
+    episodes: int
+    attacked: int
+    clean_accuracy: float
+    robust_accuracy: float
+    success_rate: float
+    success_ci: tuple[float, float]
+    control_rate: float
+    invalid_rate: float
+    queries_mean: float
+    queries_median: float
+    gradients_mean: float
+    distance_median: float
+    seconds: float
+    flags: list[str]
+    split: str
+    lanes: int
+    threat: dict[str, Any]
+    options: dict[str, Any]
+    settings: dict[str, Any]
+    defenses: list[Any]
+    victim: dict[str, Any]
+    curve: list[tuple[int, float]]
+    samples: list[Sample]
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a rate (Wilson 1927); (0, 1) for no trials.
+
+    >>> [round(v, 3) for v in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, q = successes / n, z * z / n
+    centre = (p + q / 2) / (1 + q)
+    half = z * math.sqrt(p * (1 - p) / n + q / (4 * n)) / (1 + q)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def median(values: list[float]) -> float:
+    """The median, 0 for none."""
+    ordered = sorted(values)
+    n = len(ordered)
+    return 0.0 if not n else float((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
+
+
+def mean(values: list[float]) -> float:
+    """The mean, 0 for none."""
+    return float(sum(values) / len(values)) if values else 0.0
+
+
+def success_curve(samples: list[Sample], budget: int) -> list[tuple[int, float]]:
+    """(q, share of samples whose success came within q queries) on a 1-2-5 grid up to the budget."""
+    grid = sorted({q * 10**k for k in range(7) for q in (1, 2, 5) if q * 10**k < budget} | {budget})
+    n = max(len(samples), 1)
+    return [(q, sum(s.success and 0 <= s.first_success <= q for s in samples) / n) for q in grid]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that make the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: Any) -> str:
+    """Name of the device: "cpu", or the accelerator's own."""
+    kind = str(device)
+    if kind.startswith("cuda"):
+        import torch
+
+        return f"{kind} ({torch.cuda.get_device_name(kind)})"
+    return kind
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file in one step, so that a killed run leaves the old one or the new one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+
+
+def save(result: Result, path: str | Path) -> None:
+    """Write a result as indented JSON."""
+    write_atomic(Path(path), msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+
+
+def load(path: str | Path) -> Result:
+    """Read a result file.
+
+    Raises:
+        DataError: naming the file and the key that is missing or of the wrong type.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the result file {path}: {error.strerror}") from None
+    try:
+        result = msgspec.json.decode(raw, type=Result)
+    except msgspec.DecodeError as error:  # ValidationError is one of them
+        raise DataError(f"{path} is not a result file of advgym: {error}") from None
+    if result.format != FORMAT:
+        raise DataError(f"{path} has format {result.format!r}; this version reads {FORMAT!r}")
+    return result
+
+
+def interactive() -> bool:
+    """Whether progress can be drawn."""
+    return sys.stderr.isatty()

@@ -1,0 +1,84 @@
+"""Randomness keyed by (seed, sample, query), never by the position in a batch.
+
+A counter-based generator: every number is a hash of (seed, key, stream, index), so a sample draws the same
+numbers alone or among a thousand, on the CPU and on a GPU (SplitMix64: Steele, Lea & Flood, 2014).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """The two's-complement reading of a 64-bit constant, as torch wants it."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GAMMA = _signed(0x9E3779B97F4A7C15)
+_MIX1 = _signed(0xBF58476D1CE4E5B9)
+_MIX2 = _signed(0x94D049BB133111EB)
+
+
+def mix(z: Tensor) -> Tensor:
+    """SplitMix64's finaliser: int64 in, well-mixed int64 out, any shape."""
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX1
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+
+
+def bits(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0) -> Tensor:
+    """63 random bits for each key: int64 (n, *shape), each in [0, 2**63)."""
+    size = math.prod(shape)
+    # Python integers wrap by hand; tensors wrap by themselves.
+    head = _signed(_signed(seed) * _GAMMA + _signed(stream) * _MIX1)
+    base = mix(mix(keys.to(torch.int64) * _GAMMA + head))
+    index = torch.arange(1, size + 1, device=keys.device) * _GAMMA
+    out = mix(base.unsqueeze(1) + index) & 0x7FFFFFFFFFFFFFFF
+    return out.view(len(keys), *shape)
+
+
+def uniform(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0) -> Tensor:
+    """Uniform float32 in [0, 1), shape (n, *shape).
+
+    >>> keys = torch.tensor([7, 3])
+    >>> torch.equal(uniform(0, keys, (2,))[1], uniform(0, keys[1:], (2,))[0])
+    True
+    """
+    return (bits(seed, keys, shape, stream) >> 39).to(torch.float32) * 2.0**-24
+
+
+def normal(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0) -> Tensor:
+    """Standard normal float32 (n, *shape), by Box and Muller (1958)."""
+    u = uniform(seed, keys, (2, *shape), stream)
+    radius = torch.sqrt(-2.0 * torch.log1p(-u[:, 0]))
+    return radius * torch.cos((2.0 * math.pi) * u[:, 1])
+
+
+class Draws:
+    """A stream of keyed random numbers for the lanes of an environment; each call moves on.
+
+    All shapes start with the number of lanes. Obtained from `env.draws(seed)`.
+    """
+
+    def __init__(self, seed: int, keys: Tensor) -> None:
+        self.seed, self.keys, self._calls = int(seed), keys, 0
+
+    def _next(self) -> int:
+        self._calls += 1
+        return self._calls
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform float32 in [0, 1), (lanes, *shape)."""
+        return uniform(self.seed, self.keys, shape, self._next())
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32, (lanes, *shape)."""
+        return normal(self.seed, self.keys, shape, self._next())
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Integers in [0, high), (lanes, *shape)."""
+        return bits(self.seed, self.keys, shape, self._next()) % high

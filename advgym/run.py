@@ -1,0 +1,275 @@
+"""Running an attack: assigned samples, in batches of lanes, judged by the verifier, resumable."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from advgym import registry, results
+from advgym.book import REASONS
+from advgym.clean import CHUNK, answer
+from advgym.env import AttackEnv
+from advgym.errors import AdvgymError, BudgetExhausted, unknown
+from advgym.results import Result, Sample
+from advgym.task import Task, check_knowledge, defend, make_task
+from advgym.verifier import judge, victim_card
+from advgym.victim import resolve_device
+from advgym.weights import fingerprint
+
+Progress = Callable[[int, int, int], None]  # (done, total, successes)
+
+
+def attack(
+    task: str | Task, agent: str | Callable[..., None] = "pgd", *, episodes: int = 100, lanes: int = 64,
+    device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
+    defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None, **options: Any,
+) -> Result:  # fmt: skip
+    """Attack the first `episodes` samples of a split and let the verifier judge every one.
+
+    Args:
+        task: a name or a `Task`.
+        agent: a registered name or `attack(env, *, seed)`.
+        settings: the agent's own keyword arguments.
+        defenses: names or (name, settings) pairs that guard the victim, in order.
+        out: a result file; an interrupted run leaves `<out>.partial` and goes on from it.
+        options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
+    """
+    started = time.perf_counter()
+    entry = registry.agent(agent) if isinstance(agent, str) else _anonymous(agent)
+    settings = check_settings(entry, settings or {})
+    if isinstance(task, str):
+        row = registry.task_row(task)[1]
+        options.setdefault("knowledge", entry.knowledge)
+        check_knowledge(task, options["knowledge"], row, None)
+    made = defend(make_task(task, **options), defenses)
+    place = resolve_device(device)
+    size = made.sizes[made.check_split(split)]
+    if episodes < 1:
+        raise AdvgymError(f"episodes is at least 1, not {episodes}")
+    ids = np.random.default_rng(0).permutation(size)[:episodes].tolist()  # the same samples for every agent and seed
+    kind = made.samples(split, ids[:1], place).kind
+    if kind not in entry.kinds:
+        raise AdvgymError(
+            f"agent {entry.name!r} plays {' and '.join(entry.kinds)}; {made.name} takes {kind}. "
+            f"`advgym list agents` shows which play what."
+        )
+    clean, right, flags = clean_pass(made, split, place)
+    todo = [i for i in ids if right[i]]
+    log = Checkpoint(
+        out, fingerprint([made.name, entry.name, settings, str(options), str(defenses), seed, split, ids, lanes])
+    )
+    rows = log.rows
+    done = {s.id for s in rows}
+    crashed: list[str] = []
+    if progress:
+        progress(len(rows), len(todo), sum(s.success for s in rows))
+    for batch_ids in chunks(todo, lanes):
+        missing = [i for i in batch_ids if i not in done]
+        if len(missing) < len(batch_ids):
+            continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
+        new, error = play(made, entry, batch_ids, place, seed, split, settings)
+        if error:
+            crashed.append(error)
+        rows += new
+        log.add(new)
+        if progress:
+            progress(len(rows), len(todo), sum(s.success for s in rows))
+    flags += [f"agent crashed: {e}" for e in dict.fromkeys(crashed)]
+    control = control_rate(made, split, todo, place, seed)
+    own = {k: True for k in ("own",) if not isinstance(task, str) or any(not _plain(v) for v in options.values())}
+    shown = {k: v for k, v in options.items() if _plain(v)}
+    result = summarise(
+        rows, task=made, agent=entry.name, seed=seed, device=place, episodes=len(ids), clean=clean, control=control,
+        flags=flags, split=split, lanes=lanes, options={**shown, **own}, settings=settings,
+        defenses=[[n, s] for n, s in _pairs(defenses)], seconds=log.seconds + time.perf_counter() - started,
+    )  # fmt: skip
+    if out is not None:
+        results.save(result, out)
+        log.close()
+    return result
+
+
+def play(
+    task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any]
+) -> tuple[list[Sample], str]:
+    """One batch of episodes, one row each, and the agent's error if it crashed."""
+    env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
+    error = ""
+    try:
+        entry.attack(env, seed=seed, **settings)
+    except BudgetExhausted:
+        pass
+    except (AdvgymError, KeyboardInterrupt):
+        raise
+    except Exception as failure:
+        frame = inspect.trace()[-1]
+        error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
+    if not env._ready:  # it crashed before its first reset
+        env.reset(seed=seed)
+    book, batch = env._book, env._batch
+    targets = None if env._now.target is None else [t.tolist() for t in env._now.target]
+    found = judge(task, split, ids, book.held, device=device, seed=seed, targets=targets)
+    form = batch.look(book.held).form
+    distinct = book.queries_distinct()
+    rows = []
+    for i, sample in enumerate(ids):
+        success = bool(found.success[i])
+        first = int(book.first_success[i])
+        used = task.threat.queries - int(book.queries_left[i])
+        reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
+        rows.append(
+            Sample(
+                id=sample, label=batch.labels[i].tolist(),
+                before=found.before[i].tolist(), after=found.after[i].tolist(),
+                success=success, valid=bool(found.valid[i]), objective=float(found.objective[i]), queries=used,
+                queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,
+                gradients=task.threat.gradients - int(book.gradients_left[i]), distance=float(found.distance[i]),
+                reason=reason, perturbation=batch.dump(form[i], i), target=None if targets is None else targets[i],
+            )
+        )  # fmt: skip
+    return rows, error
+
+
+@torch.no_grad()
+def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, list[str]]:
+    """(clean accuracy of the whole split, which are right, flags about the victim)."""
+    victim, size = task.victim.on(device), task.sizes[split]
+    right = np.zeros(size, dtype=np.bool_)
+    flags: list[str] = []
+    for start in range(0, size, CHUNK):
+        ids = list(range(start, min(start + CHUNK, size)))
+        batch = task.samples(split, ids, device)
+        scores = answer(victim, batch, task.goal)
+        right[ids] = task.goal.right(scores, batch.labels).cpu().numpy()
+        if start == 0:
+            flags = victim_flags(task, victim, batch, scores)
+    return float(right.mean()), right, flags
+
+
+def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
+    """What a reader should know of a victim before believing a rate (AutoAttack's checks, Croce & Hein 2020)."""
+    flags = []
+    if victim.keyed:
+        flags.append("randomised victim: the verdict is a majority of fresh draws")
+    elif float((answer(victim, batch, task.goal) - scores).abs().max()) > 1e-4:
+        flags.append("non-deterministic victim: the same input twice gives different scores")
+    flat = scores.reshape(len(scores), -1)
+    shares = bool(((flat >= 0) & (flat <= 1)).all()) and bool(((flat.sum(1) - 1).abs() < 1e-3).all())
+    if scores.dim() == 2 and victim.access != "labels" and shares:
+        flags.append("scores are probabilities: gradients may vanish, use logits")
+    return flags
+
+
+def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int) -> float:
+    """Success of one random valid perturbation per sample: the control row beside every attack."""
+    wins = 0
+    for part in chunks(ids, CHUNK):
+        batch = task.samples(split, part, device)
+        targets = None
+        if task.goal.needs_target:
+            ref = task.goal.output(answer(task.victim.on(device), batch, task.goal))
+            targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
+        found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets)
+        wins += int(found.success.sum())
+    return wins / len(ids) if ids else 0.0
+
+
+def summarise(
+    rows: list[Sample], *, task: Task, agent: str, seed: int, device: Any, episodes: int, clean: float, control: float,
+    flags: list[str], split: str, lanes: int, options: dict[str, Any], settings: dict[str, Any], defenses: list[Any],
+    seconds: float,
+) -> Result:  # fmt: skip
+    """The summary of judged samples."""
+    n, wins = len(rows), sum(s.success for s in rows)
+    if n and wins <= control * n and control > 0 and agent != "noise":
+        flags = [*flags, "no better than the random control"]
+    threat = {k: v for k, v in msgspec.to_builtins(task.threat, builtin_types=()).items()}
+    return Result(
+        task=task.name, agent=agent, defense="+".join(task.defenses) or "none", seed=seed,
+        device=results.device_name(device), versions=results.versions(), episodes=episodes, attacked=n,
+        clean_accuracy=clean, robust_accuracy=(n - wins) / episodes if episodes else 0.0,
+        success_rate=wins / n if n else 0.0, success_ci=results.wilson(wins, n), control_rate=control,
+        invalid_rate=sum(not s.valid for s in rows) / n if n else 0.0,
+        queries_mean=results.mean([s.queries for s in rows]), queries_median=results.median([s.queries for s in rows]),
+        gradients_mean=results.mean([s.gradients for s in rows]),
+        distance_median=results.median([s.distance for s in rows if s.success]), seconds=round(seconds, 3), flags=flags,
+        split=split, lanes=lanes, threat=threat, options=options, settings=settings, defenses=defenses,
+        victim=victim_card(task), curve=results.success_curve(rows, task.threat.queries), samples=rows,
+    )  # fmt: skip
+
+
+class Checkpoint:
+    """`<out>.partial`: a header line, then one line of JSON per finished batch; torn last lines are dropped."""
+
+    def __init__(self, out: str | Path | None, key: str) -> None:
+        self.path = None if out is None else Path(f"{out}.partial")
+        self.rows: list[Sample] = []
+        self.seconds, self._started = 0.0, time.perf_counter()
+        if self.path is None:
+            return
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
+        if lines and lines[0] == key.encode():
+            for line in lines[1:]:
+                seconds, rows = msgspec.json.decode(line, type=tuple[float, list[Sample]])
+                self.seconds = seconds
+                self.rows += rows
+            with self.path.open("r+b") as file:
+                file.truncate(sum(len(line) + 1 for line in lines))
+        else:
+            results.write_atomic(self.path, key.encode() + b"\n")
+
+    def add(self, rows: list[Sample]) -> None:
+        """Append one finished batch."""
+        if self.path is not None:
+            spent = self.seconds + time.perf_counter() - self._started
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode((spent, rows)) + b"\n")
+
+    def close(self) -> None:
+        """The result is written: the partial file goes."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def check_settings(entry: registry.Agent, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, or an error that lists the agent's own."""
+    known = agent_settings(entry)
+    for name in settings:
+        if name not in known:
+            raise unknown(f"setting of {entry.name}", name, known)
+    return settings
+
+
+def agent_settings(entry: registry.Agent) -> dict[str, Any]:
+    """The agent's keyword arguments and their defaults, `seed` aside."""
+    parameters = inspect.signature(entry.attack).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
+
+
+def chunks(items: list[int], size: int) -> list[list[int]]:
+    """Consecutive parts of at most `size`."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _anonymous(function: Callable[..., None]) -> registry.Agent:
+    for entry in registry._agents.values():
+        if entry.attack is function:
+            return entry
+    return registry.Agent(getattr(function, "__name__", "own"), function, registry.KINDS, "white-box")
+
+
+def _pairs(defenses: Any) -> list[tuple[str, dict[str, Any]]]:
+    items = [defenses] if isinstance(defenses, str) or callable(defenses) else list(defenses)
+    pairs = [i if isinstance(i, tuple) else (i, {}) for i in items]
+    return [(n if isinstance(n, str) else getattr(n, "__name__", "own"), s) for n, s in pairs]
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | list)

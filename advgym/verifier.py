@@ -1,0 +1,165 @@
+"""The verifier: from the clean sample and the final perturbation alone, in its own fixed batching.
+
+It believes nothing that a run wrote down: inputs are made again, constraints checked again, the victim asked again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advgym import results
+from advgym.batch import Batch
+from advgym.clean import CHUNK, answer
+from advgym.errors import AdvgymError, DataError
+from advgym.goals import SUCCESS
+from advgym.rng import mix
+from advgym.task import Task, defend, make_task
+from advgym.weights import weights_hash
+
+DRAWS = 9  # fresh draws of a randomised victim; the verdict is their majority
+
+
+class Verdict(NamedTuple):
+    """What the verifier found for each sample; tensors of n rows on the CPU."""
+
+    success: Tensor
+    valid: Tensor
+    right: Tensor
+    objective: Tensor
+    distance: Tensor
+    before: Tensor
+    after: Tensor
+
+
+@torch.no_grad()
+def judge(
+    task: Task, split: str, ids: list[int], proposals: Any, *, device: Any = "cpu", seed: int = 0, targets: Any = None
+) -> Verdict:
+    """Score perturbations of the samples `ids`.
+
+    Args:
+        proposals: a tensor (n, *shape), or stored perturbations as `Batch.dump` wrote them.
+        targets: one per sample for targeted goals.
+        seed: of the fresh draws that a randomised victim is judged by.
+    """
+    parts: list[Verdict] = []
+    for start in range(0, len(ids), CHUNK):
+        part = ids[start : start + CHUNK]
+        batch = task.samples(split, part, device)
+        chosen = proposals[start : start + CHUNK]
+        p = chosen.to(device) if isinstance(chosen, Tensor) else batch.load(list(chosen))
+        target = None if targets is None else targets[start : start + CHUNK]
+        parts.append(_judge_chunk(task, batch, p, target, device, seed))
+    return Verdict(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
+
+
+def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any, seed: int) -> Verdict:
+    victim, goal = task.victim.on(device), task.goal
+    clean = answer(victim, batch, goal)
+    ref = goal.output(clean)
+    target = None
+    if goal.needs_target and targets is not None:
+        rows = [r if t is None else goal.parse_target(t).to(ref.device) for t, r in zip(targets, ref, strict=True)]
+        target = torch.stack(rows)
+    look = batch.look(p)
+    safe = batch.look(torch.where(look.real.view(-1, *[1] * (p.dim() - 1)), p, batch.null()))
+    x = batch.inputs(safe.form)
+    wins, objectives, scores = torch.zeros(len(p), device=device), [], clean
+    draws = DRAWS if victim.keyed else 1
+    for draw in range(draws):
+        scores = (
+            victim(x, mix(batch.ids * 2**8 + draw + mix(torch.tensor(seed, device=device))))
+            if victim.keyed
+            else victim(x)
+        )
+        objective = goal.judge(scores, ref, target)[0]
+        won = objective > SUCCESS  # False for NaN
+        if victim.risk is not None:
+            won = won & (torch.as_tensor(victim.risk(x)).to(objective) < victim.threshold)
+        wins += won
+        objectives.append(torch.nan_to_num(objective, nan=-torch.inf))
+    success = (wins * 2 > draws) & look.valid & ~look.null
+    objective = torch.stack(objectives).median(0).values
+    return Verdict(
+        success, look.valid, goal.right(clean, batch.labels), objective, look.distance, ref, goal.output(scores)
+    )
+
+
+def rebuild(result: results.Result) -> Task:
+    """The task of a result file, with the very options and defenses it names."""
+    options = dict(result.options)
+    if options.pop("own", None):
+        raise AdvgymError(f"{result.task} was attacked with objects of the caller's own; pass task= to verify it")
+    task = make_task(result.task, **options)
+    return defend(task, [(name, settings) for name, settings in result.defenses])
+
+
+def verify(
+    result: results.Result | str | Path, *, task: Task | None = None, device: Any = "cpu", tolerance: float = 1e-3
+) -> list[str]:
+    """Re-apply and re-score every stored perturbation; the disagreements, in words. None: the file is true.
+
+    Args:
+        result: a `Result` or the path of one.
+        task: for results on objects of your own, the same task again.
+        tolerance: of objectives and distances (batching and devices round differently).
+
+    Raises:
+        DataError: when the file cannot be read, or holds a perturbation that is none of this task.
+    """
+    r = result if isinstance(result, results.Result) else results.load(result)
+    task = task or rebuild(r)
+    wrong: list[str] = []
+    expected = victim_card(task).get("weights")
+    if r.victim.get("weights") != expected:
+        wrong.append(f"victim weights are {str(expected)[:12]}, the file says {str(r.victim.get('weights'))[:12]}")
+    if not r.samples:
+        return wrong + _check_summary(r, [])
+    ids = [s.id for s in r.samples]
+    if len(set(ids)) != len(ids):
+        raise DataError("the file lists a sample twice")
+    targets = [s.target for s in r.samples] if task.goal.needs_target else None
+    found = judge(task, r.split, ids, [s.perturbation for s in r.samples], device=device, seed=r.seed, targets=targets)
+    for i, s in enumerate(r.samples):
+        pairs = [
+            ("success", s.success, bool(found.success[i]) and bool(found.right[i])),
+            ("valid", s.valid, bool(found.valid[i])),
+            ("before", s.before, found.before[i].tolist()),
+        ]
+        wrong += [f"sample {s.id}: {name} is {new!r}, the file says {old!r}" for name, old, new in pairs if old != new]
+        for name, claimed, value in (
+            ("objective", s.objective, found.objective[i]),
+            ("distance", s.distance, found.distance[i]),
+        ):
+            if not abs(claimed - float(value)) <= tolerance * max(1.0, abs(claimed)):
+                wrong.append(f"sample {s.id}: {name} is {float(value):.6g}, the file says {claimed:.6g}")
+        if not 0 <= s.queries <= r.threat["queries"]:
+            wrong.append(f"sample {s.id}: {s.queries} queries with a budget of {r.threat['queries']}")
+    return wrong + _check_summary(r, [bool(v) for v in found.success & found.right])
+
+
+def _check_summary(r: results.Result, success: list[bool]) -> list[str]:
+    """The rates follow from the samples."""
+    n = len(r.samples)
+    claims = {
+        "attacked": (r.attacked, n),
+        "success_rate": (r.success_rate, sum(success) / n if n else 0.0),
+        "robust_accuracy": (r.robust_accuracy, (n - sum(success)) / r.episodes if r.episodes else 0.0),
+        "invalid_rate": (r.invalid_rate, sum(not s.valid for s in r.samples) / n if n else 0.0),
+    }
+    return [
+        f"{k} is {new:.6g}, the file says {old:.6g}" for k, (old, new) in claims.items() if not abs(old - new) <= 1e-9
+    ]
+
+
+def victim_card(task: Task) -> dict[str, Any]:
+    """Name, hash of the weights and what its recipe says."""
+    module = task.victim.module
+    card = {"name": task.victim.name, "access": task.victim.access, **task.victim.card}
+    if module is not None:
+        card["weights"] = weights_hash(module)
+    return card

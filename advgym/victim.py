@@ -1,0 +1,125 @@
+"""The victim: a model wrapped so that it answers batches of inputs, and says what may be asked of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgym.batch import take
+from advgym.errors import AdvgymError, VictimError, unknown
+
+ACCESS = ("labels", "scores", "gradients")
+
+
+class Victim:
+    """A batch of inputs in, scores out.
+
+    Args:
+        model: a module or any callable of the task's inputs, giving scores (n, *scores_shape) (a tensor, an array or a
+            list); integers of shape (n,) are read as labels when `access="labels"`.
+        name: as the registry and the results name it.
+        access: the most it can give: "labels", "scores", or "gradients" (differentiable in a Field input, or in the
+            leaves of its domain's inputs).
+        keyed: the model takes `keys=` int64 (n,) and draws all its randomness from them. The verdict is then the
+            majority over fresh draws.
+        chunk: most rows per forward; 0 for all at once.
+        risk: optional callable of the inputs giving a detector's risk in [0, 1] for each row; success also needs it
+            below `threshold`.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        name: str = "own",
+        access: str | None = None,
+        keyed: bool = False,
+        chunk: int = 0,
+        risk: Callable[..., Any] | None = None,
+        threshold: float = 0.5,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        if access is None:
+            access = "gradients" if isinstance(model, nn.Module) else "scores"
+        if access not in ACCESS:
+            raise ValueError(f"access is one of {', '.join(ACCESS)}, not {access!r}")
+        self.model, self.name, self.access, self.keyed, self.chunk = model, name, access, keyed, chunk
+        self.risk, self.threshold = risk, threshold
+        self.card = card or {}  # what a result file says of it: clean accuracy, recipe, weights' hash
+
+    def __repr__(self) -> str:
+        return f"Victim({self.name!r}, access={self.access!r})"
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The trainable module behind the victim, if it is one."""
+        return self.model if isinstance(self.model, nn.Module) else None
+
+    def to(self, device: torch.device | str) -> Victim:
+        """Move the module, where there is one."""
+        if self.module is not None:
+            self.module.to(device)
+        return self
+
+    def on(self, device: torch.device | str) -> Victim:
+        """This victim on a device: itself where it is there already, else a copy."""
+        module = self.module
+        some = next((p for p in (*module.parameters(), *module.buffers())), None) if module is not None else None
+        if module is None or some is None or some.device == torch.device(device):
+            return self
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(module).to(device)
+        return twin
+
+    def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
+        """Scores of every row of x, float32 on the device of x where that is a tensor."""
+        n = len(x)
+        if not self.chunk or n <= self.chunk:
+            return self._answer(x, keys)
+        parts = []
+        for start in range(0, n, self.chunk):
+            index = torch.arange(start, min(start + self.chunk, n), device=x.device if isinstance(x, Tensor) else None)
+            parts.append(self._answer(take(x, index), None if keys is None else keys[index]))
+        return torch.cat(parts)
+
+    def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
+        scores = self.model(x, keys=keys) if self.keyed else self.model(x)
+        if not isinstance(scores, Tensor):
+            try:
+                scores = torch.as_tensor(scores)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise VictimError(f"victim {self.name!r} answered with something that is no array: {error}") from None
+        if scores.dim() == 0 or len(scores) != len(x):
+            raise VictimError(
+                f"victim {self.name!r} answered {tuple(scores.shape)} to {len(x)} inputs; "
+                "want one row of scores per input"
+            )
+        return scores if scores.is_floating_point() else scores.to(torch.float32)
+
+
+def one_hot(labels: Any, classes: int) -> Tensor:
+    """Scores of a label-only model: 1 at the label, 0 elsewhere."""
+    return nn.functional.one_hot(torch.as_tensor(labels, dtype=torch.int64), classes).to(torch.float32)
+
+
+def as_victim(model: Any, **kwargs: Any) -> Victim:
+    """A Victim as it is; a module or a callable wrapped into one."""
+    return model if isinstance(model, Victim) else Victim(model, **kwargs)
+
+
+def resolve_device(device: Any) -> torch.device:
+    """The torch device, or an error that lists what this machine has."""
+    have = ["cpu", *[f"cuda:{i}" for i in range(torch.cuda.device_count())]]
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise unknown("device", device, have) from None
+    if found.type not in ("cpu", "cuda"):
+        raise unknown("device", device, have)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise AdvgymError(f"device {device!r} is not on this machine. Known: {', '.join(have)}.")
+    return found

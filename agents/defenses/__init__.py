@@ -1,0 +1,1 @@
+"""Defenses: each wraps a victim and is one, one file each."""

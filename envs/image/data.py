@@ -1,0 +1,187 @@
+"""Images with labels: scikit-learn's digits, folders of IDX files (MNIST), and the caller's own."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advgym import rng
+from advgym.errors import DataError, unknown
+from advgym.weights import data_dir
+
+DATASETS = ("digits", "mnist")
+DIGITS_TEST = 450  # of 1797
+MOST_BYTES = 1 << 31  # an IDX header that promises more is not believed
+_PARTS = {"train": "train", "test": "t10k"}
+_WORKS = "dataset= takes 'digits' (embedded), 'mnist' (under ADVGYM_DATA) or a folder of MNIST-like IDX files"
+
+
+class Images(NamedTuple):
+    """Images as whole levels: pixel value = level / top."""
+
+    levels: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    top: int  # the level of white: 16 for the digits, 255 for bytes
+
+    def pixels(self, index: Tensor | slice, lattice: int | None = None) -> Tensor:
+        """float32 (n, C, H, W) in [0, 1], rounded onto `lattice` where that is another than the images' own."""
+        return canonical(self.levels[index].to(torch.float32) / self.top, lattice)
+
+
+def canonical(x: Tensor, lattice: int | None) -> Tensor:
+    """The nearest values k / lattice; x itself without a lattice."""
+    return torch.round(x * lattice) / lattice if lattice else x
+
+
+def sizes(dataset: str) -> dict[str, int]:
+    """Samples in each split; only the labels are read."""
+    return {split: len(labels(dataset, split)) for split in _PARTS}
+
+
+def labels(dataset: str, split: str) -> Tensor:
+    """True labels of a split, int64 (N,)."""
+    return load(dataset, split).labels if dataset == "digits" else _idx_labels(folder(dataset), split)
+
+
+def load(dataset: str, split: str) -> Images:
+    """A split of a dataset by name or folder, read once per process.
+
+    Raises:
+        AdvgymError: for a name that is none of `DATASETS`.
+        DataError: for files that are missing or malformed, by name.
+    """
+    return _digits()[split] if dataset == "digits" else _idx_images(folder(dataset), split)
+
+
+@cache
+def _digits() -> dict[str, Images]:
+    """Handwritten digits (Alpaydin & Kaynak 1998, as scikit-learn ships them): 1797 images of 8x8, levels 0 to 16."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError("the digits come with scikit-learn: pip install 'advgym[image]'") from None
+    found = load_digits()
+    levels = torch.from_numpy(np.asarray(found.images)).to(torch.uint8).unsqueeze(1)
+    truth = torch.from_numpy(np.asarray(found.target)).to(torch.int64)
+    # Ordered by our own keyed generator: the same split with every version of numpy.
+    order = rng.bits(0, torch.arange(len(levels)), (), 1).argsort()
+    parts = {"test": order[:DIGITS_TEST], "train": order[DIGITS_TEST:]}
+    return {split: Images(levels[index], truth[index], 16) for split, index in parts.items()}
+
+
+def folder(dataset: str) -> Path:
+    """Where a dataset's IDX files are: 'mnist' under $ADVGYM_DATA, or a local path."""
+    if dataset == "mnist":
+        root = data_dir()
+        if root is None:
+            raise DataError(
+                "MNIST is not embedded: set ADVGYM_DATA to a folder that holds image/mnist/train-images-idx3-ubyte.gz "
+                f"and its three companions. {_WORKS}."
+            )
+        return root / "image" / "mnist"
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return path
+    if path.name != dataset or path.exists():
+        raise DataError(f"{dataset} is not a folder. {_WORKS}.")
+    raise unknown("dataset", dataset, DATASETS, f"{_WORKS}.")
+
+
+@cache
+def _idx_labels(where: Path, split: str) -> Tensor:
+    path = _file(where, f"{_PARTS[split]}-labels-idx1-ubyte")
+    return torch.from_numpy(read_idx(path, 1)).to(torch.int64)
+
+
+@cache
+def _idx_images(where: Path, split: str) -> Images:
+    path = _file(where, f"{_PARTS[split]}-images-idx3-ubyte")
+    pixels, truth = read_idx(path, 3), _idx_labels(where, split)
+    if len(pixels) != len(truth):
+        raise DataError(f"{path} holds {len(pixels)} images, but its labels' file {len(truth)} labels")
+    return Images(torch.from_numpy(pixels).unsqueeze(1), truth, 255)
+
+
+def _file(where: Path, stem: str) -> Path:
+    for path in (where / f"{stem}.gz", where / stem):
+        if path.is_file():
+            return path
+    raise DataError(f"no {stem}.gz (nor {stem}) in {where}. {_WORKS}.")
+
+
+def read_idx(path: Path, dims: int) -> np.ndarray:
+    """The uint8 array of an IDX file (LeCun, Cortes & Burges 1998), gzip or not, with `dims` axes.
+
+    The header's sizes are checked before the body is unpacked; a file that is too short or too long is refused.
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            if not zipped:
+                return _parse_idx(raw, path, dims)
+            with gzip.GzipFile(fileobj=raw) as unzipped:
+                return _parse_idx(unzipped, path, dims)  # type: ignore[arg-type]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as an IDX file: {error}") from None
+
+
+def _parse_idx(file: BinaryIO, path: Path, dims: int) -> np.ndarray:
+    head = file.read(4 + 4 * dims)
+    want = bytes([0, 0, 8, dims])  # 8: unsigned bytes
+    if head[:4] != want:
+        raise DataError(f"{path} starts with {head[:4].hex(' ')}, not with an IDX header of bytes ({want.hex(' ')})")
+    shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, 4 + 4 * dims, 4))
+    size = math.prod(shape)
+    if len(head) < 4 + 4 * dims or not 0 < size <= MOST_BYTES:
+        raise DataError(f"{path} promises an array of shape {shape}, which no IDX file here has")
+    body = file.read(size + 1)
+    if len(body) != size:
+        raise DataError(f"{path} is {'truncated' if len(body) < size else 'too long'}: {shape} needs {size} bytes")
+    return np.frombuffer(body, np.uint8).reshape(shape).copy()
+
+
+def own(samples: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """The caller's samples, (image, label) pairs, as float32 (N, C, H, W) and int64 (N,).
+
+    Images are tensors or arrays (C, H, W) or (H, W) with values in [0, 1], all of one shape.
+    """
+    pixels, truth = [], []
+    if not isinstance(samples, Iterable):
+        raise DataError(f"samples= is {type(samples).__name__}; want a list of (image, label) pairs")
+    for i, sample in enumerate(samples):
+        try:
+            image, label = sample
+            x = torch.as_tensor(np.asarray(image) if not isinstance(image, Tensor) else image.detach().cpu())
+            y = int(label)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"sample {i} is not a pair (image, label): {error}") from None
+        x = x.unsqueeze(0) if x.dim() == 2 else x
+        if x.dim() != 3 or x.numel() == 0:
+            raise DataError(f"sample {i} has an image of shape {tuple(x.shape)}; want (C, H, W) or (H, W)")
+        if pixels and x.shape != pixels[0].shape:
+            raise DataError(
+                f"sample {i} is {tuple(x.shape)}, but sample 0 is {tuple(pixels[0].shape)}: one shape per task"
+            )
+        x = x.to(torch.float32)
+        if not bool(((x >= 0) & (x <= 1)).all()):  # in positive form, so NaN fails
+            low, high = float(x.min()), float(x.max())
+            raise DataError(
+                f"sample {i} has pixels from {low:g} to {high:g}; want values in [0, 1] (bytes: divide by 255)"
+            )
+        if y != label or y < 0:
+            raise DataError(f"sample {i} has the label {label!r}; want a whole number from 0")
+        pixels.append(x)
+        truth.append(y)
+    if not pixels:
+        raise DataError("samples= is empty; want a list of (image, label) pairs")
+    return torch.stack(pixels), torch.tensor(truth)

@@ -1,0 +1,214 @@
+"""Image tasks: norm balls (Fields) and few-pixel edits, on registered data or the caller's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgym.batch import Batch
+from advgym.envs.image import data
+from advgym.envs.image.pixels import PixelBatch, random_levels
+from advgym.envs.image.show import line, show
+from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.field import FieldBatch
+from advgym.goals import ClassGoal
+from advgym.task import Spec, Task
+from advgym.victim import Victim, one_hot
+
+MOST_LEVELS = 1 << 16
+
+Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
+
+
+class ImageBatch(FieldBatch):
+    """Images under an additive perturbation; a policy sees the clean image."""
+
+    def view(self) -> dict[str, Tensor]:
+        """`clean`: float32 (B, C, H, W)."""
+        return {"clean": self.x}
+
+
+def ball(spec: Spec) -> Task:
+    """A perturbation added to the image, within `eps` in the row's `norm`.
+
+    Constraint:
+        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255".
+        lattice: whole levels per unit, 255 for bytes; what the victim sees is rounded to them. 0 for plain floats.
+    """
+    norm = str(spec.row["norm"])
+    eps = positive("eps", spec.threat.constraint["eps"])
+    lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
+    if lattice and eps * lattice < 1 - 1e-6:
+        raise AdvgymError(
+            f"eps={eps:g} is less than one step of the lattice, 1/{lattice}: only the clean image would be valid. "
+            f"Allowed: eps of at least {1 / lattice:g}, another lattice=, or lattice=0 for plain floats."
+        )
+
+    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
+        return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
+
+    return _task(spec, batch, {"eps": eps, "lattice": lattice})
+
+
+def pixel(spec: Spec) -> Task:
+    """At most `pixels` values of the image, each set to any other level.
+
+    Constraint:
+        pixels: most changed pixels (values of an image with several channels).
+        lattice: levels 0 to lattice; level / lattice is the pixel's value.
+    """
+    count = whole("pixels", spec.threat.constraint["pixels"], 1, 1 << 20)
+    lattice = whole("lattice", spec.threat.constraint["lattice"], 1, MOST_LEVELS)
+
+    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
+        return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
+
+    task = _task(spec, batch, {"pixels": count, "lattice": lattice})
+    return replace(task, randomise=partial(random_levels, lattice=lattice))
+
+
+def _task(spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any]) -> Task:
+    """The parts that all image tasks share: samples, victim, goal."""
+    lattice = constraint["lattice"] or None
+    sizes, source = _source(spec, lattice)
+    victim, classes = _victim(spec, sizes, source)
+
+    def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        x, labels = source(split, ids)
+        return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
+
+    task = Task(
+        name=spec.name,
+        victim=victim,
+        goal=ClassGoal(classes, spec.threat.goal),
+        threat=replace(spec.threat, constraint={**spec.threat.constraint, **constraint}),
+        sizes=sizes,
+        deal=deal,
+    )
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task))
+
+
+def _source(spec: Spec, lattice: int | None) -> tuple[dict[str, int], Source]:
+    """Sizes of the splits, and what serves (pixels, labels) of some ids, rounded onto the lattice."""
+    if spec.samples is not None:
+        x, labels = data.own(spec.samples)
+        x = data.canonical(x, lattice)
+        return {"train": len(x), "test": len(x)}, lambda split, ids: (x[ids], labels[ids])
+    dataset = spec.load_dataset()
+
+    def source(split: str, ids: list[int]) -> tuple[Tensor, Tensor]:
+        images, index = data.load(dataset, split), torch.tensor(ids, dtype=torch.int64)
+        return images.pixels(index, lattice), images.labels[index]
+
+    return data.sizes(dataset), source
+
+
+def _victim(spec: Spec, sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
+    """The victim and its number of classes; one that the task does not name is asked about the first sample."""
+    victim = spec.load_victim()
+    if spec.victim is None and spec.samples is None and spec.dataset is None:
+        return victim, int(victim.card["classes"])
+    split = "test" if sizes.get("test") else "train"
+    x, truth = source(split, [0])
+    place = next(victim.module.parameters(), x).device if victim.module is not None else x.device
+    try:
+        with torch.no_grad():
+            scores = victim(x.to(place), torch.zeros(1, dtype=torch.int64, device=place))
+    except AdvgymError:
+        raise
+    except Exception as error:
+        raise VictimError(
+            f"victim {victim.name!r} fails on images of {spec.name}, float32 {tuple(x.shape)} in [0, 1]: {error}"
+        ) from error
+    if victim.access == "labels" and scores.dim() == 1:
+        classes = int(victim.card.get("classes", 0)) or _most_label(spec, source, sizes, int(scores[0])) + 1
+        return _labels_only(victim, classes), classes
+    if scores.dim() != 2 or scores.shape[1] < 2 or not bool(torch.isfinite(scores).all()):
+        raise VictimError(
+            f"victim {victim.name!r} answers {tuple(scores.shape)} to one image; want finite scores (1, classes), "
+            "two classes or more (labels alone need Victim(model, access='labels'))"
+        )
+    if int(truth[0]) >= scores.shape[1]:
+        raise DataError(
+            f"sample 0 has the label {int(truth[0])}, but victim {victim.name!r} scores {scores.shape[1]} classes"
+        )
+    return victim, scores.shape[1]
+
+
+def _most_label(spec: Spec, source: Source, sizes: dict[str, int], answer: int) -> int:
+    """The largest label known of: of the samples, or in the victim's first answer."""
+    if spec.samples is None:
+        known = max(int(data.labels(spec.load_dataset(), split).max()) for split in sizes)
+    else:
+        known = int(source("test", list(range(sizes["test"])))[1].max())
+    return max(known, answer, 1)
+
+
+class _OneHot(nn.Module):
+    """A victim of labels as one of one-hot scores, so that every goal reads it."""
+
+    def __init__(self, victim: Victim, classes: int) -> None:
+        super().__init__()
+        self.victim, self.classes, self.inner = victim, classes, victim.module  # inner: moved along with this module
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        labels = self.victim(x, keys).long()
+        if not bool(((labels >= 0) & (labels < self.classes)).all()):
+            raise VictimError(
+                f"victim {self.victim.name!r} answered a label outside 0 to {self.classes - 1}, the labels known: "
+                "give their number as Victim(..., card={'classes': n})"
+            )
+        return one_hot(labels, self.classes).to(x.device)
+
+
+def _labels_only(victim: Victim, classes: int) -> Victim:
+    return Victim(
+        _OneHot(victim, classes),
+        name=victim.name,
+        access="labels",
+        keyed=victim.keyed,
+        risk=victim.risk,
+        threshold=victim.threshold,
+        card={**victim.card, "classes": classes},
+    )
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number from a number, its text, or a fraction such as "8/255".
+
+    >>> number("eps", "51/255")
+    0.2
+    """
+    try:
+        if isinstance(value, str) and "/" in value:
+            above, below = value.split("/")
+            found = float(above) / float(below)
+        else:
+            found = float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        found = math.nan
+    if not math.isfinite(found) or isinstance(value, bool):
+        raise AdvgymError(f"{name} is a number or a fraction such as 8/255, not {value!r}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """A number above 0."""
+    found = number(name, value)
+    if found <= 0:
+        raise AdvgymError(f"{name} is above 0, not {value!r}")
+    return found
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in [low, high]."""
+    found = number(name, value)
+    if found != int(found) or not low <= found <= high:
+        raise AdvgymError(f"{name} is a whole number from {low} to {high}, not {value!r}")
+    return int(found)

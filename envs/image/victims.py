@@ -1,0 +1,187 @@
+"""Small image classifiers, trained by a recipe: one-cycle AdamW on clean images.
+
+Each factory is named by a row of [victims]; widths, epochs and the rest are that row's arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advgym import rng
+from advgym.envs.image import data
+from advgym.victim import Victim
+from advgym.weights import load_or_train
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Cnn(nn.Module):
+    """3x3 convolutions, each with ReLU and 2x2 max pooling, then a linear layer: x (n, C, H, W) -> (n, classes).
+
+    Args:
+        shape: (C, H, W) of the images; H and W shrink by half (rounded down) at each convolution.
+        widths: channels of each convolution.
+        hidden: width of a ReLU layer before the last one; 0 for none.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, widths: Sequence[int], hidden: int = 0) -> None:
+        super().__init__()
+        c, h, w = shape
+        parts: list[nn.Module] = []
+        for width in widths:
+            # Pooling before ReLU gives the same numbers on a quarter of the values.
+            parts += [nn.Conv2d(c, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+            c, h, w = width, h // 2, w // 2
+        parts.append(nn.Flatten())
+        size = c * h * w
+        if hidden:
+            parts += [nn.Linear(size, hidden), nn.ReLU()]
+            size = hidden
+        self.net = nn.Sequential(*parts, nn.Linear(size, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Mlp(nn.Module):
+    """Fully connected ReLU layers of the given widths on the flattened image: (n, C, H, W) -> (n, classes)."""
+
+    def __init__(self, shape: Sequence[int], classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        c, h, w = shape
+        parts: list[nn.Module] = [nn.Flatten()]
+        size = c * h * w
+        for width in widths:
+            parts += [nn.Linear(size, width), nn.ReLU()]
+            size = width
+        self.net = nn.Sequential(*parts, nn.Linear(size, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def cnn(
+    name: str,
+    *,
+    dataset: str,
+    shape: Sequence[int],
+    classes: int = 10,
+    widths: Sequence[int] = (16, 32),
+    hidden: int = 0,
+    epochs: int = 30,
+    batch: int = 64,
+    rate: float = 3e-3,
+    shift: int = 0,
+    seed: int = 0,
+) -> Victim:
+    """A `Cnn` trained on the train split of `dataset`; `shift` is the most pixels of random translation."""
+    build = {"arch": "cnn", "shape": list(shape), "classes": classes, "widths": list(widths), "hidden": hidden}
+    recipe = {**build, **_training(dataset, epochs, batch, rate, shift, seed)}
+    return _victim(name, lambda: Cnn(shape, classes, widths, hidden), recipe)
+
+
+def mlp(
+    name: str,
+    *,
+    dataset: str,
+    shape: Sequence[int],
+    classes: int = 10,
+    widths: Sequence[int] = (128,),
+    epochs: int = 30,
+    batch: int = 64,
+    rate: float = 3e-3,
+    shift: int = 0,
+    seed: int = 0,
+) -> Victim:
+    """An `Mlp` trained on the train split of `dataset`: the differently built surrogate."""
+    build = {"arch": "mlp", "shape": list(shape), "classes": classes, "widths": list(widths)}
+    recipe = {**build, **_training(dataset, epochs, batch, rate, shift, seed)}
+    return _victim(name, lambda: Mlp(shape, classes, widths), recipe)
+
+
+def _training(dataset: str, epochs: int, batch: int, rate: float, shift: int, seed: int) -> dict[str, Any]:
+    return {"dataset": dataset, "epochs": epochs, "batch": batch, "rate": rate, "shift": shift, "seed": seed}
+
+
+def _victim(name: str, build: Any, recipe: dict[str, Any]) -> Victim:
+    def train(module: nn.Module) -> dict[str, Any]:
+        clean = data.load(recipe["dataset"], "train")
+        fit(module, clean.pixels(slice(None)), clean.labels, recipe)
+        return {
+            "dataset": recipe["dataset"],
+            "clean_accuracy": accuracy(module, data.load(recipe["dataset"], "test")),
+            "train_samples": len(clean.labels),
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "classes": recipe["classes"],
+            "shape": recipe["shape"],
+        }
+
+    with torch.random.fork_rng(devices=[]):  # building a module draws its first weights
+        module, card = load_or_train(name, build, train, recipe=recipe, shipped=_shipped(name, recipe))
+    return Victim(module, name=name, access="gradients", card=card)
+
+
+def _shipped(name: str, recipe: dict[str, Any]) -> Path | None:
+    """The shipped file, if it was made by this very recipe: another recipe of the same name is trained anew."""
+    from safetensors import SafetensorError, safe_open
+
+    path = WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("card", "{}"))
+    except (OSError, SafetensorError, json.JSONDecodeError):
+        return path  # the loader says what is wrong with it
+    return path if card.get("recipe") == recipe else None
+
+
+def fit(module: nn.Module, x: Tensor, y: Tensor, recipe: dict[str, Any]) -> None:
+    """Train in place with AdamW and a one-cycle rate (Smith & Topin 2018), in an order keyed by the seed."""
+    epochs, batch, seed = int(recipe["epochs"]), int(recipe["batch"]), int(recipe["seed"])
+    steps = -(-len(x) // batch)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe["rate"], weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe["rate"], total_steps=steps * epochs, pct_start=0.25
+    )
+    module.train()
+    keys = torch.arange(len(x))
+    for epoch in range(epochs):
+        order = rng.bits(seed, keys, (), 2 * epoch).argsort()
+        for index in order.split(batch):
+            inputs = shifted(x[index], recipe["shift"], seed, keys[index], 2 * epoch + 1)
+            loss = F.cross_entropy(module(inputs), y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    module.eval()
+
+
+def shifted(x: Tensor, most: int, seed: int, keys: Tensor, stream: int) -> Tensor:
+    """Each image moved by up to `most` pixels either way, black where nothing was."""
+    if not most:
+        return x
+    n, _, h, w = x.shape
+    move = rng.bits(seed, keys, (2,), stream) % (2 * most + 1)
+    rows = (move[:, :1] + torch.arange(h)).view(n, 1, h, 1)
+    columns = (move[:, 1:] + torch.arange(w)).view(n, 1, 1, w)
+    wide = F.pad(x, (most, most, most, most))
+    return wide[torch.arange(n).view(n, 1, 1, 1), torch.arange(x.shape[1]).view(1, -1, 1, 1), rows, columns]
+
+
+@torch.no_grad()
+def accuracy(module: nn.Module, images: data.Images, chunk: int = 1000) -> float:
+    """The fraction of a split that the module has right."""
+    right = 0
+    for start in range(0, len(images.labels), chunk):
+        part = slice(start, start + chunk)
+        right += int((module(images.pixels(part)).argmax(1) == images.labels[part]).sum())
+    return right / len(images.labels)

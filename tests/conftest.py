@@ -1,0 +1,22 @@
+"""Shared fixtures: one thread, a cache of our own, and real data that is reported when it is missing."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+torch.set_num_threads(1)  # two threads spin on a loaded machine
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of real data; the test is skipped, and reported, where there is none."""
+    from advgym.weights import data_dir
+
+    found = data_dir()
+    if found is None:
+        pytest.skip("realdata: ADVGYM_DATA is not set")
+    return found
