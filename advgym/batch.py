@@ -6,10 +6,13 @@ The core never looks inside a model input; it moves it by `take` and counts it b
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from advgym.rng import mix
 
 
 class Look(NamedTuple):
@@ -128,7 +131,9 @@ def pick(values: Tensor, rows: Tensor | None) -> Tensor:
 
 def hash_rows(values: Tensor) -> Tensor:
     """int64 (n, d) -> int64 (n,): a sum of values times mixed odd weights, wrapping."""
-    from advgym.rng import mix
+    return (values * _hash_weights(values.shape[1], values.device)).sum(1)
 
-    weights = mix(torch.arange(1, values.shape[1] + 1, device=values.device)) | 1
-    return mix((values * weights).sum(1))
+
+@cache
+def _hash_weights(size: int, device: torch.device) -> Tensor:
+    return mix(torch.arange(1, size + 1, device=device)) | 1

@@ -1,4 +1,4 @@
-"""What the evaluator keeps for every lane: meters, best so far, potential. Views of an environment share one book."""
+"""What the evaluator keeps for every lane: meters, what is held, its worth. Views of an environment share one book."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from advgym.batch import Batch
 from advgym.task import ThreatModel
 
 REASONS = ("", "success", "queries", "steps", "not attacked")
+SOLVED = 0.5  # a potential is at most 0 before a success, and at least 1 (up to rounding) after it
 
 
 class Book:
     """State of B lanes. Tensors that leave the environment are replaced, never written again.
 
     Attributes:
-        queries_left, gradients_left, steps: int64 (B,).
+        live: bool (B,), lanes whose episode runs; reason: index into REASONS, 0 while it does.
+        queries_left, gradients_left: int64 (B,); began: the step at which the lane's episode began.
         held: the perturbation that the verdict would be on, (B, *shape), as its canonical proposal.
-        objective, distance: of `held`; potential: of the lane; success: whether `held` succeeds.
+        potential: float32 (B,), what the best so far is worth (see `worth`); rewards are its increase.
         first_success: queries spent at the first success, -1 before.
-        reason: index into REASONS, 0 while the lane runs.
     """
 
     def __init__(self, batch: Batch, threat: ThreatModel, clean_objective: Tensor, attacked: Tensor) -> None:
@@ -27,17 +28,22 @@ class Book:
         device, lanes = batch.ids.device, len(batch)
         self.queries_left = torch.full((lanes,), threat.queries, device=device)
         self.gradients_left = torch.full((lanes,), threat.gradients, device=device)
-        self.steps = torch.zeros(lanes, dtype=torch.int64, device=device)
+        self.granted = threat.gradients  # no lane has fewer gradients left: most backwards need no look
+        self.step, self.earliest = 0, 0  # steps so far, and the least of `began`: most steps need no look either
+        self.began = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.held = batch.null()
-        self.objective = clean_objective.clone()
-        self.distance = torch.zeros(lanes, device=device)
-        self.success = torch.zeros(lanes, dtype=torch.bool, device=device)
-        self.first_success = torch.full((lanes,), -1, device=device)
-        self.reason = torch.where(attacked, 0, 4)
-        self.broken = torch.zeros(lanes, dtype=torch.int64, device=device)  # answers that were not finite
         self.reach = batch.reach
-        self.potential = self._potential()
+        no = torch.zeros(lanes, dtype=torch.bool, device=device)
+        self.potential = self.worth(clean_objective, torch.zeros(lanes, device=device), no)
+        self.first_success = torch.full((lanes,), -1, device=device)
+        self.live, self.reason = attacked, torch.where(attacked, 0, 4)
+        self.broken = torch.zeros(lanes, dtype=torch.int64, device=device)  # answers that were not finite
         self.asked: list[tuple[Tensor, Tensor]] = []  # (lane, digest) of every query, for the distinct count
+
+    @property
+    def success(self) -> Tensor:
+        """Lanes that hold a success (of the surrogate's, under transfer): bool (B,)."""
+        return self.potential > SOLVED
 
     def put(self, lanes: Tensor, other: Book) -> None:
         """Start new episodes in some lanes."""
@@ -47,9 +53,11 @@ class Book:
                 value = value.clone()
                 value[lanes] = getattr(other, name)
                 self.__dict__[name] = value
+        self.began[lanes] = self.step
+        self.earliest = int(self.began.min())
 
     def _forget(self, lanes: Tensor) -> None:
-        gone = torch.zeros(len(self.steps), dtype=torch.bool, device=lanes.device)
+        gone = torch.zeros(len(self.live), dtype=torch.bool, device=lanes.device)
         gone[lanes] = True
         kept = []
         for lane, digest in self.asked:
@@ -57,63 +65,72 @@ class Book:
             kept.append((lane[stay], digest[stay]))
         self.asked = [(lane, digest) for lane, digest in kept if len(lane)]
 
-    def _potential(self) -> Tensor:
-        """min(best objective, 0) + 1[success] + (1 - d / d_ref) where the least distortion is wanted."""
-        value = self.success.to(torch.float32)
-        if self.threat.knowledge != "decision":
-            value = value + self.objective.clamp_max(0)
-        if self.threat.least:
-            value = value + torch.where(self.success, 1 - self.distance / self.reach.clamp_min(1e-12), 0.0)
-        return value
+    def worth(self, objective: Tensor, distance: Tensor, success: Tensor, lanes: Tensor | None = None) -> Tensor:
+        """The potential: min(objective, 0), or 1 on success, + 1 - d / d_ref where the least distortion is wanted.
 
-    def charge(self, lanes: Tensor | None, count: Tensor) -> None:
-        """Take queries from the meters: int64 counts for each of `lanes` (None: all)."""
+        Decision knowledge drops the objective.
+        """
+        before = torch.zeros_like(distance) if self.threat.knowledge == "decision" else objective.clamp_max(0)
+        if not self.threat.least:
+            return torch.where(success, 1.0, before)
+        reach = self.reach if lanes is None else self.reach[lanes]
+        return torch.where(success, 2 - distance / reach.clamp_min(1e-12), before)
+
+    def spend(self, lanes: Tensor | None, wanted: Tensor, lane: Tensor, digest: Tensor, *, every: bool) -> None:
+        """Charge a step of `lanes` (None: all): `wanted` bool (lanes * P,), whose lane is `lane`; every: all of them."""
+        self.step += 1
+        rows = len(self.live) if lanes is None else len(lanes)
+        count = wanted.long() if len(wanted) == rows else wanted.view(rows, -1).sum(1)
         if lanes is None:
             self.queries_left = self.queries_left - count
         else:
             self.queries_left = self.queries_left.index_add(0, lanes, count, alpha=-1)
+        self.asked.append((lane, digest) if every else (lane[wanted], digest[wanted]))
 
-    def charge_gradients(self, lanes: Tensor, asked: Tensor) -> Tensor:
-        """Take a gradient for every asked row, in order, while its lane has any; the rows that were granted.
+    def charge(self, lanes: Tensor, count: Tensor) -> None:
+        """Take queries from the meters: int64 counts for each of `lanes`."""
+        self.queries_left = self.queries_left.index_add(0, lanes, count, alpha=-1)
 
-        `lanes` is ascending, with repeats where a lane has several rows.
+    def charge_gradients(self, lanes: Tensor | None, asked: Tensor) -> Tensor | None:
+        """Take a gradient for every asked row, in order, while its lane has any.
+
+        `lanes` is ascending, with repeats where a lane has several rows; None: one row for every lane.
+
+        Returns:
+            bool, the rows that were granted, or None where all are.
         """
+        if lanes is None and self.granted > 0:
+            self.granted -= 1
+            self.gradients_left = self.gradients_left - asked.long()
+            return None
+        if lanes is None:
+            lanes = torch.arange(len(asked), device=asked.device)
         start = torch.searchsorted(lanes, lanes)
         total = asked.long().cumsum(0)
         nth = total - (total - asked.long())[start]
         granted = asked & (nth <= self.gradients_left[lanes])
         self.gradients_left = self.gradients_left.index_add(0, lanes, granted.long(), alpha=-1)
-        return granted
+        self.granted = int(self.gradients_left.min())
+        return None if torch.equal(granted, asked) else granted
 
-    def note(
-        self, lanes: Tensor | None, better: Tensor, keep: Tensor, held: Tensor, objective: Tensor, distance: Tensor,
-        success: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Take over what is better, hold what is to be kept; the reward of each lane, float32 (lanes,)."""
-        self.held = self._take(self.held, lanes, keep, held)
-        self.objective = self._take(self.objective, lanes, better, objective)
-        self.distance = self._take(self.distance, lanes, better, distance)
-        self.success = self._take(self.success, lanes, better, success)
-        before, self.potential = self.potential, self._potential()
-        gain = self.potential - before
-        return gain if lanes is None else gain[lanes]
+    def finish(self) -> Tensor | None:
+        """Close the lanes whose episode is over (success, a spent budget, as many steps as queries were given).
 
-    @staticmethod
-    def _take(old: Tensor, lanes: Tensor | None, where: Tensor, new: Tensor) -> Tensor:
-        where = where.view(-1, *[1] * (new.dim() - 1))
-        if lanes is None:
-            return torch.where(where, new, old)
-        return old.index_copy(0, lanes, torch.where(where, new, old[lanes]))
-
-    def finish(self) -> None:
-        """Close the lanes whose episode is over."""
-        used = self.threat.queries - self.queries_left
-        self.first_success = torch.where(self.success & (self.first_success < 0), used, self.first_success)
-        running = self.reason == 0
-        out = torch.where(self.queries_left <= 0, 2, torch.where(self.steps >= self.threat.queries, 3, 0))
-        if not self.threat.least and self.threat.knowledge != "transfer":
-            out = torch.where(self.success, 1, out)
-        self.reason = torch.where(running, out, self.reason)
+        Returns:
+            bool (B,), the lanes that have just ended, or None.
+        """
+        spent = over = self.queries_left <= 0
+        ends = not self.threat.least and self.threat.knowledge != "transfer"  # by success
+        if ends:
+            over = over | self.success
+        if self.step - self.earliest >= self.threat.queries:
+            over = over | (self.step - self.began >= self.threat.queries)
+        over = over & self.live
+        if not bool(over.any()):
+            return None
+        reason = torch.where(self.success & ends, 1, torch.where(spent, 2, 3))
+        self.live, self.reason = self.live & ~over, torch.where(over, reason, self.reason)
+        return over
 
     def queries_distinct(self) -> Tensor:
         """Different perturbations asked about, per lane, int64 (B,)."""

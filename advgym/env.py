@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from advgym.batch import Batch
+from advgym.batch import Batch, Look
 from advgym.book import REASONS, Book
 from advgym.clean import Clean, Deck
 from advgym.edits import EditsBatch, Table
@@ -190,46 +190,41 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         """
         self._check_ready()
         p, weights = self._read(actions)
+        book, width = self._book, self._width
         live = self._live()
-        width, count = self._width, self.num_envs
         lane = self._lane_rows
         rows = None if self._lanes is None and width == 1 else lane
         look = self._batch.look(p, rows)
+        if weights is not None:
+            look = _relax(look, p, weights)
         asks = p.requires_grad or weights is not None
-        relaxed = None if weights is None else ((weights > 0) & (weights < 1) & (p[..., 0] >= 0)).any(1)
         wanted = live.repeat_interleave(width) if width > 1 else live
-        if not asks:
+        if not asks:  # the null perturbation is known and free, unless its gradient is asked for
             wanted = wanted & ~look.null
-        left = self._mine(self._book.queries_left)
-        if width > 1:  # where fewer than P are left, the first ones are evaluated
-            order = wanted.view(count, width).long().cumsum(1)
-            wanted = wanted & (order <= left.unsqueeze(1)).view(-1)
+        if width > 1:  # where fewer than P queries are left, the first ones are evaluated
+            wanted = _first(wanted.view(-1, width), self._mine(book.queries_left)).view(-1)
         evaluated = wanted & look.real
-        spent = wanted.view(count, width).sum(1) if width > 1 else wanted.long()
-        self._book.charge(self._lanes, spent)
-        steps = live.long()
-        self._book.steps = self._spread(self._book.steps, steps)
-        valid = look.valid if relaxed is None else look.valid & ~relaxed
-        if bool(wanted.any()):
-            self._book.asked.append((lane[wanted], look.digest[wanted]))
-        answer = self._oracle.ask(look, weights, lane, rows, evaluated, grad=asks)
+        every = bool(evaluated.all())
+        book.spend(self._lanes, wanted, lane, look.digest, every=every)
+        answer = self._oracle.ask(look, weights, lane, rows, None if every else evaluated, grad=asks)
         objective = answer["objective"].detach()
         won = evaluated & (objective > SUCCESS)  # the goal is reached there; it counts only where it is valid too
         if "risk" in answer:
             won = won & (answer["risk"] < self._oracle.model.threshold)
         answer["success"] = won
         held = self._batch.proposal(look.form.detach(), rows)
-        reward = settle(self._book, self._lanes, width, valid & evaluated, won, objective, look.distance, held)
-        obs = self._feedback(evaluated, valid, look.distance, answer)
-        before = live
-        self._book.finish()
+        reward = settle(book, self._lanes, width, look.valid & evaluated, won, objective, look.distance, held)
+        obs = self._feedback(evaluated, look.valid, look.distance, answer)
+        over = book.finish()
         terminated = ~self._live()
-        info = self._info(before & terminated)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and bool((before & terminated).any()):
-            obs, info = self._autoreset(obs, before & terminated, info)
-        reward = reward.detach()
+        info: dict[str, Any] = {}
+        if over is not None:
+            over = self._mine(over)
+            info = self._info(over)
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                obs, info = self._autoreset(obs, over, info)
         if self.output == "numpy":
-            truncated = np.zeros(count, dtype=np.bool_)
+            truncated = np.zeros(self.num_envs, dtype=np.bool_)
             return self._present(obs), reward.cpu().numpy(), terminated.cpu().numpy(), truncated, info
         return obs, reward, terminated, torch.zeros_like(terminated), info
 
@@ -237,15 +232,13 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         """The action as a flat (lanes * P, *shape) tensor on the device; raises on anything else."""
         weights = None
         batch = self._batch
-        if (
-            batch.kind == "edits"
-            and isinstance(actions, tuple | list)
-            and len(actions) == 2
-            and not isinstance(actions[0], int)
-        ):
+        if batch.kind == "edits" and isinstance(actions, tuple) and len(actions) == 2:
             actions, weights = actions
-        p = actions if isinstance(actions, Tensor) else torch.as_tensor(np.asarray(actions))
         want = (self.num_envs, *self._per(), *batch.shape)
+        try:
+            p = actions if isinstance(actions, Tensor) else torch.as_tensor(np.asarray(actions))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Malformed(f"a proposal is a tensor or an array of shape {want}: {error}") from None
         integral = not p.dtype.is_floating_point and not p.dtype.is_complex and p.dtype != torch.bool
         if tuple(p.shape) != want or (p.dtype.is_floating_point if batch.kind == "field" else integral) is False:
             kind = "float32" if batch.kind == "field" else "int64"
@@ -310,11 +303,12 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
 
     def _info(self, over: Tensor | None) -> dict[str, Any]:
         """Empty, but for the lanes that have just finished: `final_info` and its mask."""
-        if over is None or not bool(over.any()):
+        if over is None:
             return {}
         book = self._book
         values = {
-            "sample": self._batch.ids, "success": book.success, "distance": book.distance, "perturbation": book.held,
+            "sample": self._batch.ids, "success": book.success, "perturbation": book.held,
+            "distance": self._batch.look(book.held).distance,
             "queries": self._task.threat.queries - book.queries_left,
             "gradients": self._task.threat.gradients - book.gradients_left,
         }  # fmt: skip
@@ -337,11 +331,8 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
     def _mine(self, values: Tensor) -> Tensor:
         return values if self._lanes is None else values[self._lanes]
 
-    def _spread(self, values: Tensor, mine: Tensor) -> Tensor:
-        return values + mine if self._lanes is None else values.index_add(0, self._lanes, mine)
-
     def _live(self) -> Tensor:
-        return self._mine(self._book.reason) == 0
+        return self._mine(self._now.book.live)
 
     def _present(self, obs: Obs) -> Obs:
         if self.output == "torch":
@@ -469,3 +460,16 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"advgym.make({self._task.name!r}, lanes={self.num_envs}, proposals={self.proposals})"
+
+
+def _first(wanted: Tensor, left: Tensor) -> Tensor:
+    """The first `left` of each lane's wanted proposals: bool (lanes, P)."""
+    return wanted & (wanted.cumsum(1) <= left.unsqueeze(1))
+
+
+def _relax(look: Look, p: Tensor, weights: Tensor) -> Look:
+    """Relaxed edits count only where every weight is 1, and are no input where one leaves [0, 1]."""
+    pad, w = p[..., 0] < 0, weights.detach()
+    real = look.real & (pad | ((w >= 0) & (w <= 1))).all(1)
+    # The form is sorted, the weights are not: edits commute, so the proposal itself is applied.
+    return look._replace(form=p, real=real, valid=look.valid & real & (pad | (w == 1)).all(1))

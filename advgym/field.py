@@ -59,11 +59,18 @@ class FieldBatch(Batch):
             self.level = torch.round(x * lattice)  # integers, exact in float32 up to 2**24
             steps = exact * lattice * (1 + TOLERANCE) + TOLERANCE
             # Integer limits: the largest level change (linf), or the largest sum of squared changes (l2).
-            self.limit = (steps.floor() if norm == "linf" else (steps * steps).floor()).double()
+            self.limit = steps.floor().float() if norm == "linf" else (steps * steps).floor()
             if norm == "linf":
                 radius = (self.limit / lattice).float()
         self.radius = self.reach = radius
         self.size = math.prod(self.shape)
+        wide = radius.view(-1, *[1] * len(self.shape))
+        # What `project` clamps to: the box, and for linf the ball.
+        self.floor, self.ceiling = low - x, high - x
+        if norm == "linf":
+            self.floor, self.ceiling = torch.maximum(self.floor, -wide), torch.minimum(self.ceiling, wide)
+        if support is not None:
+            self.floor, self.ceiling = self.floor * support, self.ceiling * support
 
     def null(self) -> Tensor:
         """Zeros like x."""
@@ -86,15 +93,14 @@ class FieldBatch(Batch):
         """(inside the ball, distance in the units of x) of a canonical change."""
         flat = change.reshape(len(change), self.size)
         if self.norm == "linf":
-            size = flat.abs().amax(1)
-            exact = size.double()
+            size = exact = flat.abs().amax(1)
         else:
             exact = flat.double().square().sum(1)
             size = exact.sqrt().float()
         if self.lattice:
             return exact <= pick(self.limit, rows), size / self.lattice
         reach = pick(self.radius, rows).double() + TOLERANCE
-        return (exact <= (reach if self.norm == "linf" else reach * reach)), size
+        return (exact.double() <= (reach if self.norm == "linf" else reach * reach)), size
 
     def look(self, p: Tensor, rows: Tensor | None = None) -> Look:
         """See `Batch.look`; the form is the canonical input itself, straight-through in p."""
@@ -104,7 +110,7 @@ class FieldBatch(Batch):
         inside, distance = self._measure(change, rows)
         valid = real & inside
         distance = torch.where(real, distance, 0.0)
-        flat = change.reshape(len(d), self.size)
+        flat = change.view(len(d), self.size)
         whole = flat.to(torch.int64) if self.lattice else flat.contiguous().view(torch.int32).to(torch.int64)
         form = y + (p - d) if p.requires_grad else y  # p - d is exactly 0, however large p is
         return Look(form, real, valid, (distance == 0) & real, distance, hash_rows(whole))
@@ -126,16 +132,11 @@ class FieldBatch(Batch):
 
     def project(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
         """A perturbation in the ball and the box, always valid: linf the nearest, l2 clamped then scaled. NaN to 0."""
-        x, radius = pick(self.x, rows), pick(self.radius, rows)
-        wide = radius.view(-1, *[1] * len(self.shape))
         p = torch.nan_to_num(p, nan=0.0, posinf=self.high - self.low, neginf=self.low - self.high)
-        if self.support is not None:
-            p = torch.where(pick(self.support, rows), p, 0.0)
+        p = torch.minimum(torch.maximum(p, pick(self.floor, rows)), pick(self.ceiling, rows))
         if self.norm == "linf":
-            return torch.minimum(
-                torch.maximum(p, torch.maximum(-wide, self.low - x)), torch.minimum(wide, self.high - x)
-            )
-        p = torch.minimum(torch.maximum(p, self.low - x), self.high - x)
+            return p
+        wide = pick(self.radius, rows).view(-1, *[1] * len(self.shape))
         # In float64, and a hair inside: rounding of many coordinates would leave the ball.
         norm = torch.linalg.vector_norm(p.reshape(len(p), self.size), dim=1, dtype=torch.float64).view_as(wide)
         p = p * (wide * (1 - 3e-7) / norm.clamp_min(1e-12)).clamp_max(1.0).to(p.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -25,17 +26,25 @@ class Oracle:
         self.episodes: Episodes
 
     def ask(
-        self, look: Look, weights: Tensor | None, lane: Tensor, rows: Tensor | None, evaluated: Tensor, *, grad: bool
+        self,
+        look: Look,
+        weights: Tensor | None,
+        lane: Tensor,
+        rows: Tensor | None,
+        evaluated: Tensor | None,
+        *,
+        grad: bool,
     ) -> dict[str, Tensor]:
         """One forward over the evaluated rows; every answer spread over all rows, zeros elsewhere.
 
         Args:
-            lane: int64 (n,), ascending; rows: the same, or None when row i is lane i.
+            lane: int64 (n,), ascending; rows: the same, or None when row i is lane i; evaluated: bool (n,), or None
+                for all.
             weights: of relaxed edits; grad: keep the graph.
         """
-        index = None if bool(evaluated.all()) else evaluated.nonzero().squeeze(1)
+        index = None if evaluated is None else evaluated.nonzero().squeeze(1)
         if index is not None and not len(index):
-            return self.blank(evaluated)
+            return self.blank(lane)
         at = lane if index is None else lane[index]
         where = rows if index is None else at
         form = look.form if index is None else look.form[index]
@@ -46,7 +55,7 @@ class Oracle:
             else:
                 assert isinstance(batch, EditsBatch)
                 x = batch.relaxed(form, weights if index is None else weights[index], where)
-            scores = self.forward(x, at, metered=grad)
+            scores = self.forward(x, at, metered=grad, every=where is None)
             if grad and not scores.requires_grad:
                 raise VictimError(
                     f"victim {self.model.name!r} gives no gradient although its access is 'gradients'; "
@@ -58,7 +67,7 @@ class Oracle:
                 answer["risk"] = torch.as_tensor(self.model.risk(x)).to(answer["objective"])
         if index is None:
             return answer
-        blank = self.blank(evaluated)
+        blank = self.blank(lane)
         return {k: blank[k].to(v.dtype).index_copy(0, index, v) for k, v in answer.items()}
 
     def _judge(self, scores: Tensor, at: Tensor, where: Tensor | None) -> dict[str, Tensor]:
@@ -66,8 +75,8 @@ class Oracle:
         ref = now.ref if every else now.ref[at]
         target = now.target if every or now.target is None else now.target[at]
         objective, surrogate = self.goal.judge(scores, ref, target)
-        finite = torch.isfinite(objective)
-        if not bool(finite.all()):  # a victim driven to NaN: no success, no gradient to follow
+        if not math.isfinite(float(objective.detach().sum())):  # a victim driven to NaN: no success, no gradient
+            finite = torch.isfinite(objective)
             now.book.broken = now.book.broken.index_add(0, at, (~finite).long())
             objective = torch.where(finite, objective, now.objective[at])
             surrogate = torch.where(finite, surrogate, now.surrogate[at])
@@ -76,7 +85,7 @@ class Oracle:
             output = self.goal.output(scores)
         return {"scores": scores, "objective": objective, "surrogate": surrogate, "output": output}
 
-    def forward(self, x: Any, lanes: Tensor, *, metered: bool = False) -> Tensor:
+    def forward(self, x: Any, lanes: Tensor, *, metered: bool = False, every: bool = False) -> Tensor:
         """Scores, with the meter of gradients on them; keys of a randomised victim come from (sample, queries)."""
         now, keys = self.episodes, None
         if self.model.keyed:
@@ -90,20 +99,20 @@ class Oracle:
                 f"victim {self.model.name!r} gives scores {tuple(scores.shape[1:])} per input, want {want}"
             )
         if metered and scores.requires_grad:
-            scores.register_hook(partial(self._meter, lanes))  # type: ignore[no-untyped-call]
+            scores.register_hook(partial(self._meter, None if every else lanes))  # type: ignore[no-untyped-call]
         return scores
 
-    def _meter(self, lanes: Tensor, g: Tensor) -> Tensor:
+    def _meter(self, lanes: Tensor | None, g: Tensor) -> Tensor:
         """A backward costs one gradient for every row whose scores it asks about; rows beyond the budget get zeros."""
-        asked = (g != 0).reshape(len(g), -1).any(1)
+        asked = g.reshape(len(g), -1).ne(0).any(1)
         granted = self.episodes.book.charge_gradients(lanes, asked)
-        if bool((granted == asked).all()):
+        if granted is None:
             return g
         return torch.where(granted.view(-1, *[1] * (g.dim() - 1)), g, 0.0)
 
-    def blank(self, evaluated: Tensor) -> dict[str, Tensor]:
+    def blank(self, lane: Tensor) -> dict[str, Tensor]:
         """The answer to rows that were not evaluated."""
-        rows, device = len(evaluated), evaluated.device
+        rows, device = len(lane), lane.device
         blank = {
             "scores": torch.zeros(rows, *self.goal.scores_shape, device=device),
             "objective": torch.zeros(rows, device=device),
@@ -149,6 +158,6 @@ class Oracle:
             raise BudgetExhausted(
                 f"lane {i} has {int(book.queries_left[i])} queries left, {int(need[i])} were asked for"
             )
-        book.charge(None, need)
+        book.charge(torch.arange(len(need), device=need.device), need)
         with torch.set_grad_enabled(grad):
             return self.forward(take(x, order), lane, metered=grad)[order.argsort()]

@@ -20,9 +20,9 @@ def settle(
         candidate: the proposals in canonical form, (n, *shape).
     """
     success, knowledge = won & counts, book.threat.knowledge
+    keep, last = counts, candidate
     if knowledge == "decision":
         counts = success  # the label alone cannot say which failure is better
-    keep, last = counts, candidate
     if width > 1:
         if knowledge == "transfer":
             index = _last(counts, width)
@@ -30,12 +30,22 @@ def settle(
         index = _best(counts, success, objective, distance, width)
         counts, success, objective, distance = counts[index], success[index], objective[index], distance[index]
         candidate = candidate[index]
-    before = [v if lanes is None else v[lanes] for v in (book.success, book.distance, book.objective)]
-    nearer = success & (~before[0] | (distance < before[1]))
-    better = counts & (nearer | (~before[0] & ~success & (objective > before[2])))
+    value = book.worth(objective, distance, success, lanes)
+    before = book.potential if lanes is None else book.potential[lanes]
+    better = counts & (value > before)
     if knowledge != "transfer":  # under transfer the verdict is on the last one handed in
         keep, last = better, candidate
-    return book.note(lanes, better, keep, last, objective, distance, success)
+    after = torch.where(better, value, before)
+    keep = keep.view(-1, *[1] * (last.dim() - 1))
+    if lanes is None:
+        book.potential, book.held = after, torch.where(keep, last, book.held)
+    else:
+        book.potential = book.potential.index_copy(0, lanes, after)
+        book.held = book.held.index_copy(0, lanes, torch.where(keep, last, book.held[lanes]))
+    if bool((better & success).any()):
+        used = book.threat.queries - book.queries_left
+        book.first_success = torch.where(book.success & (book.first_success < 0), used, book.first_success)
+    return after - before
 
 
 def _best(counts: Tensor, success: Tensor, objective: Tensor, distance: Tensor, width: int) -> Tensor:

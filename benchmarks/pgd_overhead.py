@@ -1,0 +1,78 @@
+"""PGD-40 through the environment against a bare loop and the peers, on the same MNIST victim and samples.
+
+Every lane runs all 40 steps (the task asks for the least distortion, so a success does not end an episode).
+"""
+
+from __future__ import annotations
+
+import torch
+from _common import arguments, device_label, race, table
+
+import advgym
+from advgym import registry
+
+
+def main() -> None:
+    args = arguments(__doc__, batches="1,32,256", task="image/mnist-linf", steps=40)
+    task = advgym.make_task(args.task, least=True)
+    victim = task.victim.on(args.device)
+    model, eps = victim.model, task.threat.constraint["eps"]
+    pgd = registry.agent("pgd").attack
+    rows = []
+    for size in [int(b) for b in args.batches.split(",")]:
+        ids = list(range(size))
+        batch = task.samples("test", ids, args.device)
+        x, y = batch.x, model(batch.x).argmax(1)
+        step = 0.05 * eps
+        start = batch.random(0)
+
+        def bare():
+            delta = start.clone()
+            for _ in range(args.steps):
+                delta.requires_grad_()
+                loss = torch.nn.functional.cross_entropy(model(x + delta), y, reduction="sum")
+                (g,) = torch.autograd.grad(loss, delta)
+                delta = (delta.detach() + step * g.sign()).clamp_(-eps, eps)
+                delta = (x + delta).clamp_(0, 1) - x
+            return delta
+
+        def ours():
+            env = advgym.AttackEnv(task, device=args.device, assigned=ids)
+            env._clean = clean  # the clean answers are the bare loop's too
+            pgd(env, steps=args.steps, seed=0)
+
+        env = advgym.AttackEnv(task, device=args.device, assigned=ids)
+        env.reset()
+        clean = env._clean
+        runners = {"bare loop": bare, "advgym": ours, **peers(model, x, y, eps, step, args)}
+        took = race(runners, args.repeat, args.device)
+        for name, seconds in took.items():
+            over = (seconds - took["bare loop"]) / args.steps * 1e3
+            rows.append([size, name, seconds * 1e3, seconds / took["bare loop"], over])
+    head = ["batch", "runner", "ms", "ratio", "ms per step over the bare loop"]
+    table(f"PGD-{args.steps} on {args.task} ({device_label(args.device)})", head, rows, args.json)
+
+
+def peers(model, x, y, eps: float, step: float, args) -> dict:
+    """foolbox and torchattacks, where they are installed (torchattacks: pip install --no-deps torchattacks==3.5.1)."""
+    found = {}
+    try:
+        import foolbox
+
+        fmodel = foolbox.PyTorchModel(model, bounds=(0, 1), device=args.device)
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=step, steps=args.steps)
+        found["foolbox"] = lambda: attack.run(fmodel, x, foolbox.criteria.Misclassification(y), epsilon=eps)
+    except ImportError:
+        pass
+    try:
+        import torchattacks
+
+        torch_attack = torchattacks.PGD(model, eps=eps, alpha=step, steps=args.steps)
+        found["torchattacks"] = lambda: torch_attack(x, y)
+    except ImportError:
+        pass
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Speech: additive Fields on recordings, against keyword classifiers and CTC recognisers."""

@@ -1,0 +1,247 @@
+"""Clips of speech: synthetic digits, the Free Spoken Digit Dataset, and the caller's own recordings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from advgym.envs.speech import symbols, synth
+from advgym.errors import DataError, unknown
+from advgym.weights import data_dir
+
+Wave = NDArray[np.int16]
+LEVELS = 32768  # 16-bit PCM: steps per unit
+RATE = 8000
+SPLITS = ("train", "test")
+WORD_SAMPLES = {"synth-digits": 6400, "fsdd": 8000}
+LINE_SAMPLES = {"synth-digits": 14400, "fsdd": 16000}
+LINES = {"train": 400, "test": 200}  # utterances of a connected-digits split
+VOICES = {"train": range(40), "test": range(1000, 1020)}  # of the synthesiser: none is in both
+LONGEST = 6800  # samples: longer clips are not joined into utterances, so that two always fit
+NAMING = "{digit}_{speaker}_{index}.wav, index 0-4 being the test split"
+_NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """N recordings, padded with zeros to one length.
+
+    Attributes:
+        wave: int16 (N, samples).
+        length: int64 (N,): samples before the padding.
+        texts: the words spoken.
+        labels: int64 (N,): classes, where there are any.
+    """
+
+    wave: Tensor
+    length: Tensor
+    texts: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.wave)
+
+
+@dataclass(frozen=True)
+class Word:
+    """One spoken digit of one speaker."""
+
+    wave: Wave
+    digit: int
+    speaker: str
+
+
+def pack(waves: Sequence[Wave], samples: int, texts: Sequence[str], labels: Sequence[int] | None = None) -> Clips:
+    """Pad (or cut) to `samples`."""
+    out = np.zeros((len(waves), samples), np.int16)
+    for row, wave in zip(out, waves, strict=True):
+        row[: len(wave)] = wave[:samples]
+    length = torch.tensor([min(len(w), samples) for w in waves], dtype=torch.int64)
+    classes = torch.tensor(labels if labels is not None else [0] * len(waves), dtype=torch.int64)
+    return Clips(torch.from_numpy(out), length, tuple(texts), classes)
+
+
+# -- sources of single words ----------------------------------------------------------------------------------------
+@lru_cache(maxsize=8)
+def synth_words(split: str, voices: int | None = None, takes: int = 1) -> tuple[Word, ...]:
+    """Ten synthetic digits of each voice: 40 to train, 20 others to test, or as many as `voices` says."""
+    numbers = VOICES[split]
+    numbers = numbers if voices is None else range(numbers.start, numbers.start + voices)
+    plans = [(word, v, take) for take in range(takes) for v in numbers for word in symbols.DIGITS]
+    waves = synth.speak(plans)
+    return tuple(Word(w, symbols.DIGITS.index(p[0]), str(p[1])) for w, p in zip(waves, plans, strict=True))
+
+
+def fsdd_folder(dataset: str) -> Path:
+    """The folder of the name "fsdd" under $ADVGYM_DATA, or of a path.
+
+    Raises:
+        DataError: where there is none.
+    """
+    if dataset != "fsdd":
+        folder = Path(dataset).expanduser()
+        if not folder.is_dir():
+            if "/" not in dataset and not folder.exists():
+                raise unknown("dataset", dataset, WORD_SAMPLES, "A path to a folder of wav files works too.")
+            raise DataError(f"{folder} is not a folder; want wav files named {NAMING}")
+        return folder
+    root = data_dir()
+    if root is None or not (root / "speech" / "fsdd").is_dir():
+        place = "ADVGYM_DATA is not set" if root is None else f"{root / 'speech' / 'fsdd'} is not a folder"
+        raise DataError(
+            f"the Free Spoken Digit Dataset is missing: {place}. Set ADVGYM_DATA to a folder that holds speech/fsdd, "
+            'give a path with dataset="/path/to/recordings", or take a synth- task, which needs no data.'
+        )
+    return root / "speech" / "fsdd"
+
+
+def fsdd_files(folder: Path) -> dict[str, list[tuple[Path, int, str]]]:
+    """(file, digit, speaker) of each split, in the order of their names; other files are ignored if any name fits."""
+    found: dict[str, list[tuple[Path, int, str]]] = {"train": [], "test": []}
+    for path in sorted(folder.glob("*.wav")):
+        match = _NAME.fullmatch(path.name)
+        if match:
+            digit, speaker, index = match.groups()
+            found["test" if int(index) < 5 else "train"].append((path, int(digit), speaker))
+    if not found["train"] and not found["test"]:
+        raise DataError(f"no recording in {folder}: want wav files named {NAMING}, such as 7_ann_0.wav")
+    return found
+
+
+def read_wave(path: Path) -> Wave:
+    """A mono 8 kHz 16-bit file, exactly as stored."""
+    import soundfile
+
+    try:
+        wave, rate = soundfile.read(str(path), dtype="int16")
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot read {path} as a wav file: {error}") from None
+    if rate != RATE or wave.ndim != 1 or not len(wave):
+        shape = "empty" if not len(wave) else f"{rate} Hz with {1 if wave.ndim == 1 else wave.shape[1]} channels"
+        raise DataError(f"{path} is {shape}; want mono at {RATE} Hz: convert it first")
+    return np.asarray(wave, np.int16)
+
+
+def to_peak(wave: Wave, peak: float = synth.PEAK) -> Wave:
+    """Scaled so that its largest sample is `peak` of full scale (speakers differ by 20 dB); silence stays silent."""
+    top = int(np.abs(wave.astype(np.int32)).max())
+    return np.round(wave * (peak * (LEVELS - 1) / max(top, 1))).astype(np.int16)
+
+
+@lru_cache(maxsize=4)
+def fsdd_words(folder: str, split: str) -> tuple[Word, ...]:
+    """The split's recordings at one peak level."""
+    files = fsdd_files(Path(folder))[split]
+    return tuple(Word(to_peak(read_wave(path)), digit, speaker) for path, digit, speaker in files)
+
+
+def source_words(dataset: str, split: str) -> tuple[Word, ...]:
+    """The words of a dataset's split, by name or path."""
+    if dataset == "synth-digits":
+        return synth_words(split)
+    return fsdd_words(str(fsdd_folder(dataset)), split)
+
+
+# -- what the tasks are made of -------------------------------------------------------------------------------------
+def word_sizes(dataset: str) -> dict[str, int]:
+    """Single words in each split, without reading any."""
+    if dataset == "synth-digits":
+        return {split: 10 * len(voices) for split, voices in VOICES.items()}
+    return {split: len(files) for split, files in fsdd_files(fsdd_folder(dataset)).items()}
+
+
+def line_sizes(dataset: str) -> dict[str, int]:
+    """Utterances in each split: none where there are no words."""
+    return {split: LINES[split] if size else 0 for split, size in word_sizes(dataset).items()}
+
+
+@lru_cache(maxsize=8)
+def keywords(dataset: str, split: str) -> Clips:
+    """Single words, padded or cut to 0.8 s (synthetic) or 1 s."""
+    words = source_words(dataset, split)
+    digits = [w.digit for w in words]
+    samples = WORD_SAMPLES.get(dataset, WORD_SAMPLES["fsdd"])
+    return pack([w.wave for w in words], samples, [symbols.DIGITS[d] for d in digits], digits)
+
+
+def connect(words: Sequence[Word], count: int, samples: int, seed: int) -> tuple[list[Wave], list[str]]:
+    """`count` utterances of two or three words of one speaker with 30-100 ms of silence around them, in `samples`."""
+    rng = np.random.default_rng([22, seed])
+    speakers: dict[str, list[Word]] = {}
+    for word in words:
+        if len(word.wave) <= LONGEST:
+            speakers.setdefault(word.speaker, []).append(word)
+    names = sorted(speakers)
+    if not names:
+        raise DataError(f"no recording of at most {LONGEST} samples to join into utterances; want files named {NAMING}")
+    waves, texts = [], []
+    for _ in range(count):
+        own = speakers[names[rng.integers(len(names))]]
+        gaps = rng.integers(240, 800, 4)
+        wave, said = [np.zeros(gaps[0], np.int16)], []
+        for gap, k in zip(gaps[1:], rng.integers(0, len(own), rng.integers(2, 4)), strict=False):
+            if sum(map(len, wave)) + len(own[k].wave) + gap <= samples:
+                wave += [own[k].wave, np.zeros(gap, np.int16)]
+                said.append(symbols.DIGITS[own[k].digit])
+        waves.append(np.concatenate(wave))
+        texts.append(" ".join(said))
+    return waves, texts
+
+
+@lru_cache(maxsize=8)
+def utterances(dataset: str, split: str) -> Clips:
+    """Connected digits of one speaker each, padded to 1.8 s (synthetic) or 2 s."""
+    samples = LINE_SAMPLES.get(dataset, LINE_SAMPLES["fsdd"])
+    waves, texts = connect(source_words(dataset, split), LINES[split], samples, SPLITS.index(split))
+    return pack(waves, samples, texts)
+
+
+def own_clips(samples: Any, *, transcripts: bool, length: int | None = None) -> Clips:
+    """The caller's recordings.
+
+    Args:
+        samples: (waveform, label) pairs: int16, or floats in [-1, 1], one axis; a class, or a transcript.
+        transcripts: labels are texts.
+        length: samples that the victim wants; None for the longest recording.
+    """
+    waves, texts, labels = [], [], []
+    want = "a transcript (a text of one word or more)" if transcripts else "a class (a whole number from 0)"
+    for i, entry in enumerate(samples):
+        try:
+            wave, label = entry
+        except (TypeError, ValueError):
+            raise DataError(f"samples[{i}] is not a pair (waveform, {want})") from None
+        wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
+        if wave.ndim != 1 or not wave.size:
+            raise DataError(f"the waveform of samples[{i}] has shape {wave.shape}; want one axis of samples")
+        if wave.dtype != np.int16:
+            if not (wave.dtype.kind == "f" and np.isfinite(wave).all() and np.abs(wave).max() <= 1):
+                raise DataError(f"the waveform of samples[{i}] is {wave.dtype}; want int16, or floats in [-1, 1]")
+            wave = np.clip(np.round(wave.astype(np.float64) * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
+        good = isinstance(label, str) and label.split() if transcripts else _is_class(label)
+        if not good:
+            raise DataError(f"the label of samples[{i}] is {label!r}; want {want}")
+        if length is not None and len(wave) > length:
+            raise DataError(f"samples[{i}] has {len(wave)} samples; this task takes {length} at most")
+        waves.append(wave)
+        texts.append(symbols.tidy(label) if transcripts else "")
+        labels.append(0 if transcripts else int(label))
+    if not waves:
+        raise DataError(f"samples is empty; want pairs (waveform, {want})")
+    return pack(waves, length or max(map(len, waves)), texts, labels)
+
+
+def _is_class(label: Any) -> bool:
+    try:
+        return int(label) == label and int(label) >= 0
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,39 @@
+"""The symbols of a transcript: one integer per character, 0 for the CTC blank, -1 for padding."""
+
+from __future__ import annotations
+
+from advgym.errors import AdvgymError
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# The space and the 15 letters that spell the digits: symbol i is ALPHABET[i - 1], so 17 symbols with the blank.
+ALPHABET = " efghinorstuvwxz"
+LATIN = " 'abcdefghijklmnopqrstuvwxyz"
+
+
+def tidy(text: str) -> str:
+    """Single spaces, none at the ends."""
+    return " ".join(text.split())
+
+
+def encode(text: str, alphabet: str = ALPHABET, width: int | None = None) -> list[int]:
+    """Symbol ids of a tidied text, padded with -1 to `width`.
+
+    >>> encode("six", width=5)
+    [10, 6, 15, -1, -1]
+    """
+    text = tidy(text)
+    ids = [alphabet.find(c) + 1 for c in text]
+    if 0 in ids:
+        raise AdvgymError(f"no symbol for {text[ids.index(0)]!r} of {text!r}: the alphabet is {alphabet!r}")
+    if width is not None and len(ids) > width:
+        raise AdvgymError(f"{text!r} has {len(ids)} symbols; the victim answers with at most {width}")
+    return ids + [-1] * (0 if width is None else width - len(ids))
+
+
+def decode(ids: list[int], alphabet: str = ALPHABET) -> str:
+    """The text of symbol ids; padding and blanks are left out.
+
+    >>> decode([10, 6, 15, -1])
+    'six'
+    """
+    return "".join(alphabet[i - 1] for i in ids if i > 0)

@@ -1,0 +1,151 @@
+"""The speech tasks: a Field added to the 16-bit samples of a recording, inside its real length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advgym.envs.speech import data, probe, symbols
+from advgym.envs.speech.goals import CtcGoal
+from advgym.envs.speech.show import line, show
+from advgym.errors import AdvgymError, DataError, unknown
+from advgym.field import FieldBatch
+from advgym.goals import ClassGoal, Goal
+from advgym.task import Spec, Task
+from advgym.victim import Victim
+
+NORMS = ("linf", "l2", "snr")
+BINS = 64  # points of the envelope that a policy sees
+
+
+class ClipBatch(FieldBatch):
+    """B recordings (B, samples) in [-1, 1) on the 16-bit lattice; padding cannot be attacked.
+
+    Args:
+        x: float32 (B, samples), canonical.
+        length: int64 (B,): samples before the padding.
+        constraint: norm, eps, snr. "linf" and "l2" are balls of radius eps in full-scale units; "snr" is the L2 ball
+            of radius ||x|| 10^(-snr/20): the noise is at least `snr` dB below the clip's power.
+        rate: samples per second, for listening only.
+    """
+
+    def __init__(
+        self, ids: Tensor, labels: Tensor, x: Tensor, length: Tensor, constraint: Mapping[str, Any],
+        rate: int = data.RATE,
+    ) -> None:  # fmt: skip
+        norm = constraint["norm"]
+        inside = torch.arange(x.shape[1], device=x.device) < length.unsqueeze(1)
+        radius: Tensor | float = float(constraint["eps"])
+        if norm == "snr":
+            radius = x.double().square().sum(1).sqrt() * 10.0 ** (-float(constraint["snr"]) / 20.0)
+        super().__init__(
+            ids, labels, x, radius=radius, norm="l2" if norm == "snr" else norm, lattice=data.LEVELS, low=-1.0,
+            high=(data.LEVELS - 1) / data.LEVELS, support=inside,
+        )  # fmt: skip
+        self.length, self.rate = length, rate
+
+    def view(self) -> dict[str, Tensor]:
+        """The clip's loudness over time, (B, 64): log10 of its mean power in each of 64 parts, floored at 1e-6."""
+        power = F.adaptive_avg_pool1d(self.x.square().unsqueeze(1), BINS).squeeze(1)
+        return {"envelope": torch.log10(power + 1e-6)}
+
+
+def check_constraint(name: str, constraint: Mapping[str, Any]) -> None:
+    """Refuse a norm that does not exist and a ball that holds nothing."""
+    if constraint["norm"] not in NORMS:
+        raise unknown(f"norm of {name}", constraint["norm"], NORMS)
+    try:
+        eps, snr = float(constraint["eps"]), float(constraint["snr"])
+    except (TypeError, ValueError):
+        raise AdvgymError(f"eps and snr are numbers, not {constraint['eps']!r} and {constraint['snr']!r}") from None
+    if not (math.isfinite(eps) and eps * data.LEVELS >= 1):
+        raise AdvgymError(
+            f"eps={eps:g} is less than one 16-bit step; want at least {1 / data.LEVELS:.2g} (full scale is 1)"
+        )
+    if not math.isfinite(snr):
+        raise AdvgymError(f"snr={snr} is not a number of dB")
+
+
+def keyword(spec: Spec) -> Task:
+    """One word, a class: `samples` are (waveform, class) pairs, the victim maps (n, samples) to (n, classes)."""
+    source = _source(spec, data.keywords, data.word_sizes, data.WORD_SAMPLES, transcripts=False)
+    known = len(symbols.DIGITS) if source.own is None else int(source.own.labels.max()) + 1
+    victim, classes = probe.classifier(spec.load_victim(), source.samples, known)
+    if known > classes:
+        raise DataError(f"the samples name class {known - 1}, but victim {victim.name!r} scores {classes} classes")
+    digits = classes == len(symbols.DIGITS) and "dataset" in spec.row
+    goal = ClassGoal(classes, spec.threat.goal, list(symbols.DIGITS) if digits else None)
+    return _task(spec, victim, goal, source, lambda clips: clips.labels)
+
+
+def transcribe(spec: Spec) -> Task:
+    """Connected words, a transcript: `samples` are (waveform, text) pairs, the victim maps (n, samples) to CTC scores.
+
+    Scores are (n, frames, 1 + len(alphabet)) log-probabilities or logits with the blank first.
+    """
+    source = _source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
+    victim = spec.load_victim()
+    own = "alphabet" in spec.threat.constraint
+    alphabet = str(spec.threat.constraint["alphabet"]) if own else symbols.ALPHABET
+    if not alphabet or len(set(alphabet)) != len(alphabet):
+        raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
+    frames = probe.frames(victim, source.samples, alphabet, "; another order or alphabet: alphabet=" if own else "")
+    vocabulary: tuple[str, ...] = symbols.DIGITS
+    if source.own is not None:
+        vocabulary = tuple(sorted({word for text in source.own.texts for word in text.split()}))
+        _ids(source.own.texts, alphabet, frames)  # refuses what the victim cannot say
+    goal = CtcGoal(frames, alphabet, spec.threat.goal, vocabulary)
+    return _task(spec, victim, goal, source, lambda clips: _ids(clips.texts, alphabet, frames))
+
+
+def _ids(texts: tuple[str, ...], alphabet: str, frames: int) -> Tensor:
+    return torch.tensor([symbols.encode(t, alphabet, frames) for t in texts], dtype=torch.int64).reshape(-1, frames)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a task's clips come from: the caller, or a dataset's splits, read when first dealt."""
+
+    samples: int  # per recording
+    sizes: Mapping[str, int]
+    load: Callable[[str], data.Clips]
+    own: data.Clips | None
+
+
+def _source(
+    spec: Spec, load: Callable[[str, str], data.Clips], sizes: Callable[[str], dict[str, int]], samples: dict[str, int],
+    *, transcripts: bool,
+) -> _Source:  # fmt: skip
+    check_constraint(spec.name, spec.threat.constraint)
+    if spec.samples is None:
+        dataset = spec.load_dataset()
+        return _Source(samples.get(dataset, samples["fsdd"]), sizes(dataset), partial(load, dataset), None)
+    # The row's own victim was trained on recordings of one length.
+    fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
+    own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed)
+    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own)
+
+
+def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Callable[[data.Clips], Tensor]) -> Task:
+    truth: dict[str, Tensor] = {}
+    rate = int(spec.threat.constraint.get("rate", data.RATE))
+
+    def deal(split: str, ids: list[int], device: Any) -> ClipBatch:
+        clips = source.load(split)
+        if split not in truth:
+            truth[split] = labels(clips)
+        index = torch.tensor(ids, dtype=torch.int64)
+        wave = clips.wave[index].float() / data.LEVELS
+        truths, length = truth[split][index].to(device), clips.length[index].to(device)
+        return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
+
+    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate})
+    task.show, task.line = partial(show, task=task), partial(line, task=task)
+    return task
