@@ -176,6 +176,10 @@ def make_task(
     check_knowledge(name, threat.knowledge, row, victim)
     spec = Spec(name, row, threat, victim, samples, dataset)
     task: Task = registry.load(row["make"])(spec)
+    if "knowledge" not in options and task.victim is not None:  # not asked for: what the victim can
+        most = most_knowledge(row, task.victim)
+        threat = replace(threat, knowledge=min(threat.knowledge, most, key=registry.KNOWLEDGE.index))
+        task = replace(task, threat=replace(task.threat, knowledge=threat.knowledge))
     check_knowledge(name, threat.knowledge, row, task.victim)
     if threat.knowledge == "transfer":
         source = surrogate if surrogate is not None else row.get("surrogate")

@@ -1,0 +1,222 @@
+"""Graph datasets: embedded (karate club, stochastic block models) and real (Planetoid, MUTAG)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advgym.envs.graph.dense import DenseRows
+from advgym.envs.graph.graphs import Graph, check_features, check_pairs
+from advgym.errors import DataError, unknown
+from advgym.weights import data_dir
+
+CORA = ["theory", "reinforcement learning", "genetic algorithms", "neural networks", "probabilistic methods",
+        "case based", "rule learning"]  # fmt: skip
+# The public files, so that a damaged or foreign copy is refused before its pickles are opened.
+CORA_SHA256 = "0ce1f9117972bdd087a19062d3decca8abfdfef042468c282c2b977642e057dd"
+
+
+@dataclass(frozen=True)
+class NodeData:
+    """One graph with node labels.
+
+    Attributes:
+        labels: int64 (N,), -1 where a node has none.
+        nodes: split -> int64 node ids; a sample id indexes its split's list.
+    """
+
+    graph: Graph
+    labels: Tensor
+    classes: int
+    nodes: dict[str, Tensor]
+    class_names: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class WholeData:
+    """Many small graphs, padded to the largest: x (n, M, T), adjacency (n, M, M), count and labels (n,)."""
+
+    x: Tensor
+    adjacency: Tensor
+    count: Tensor
+    labels: Tensor
+    classes: int
+    split: dict[str, Tensor]
+    class_names: list[str] | None = field(default=None)
+
+    def rows(self, index: Tensor) -> DenseRows:
+        """Clean graphs as a model takes them."""
+        mask = torch.arange(self.x.shape[1]) < self.count[index].unsqueeze(1)
+        return DenseRows(self.x[index], self.adjacency[index], mask)
+
+
+# -- embedded -------------------------------------------------------------------------------------------------------
+def karate() -> NodeData:
+    """Zachary's karate club (1977) with PyG's four communities; every other node of each class is for training."""
+    from torch_geometric.datasets import KarateClub
+
+    data = KarateClub()[0]
+    graph = Graph(34, check_pairs(data.edge_index, 34), data.x.to(torch.float32))
+    return NodeData(graph, data.y, 4, halves(data.y), [f"community {c}" for c in "ABCD"])
+
+
+def sbm(
+    size: int = 300, blocks: int = 3, features: int = 48, inside: float = 0.04, outside: float = 0.006,
+    on: float = 0.2, noise: float = 0.1, seed: int = 7,
+) -> NodeData:  # fmt: skip
+    """A stochastic block model with binary features; synthetic.
+
+    Edges appear with probability `inside` within a block and `outside` between blocks; a feature is on with
+    probability `on` for nodes of the block that owns it and `noise` for others. A fifth of each block trains.
+    """
+    rng = np.random.default_rng(seed)
+    label = np.sort(np.arange(size) % blocks)
+    same = label[:, None] == label[None, :]
+    draw = np.triu(rng.random((size, size)), 1)
+    edge = np.triu(draw < np.where(same, inside, outside), 1)
+    owner = np.arange(features) % blocks
+    x = rng.random((size, features)) < np.where(owner[None, :] == label[:, None], on, noise)
+    pairs = torch.from_numpy(np.argwhere(edge).astype(np.int64))
+    labels = torch.from_numpy(label.astype(np.int64))
+    graph = Graph(size, pairs, torch.from_numpy(x.astype(np.float32)))
+    order = torch.from_numpy(rng.permutation(size))
+    rank = (labels[order].unsqueeze(1) == torch.arange(blocks)).cumsum(0).gather(1, labels[order].unsqueeze(1))[:, 0]
+    train = order[rank <= size // blocks // 5].sort().values
+    test = torch.tensor(sorted(set(range(size)) - set(train.tolist())))
+    return NodeData(graph, labels, blocks, {"train": train, "test": test}, [f"block {b}" for b in range(blocks)])
+
+
+def halves(labels: Tensor) -> dict[str, Tensor]:
+    """Every other labelled node of each class for training, the rest for testing."""
+    train, test = [], []
+    for label in labels[labels >= 0].unique().tolist():
+        nodes = (labels == label).nonzero()[:, 0].tolist()
+        train += nodes[::2]
+        test += nodes[1::2]
+    return {"train": torch.tensor(sorted(train)), "test": torch.tensor(sorted(test or train))}
+
+
+# -- real -----------------------------------------------------------------------------------------------------------
+def _folder(name: str, *parts: str) -> Path:
+    root = data_dir()
+    if root is None:
+        raise DataError(
+            f"dataset {name!r} needs its files: set ADVGYM_DATA to the folder that holds {'/'.join(parts)}, or pass "
+            "dataset= a path. Tasks on 'karate' and 'sbm' need no files"
+        )
+    return root.joinpath(*parts)
+
+
+def planetoid(folder: Path, name: str, sha256: str | None = None) -> NodeData:
+    """A Planetoid citation graph (Sen et al. 2008) in the public split (Yang et al. 2016), rows normalised.
+
+    The raw files are pickles: they are opened by PyG's own reader, and for a known dataset only when their hash is the
+    published files'.
+    """
+    from torch_geometric.io import read_planetoid_data
+
+    suffixes = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+    digest = hashlib.sha256()
+    for suffix in suffixes:
+        path = folder / f"ind.{name}.{suffix}"
+        if not path.is_file():
+            raise DataError(f"no file {path}: the raw Planetoid files of {name!r} belong there")
+        digest.update(path.read_bytes())
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise DataError(
+            f"the files {folder}/ind.{name}.* are not the public ones (SHA-256 {digest.hexdigest()[:12]}...)"
+        )
+    try:
+        data = read_planetoid_data(str(folder), name)
+    except Exception as error:  # a foreign pickle may raise anything
+        raise DataError(f"{folder} does not hold Planetoid files of {name!r}: {error}") from None
+    x, labels = check_features(data.x), data.y
+    graph = Graph(len(x), check_pairs(data.edge_index, len(x)), (x > 0).to(torch.float32), row_norm=True)
+    nodes = {s: getattr(data, f"{s}_mask").nonzero()[:, 0] for s in ("train", "val", "test")}
+    return NodeData(graph, labels, int(labels.max()) + 1, nodes, CORA if name == "cora" else None)
+
+
+def read_wholes(path: Path) -> WholeData:
+    """Graphs from a text file: their number, then for each `n label` and n lines `tag m neighbour_1 ...`.
+
+    Every fifth graph of each class is for testing.
+    """
+    try:
+        numbers = [[int(v) for v in line.split()] for line in path.read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; tasks on 'karate' and 'sbm' need no files") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not a file of graphs: {error}") from None
+    graphs: list[tuple[int, list[int], list[tuple[int, int]]]] = []
+    try:
+        at = 1
+        for g in range(numbers[0][0]):
+            n, label = numbers[at]
+            lines = numbers[at + 1 : at + 1 + n]
+            if len(lines) != n:
+                raise DataError(f"{path} ends inside graph {g}")
+            edges = [(i, j) for i, line in enumerate(lines) for j in line[2 : 2 + line[1]]]
+            try:
+                check_pairs(torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T, n)
+            except DataError as error:
+                raise DataError(f"{path}, graph {g}: {error}") from None
+            graphs.append((label, [line[0] for line in lines], edges))
+            at += 1 + n
+    except (IndexError, ValueError):
+        raise DataError(f"{path} is not a file of graphs: line {at + 1} is not 'nodes label'") from None
+    tags = sorted({t for _, ts, _ in graphs for t in ts})
+    names = sorted({label for label, _, _ in graphs})
+    most = max(len(ts) for _, ts, _ in graphs)
+    x, adjacency = torch.zeros(len(graphs), most, len(tags)), torch.zeros(len(graphs), most, most)
+    for g, (_, ts, edges) in enumerate(graphs):
+        x[g, torch.arange(len(ts)), torch.tensor([tags.index(t) for t in ts])] = 1.0
+        if edges:
+            i, j = torch.tensor(edges).T
+            adjacency[g, i, j] = 1.0
+    labels = torch.tensor([names.index(label) for label, _, _ in graphs])
+    count = torch.tensor([len(ts) for _, ts, _ in graphs])
+    rank = torch.zeros_like(labels)
+    for label in range(len(names)):
+        own = labels == label
+        rank[own] = torch.arange(int(own.sum()))
+    test = rank % 5 == 4
+    split = {"train": (~test).nonzero()[:, 0], "test": test.nonzero()[:, 0]}
+    class_names = ["not mutagenic", "mutagenic"] if path.stem == "MUTAG" else [f"class {v}" for v in names]
+    return WholeData(x, adjacency, count, labels, len(names), split, class_names)
+
+
+@lru_cache(maxsize=8)
+def load_nodes(name: str) -> NodeData:
+    """A node classification dataset: "karate", "sbm", "cora", or a folder of raw Planetoid files."""
+    if name == "karate":
+        return karate()
+    if name == "sbm":
+        return sbm()
+    if name == "cora":
+        return planetoid(_folder(name, "graph", "planetoid", "Cora", "raw"), "cora", CORA_SHA256)
+    found = Path(name)
+    if found.is_dir():
+        raw = found / "raw" if (found / "raw").is_dir() else found
+        stems = sorted({p.name.split(".")[1] for p in raw.glob("ind.*.x")})
+        if len(stems) != 1:
+            raise DataError(f"{raw} holds no Planetoid dataset (ind.NAME.x and its seven companions)")
+        return planetoid(raw, stems[0])
+    if "/" in name:
+        raise DataError(f"no folder {name}: a dataset's path is a folder of raw Planetoid files")
+    raise unknown("dataset", name, ["karate", "sbm", "cora"], "A folder of raw Planetoid files works too.")
+
+
+@lru_cache(maxsize=4)
+def load_wholes(name: str) -> WholeData:
+    """A graph classification dataset: "mutag", or the path of a text file of graphs."""
+    if name == "mutag":
+        return read_wholes(_folder(name, "graph", "mutag", "MUTAG.txt"))
+    if "/" in name or Path(name).is_file():
+        return read_wholes(Path(name))
+    raise unknown("dataset", name, ["mutag"], "The path of a text file of graphs works too.")

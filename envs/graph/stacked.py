@@ -1,0 +1,146 @@
+"""Any PyG-style model as a victim of node tasks: whole perturbed graphs, stacked block-diagonally."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.rows import GraphRows
+from advgym.errors import VictimError
+
+ELEMENTS = 1 << 25  # most feature entries of one stacked forward
+EDGES = 1 << 20  # most directed edges of one stacked forward
+
+
+class Stacked(nn.Module):
+    """Answers `GraphRows` with a model of (x, edge_index, edge_weight=None) -> scores (N, C).
+
+    Every row is one full forward of its own graph, several to a batch: right for any model, slower than the local
+    evaluation of our own. `edge_weight` is only passed where flips are relaxed or ranked, so a model without it can be
+    attacked with up to score knowledge on edges. Models whose answer for one graph depends on the others of a stack
+    (global pooling, batch statistics) are noticed and get one graph at a time.
+    """
+
+    takes_rows = True
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.weighted = accepts_weights(model)
+        self._stackable: bool | None = None
+
+    def forward(self, rows: GraphRows) -> Tensor:
+        """Scores of every row's target, (n, C)."""
+        graph = rows.graph
+        step = max(1, min(ELEMENTS // max(graph.x.numel(), 1), EDGES // max(len(graph.keys), 1)))
+        if rows.probe is not None and rows.probes == "pairs":
+            step = max(1, min(step, EDGES // max(2 * rows.probe[0].numel(), 1)))
+        if self._stackable is None and len(rows) > 1:
+            self._stackable = self._check(graph)
+        if not self._stackable:
+            step = 1
+        every = torch.arange(len(rows), device=rows.target.device)
+        parts = [self._answer(rows.take(run)) for run in every.split(step)]
+        return torch.cat(parts)
+
+    def _answer(self, rows: GraphRows) -> Tensor:
+        n, size = len(rows), rows.graph.size
+        edges, weight = stack(rows)
+        scores = self._call(stack_features(rows), edges, weight)
+        lane = torch.arange(n, device=rows.target.device)
+        return scores[lane * size + rows.target]
+
+    def _call(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
+        if weight is not None and not self.weighted:
+            raise VictimError("this model takes no edge_weight, so edges have no gradients: use knowledge='score'")
+        scores = self.model(x, edges) if weight is None else self.model(x, edges, edge_weight=weight)
+        if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(x):
+            shape = tuple(scores.shape) if hasattr(scores, "shape") else type(scores).__name__
+            raise VictimError(f"the model answered {shape} to a graph of {len(x)} nodes; want scores (nodes, classes)")
+        return scores
+
+    @torch.no_grad()
+    def clean(self, graph: Graph) -> Tensor:
+        """Scores of every node of the clean graph, (N, C)."""
+        return self._call(graph.inputs_x(), graph.edge_index(), None)
+
+    @torch.no_grad()
+    def _check(self, graph: Graph) -> bool:
+        """Whether two stacked copies of a graph, one of them with other features, answer as each does alone."""
+        x, edges = graph.inputs_x(), graph.edge_index()
+        other = x.flip(0)
+        alone = torch.cat([self._call(x, edges, None), self._call(other, edges, None)])
+        both = self._call(torch.cat([x, other]), torch.cat([edges, edges + graph.size], 1), None)
+        return bool(torch.allclose(alone, both, rtol=1e-4, atol=1e-5))
+
+
+def accepts_weights(model: Callable[..., Any]) -> bool:
+    """Whether a model can be called with edge_weight=."""
+    call = model.forward if isinstance(model, nn.Module) else model
+    try:
+        parameters = inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        return False
+    return "edge_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def stack(rows: GraphRows) -> tuple[Tensor, Tensor | None]:
+    """(edge_index, edge_weight or None) of all perturbed graphs, row i's nodes shifted by i * N."""
+    graph, n = rows.graph, len(rows)
+    size, many = graph.size, len(graph.keys)
+    device = rows.target.device
+    lane = torch.arange(n, device=device)
+    base = graph.edge_index()
+    edges = (base.unsqueeze(1) + (lane * size).view(1, n, 1)).reshape(2, n * many)
+    relaxed = rows.weights is not None or (rows.probe is not None and rows.probes == "pairs")
+    dtype = rows.graph.x.dtype
+    if rows.weights is not None:
+        dtype = rows.weights.dtype
+    elif relaxed:
+        dtype = rows.probe.dtype
+    a, b, d = rows.changes(dtype)
+    r, e = (rows.flips[..., 0] >= 0).nonzero(as_tuple=True)
+    # Both directions of every flip.
+    r, s, z, d = r.repeat(2), torch.cat([a[r, e], b[r, e]]), torch.cat([b[r, e], a[r, e]]), d[r, e].repeat(2)
+    there = graph.find(s, z)
+    old = there >= 0
+    new = torch.stack([s + r * size, z + r * size])[:, ~old]
+    if not relaxed:
+        keep = torch.ones(n * many, dtype=torch.bool, device=device)
+        keep[r[old] * many + there[old]] = False
+        return torch.cat([edges[:, keep], new], 1), None
+    weight = torch.ones(n * many, dtype=dtype, device=device).index_add(0, r[old] * many + there[old], d[old])
+    edges, weight = torch.cat([edges, new], 1), torch.cat([weight, d[~old]])
+    if rows.probe is None or rows.probes != "pairs":
+        return edges, weight
+    r, g, z = (rows.probe_nodes >= 0).unsqueeze(2).expand_as(rows.probe).nonzero(as_tuple=True)
+    s, p = rows.probe_nodes[r, g], rows.probe[r, g, z]
+    keep = s != z
+    r, s, z, p = r[keep].repeat(2), torch.cat([s[keep], z[keep]]), torch.cat([z[keep], s[keep]]), p[keep].repeat(2)
+    there = graph.find(s, z)
+    old = there >= 0
+    weight = weight.index_add(0, r[old] * many + there[old], p[old])
+    new = torch.stack([s + r * size, z + r * size])[:, ~old]
+    return torch.cat([edges, new], 1), torch.cat([weight, p[~old]])
+
+
+def stack_features(rows: GraphRows) -> Tensor:
+    """Features of all perturbed graphs as the model sees them, (n * N, F)."""
+    graph, n = rows.graph, len(rows)
+    x = graph.x
+    node, feature, d = rows.feature_changes(rows.cell_weights.dtype if rows.cell_weights is not None else x.dtype)
+    probed = rows.probe is not None and rows.probes == "cells"
+    if not node.shape[1] and not probed:
+        return graph.inputs_x().repeat(n, 1)
+    x = x.to(d.dtype).repeat(n, 1)
+    r, k = (node >= 0).nonzero(as_tuple=True)
+    x = x.index_put((node[r, k] + r * graph.size, feature[r, k]), d[r, k], accumulate=True)
+    if probed:
+        r, g = (rows.probe_nodes >= 0).nonzero(as_tuple=True)
+        x = x.index_add(0, rows.probe_nodes[r, g] + r * graph.size, rows.probe[r, g].to(x.dtype))
+    return x / x.sum(1, keepdim=True).clamp_min(1) if graph.row_norm else x

@@ -1,0 +1,167 @@
+"""Tasks on graphs, built from the rows of tasks.toml."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from advgym.envs.graph import show
+from advgym.envs.graph.batches import EdgeBatch, FeatureBatch, NodeBatch
+from advgym.envs.graph.data import NodeData, halves, load_nodes, load_wholes
+from advgym.envs.graph.dense import WholeBatch, randomise_dense
+from advgym.envs.graph.graphs import check_binary
+from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.rows import randomise_cells, randomise_edges
+from advgym.envs.graph.stacked import Stacked
+from advgym.envs.graph.victims import node_victim
+from advgym.errors import AdvgymError, DataError
+from advgym.goals import ClassGoal
+from advgym.task import Spec, Task, load_victim
+from advgym.victim import Victim
+
+log = logging.getLogger("advgym")
+PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
+
+
+def edges(spec: Spec) -> Task:
+    """Edge flips around one node of a graph."""
+    return _nodes(spec, EdgeBatch)
+
+
+def features(spec: Spec) -> Task:
+    """Flips of binary node features."""
+    return _nodes(spec, FeatureBatch)
+
+
+def _edits(spec: Spec) -> int:
+    value = spec.threat.constraint["edits"]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise AdvgymError(f"edits is a whole number of at least 1 (undirected flips), not {value!r}")
+    return value
+
+
+def _flag(spec: Spec, name: str) -> bool:
+    value = spec.threat.constraint.get(name, False)
+    if not isinstance(value, (bool, int)):
+        raise AdvgymError(f"{name} is true or false, not {value!r}")
+    return bool(value)
+
+
+def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
+    data, victim = _data_and_victim(spec)
+    edits, influence = _edits(spec), _flag(spec, "influence")
+    extra: dict[str, Any] = {"singletons": _flag(spec, "singletons")} if kind is EdgeBatch else {}
+    if kind is FeatureBatch:
+        check_binary(data.graph.x, data.graph.names)
+    known = torch.full_like(data.labels, -1)
+    if not torch.equal(data.nodes["train"], data.nodes["test"]):
+        known[data.nodes["train"]] = data.labels[data.nodes["train"]]
+
+    def deal(split: str, ids: list[int], device: Any) -> NodeBatch:
+        graph = data.graph.to(device)
+        identity = torch.tensor(ids, dtype=torch.int64)
+        target = data.nodes[split][identity]
+        moved = (t.to(device) for t in (identity, data.labels[target]))
+        return kind(
+            *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence, **extra
+        )
+
+    graph = data.graph
+    context = {
+        "edge_index": graph.edge_index(),
+        "x": graph.x if graph.x.numel() <= PUBLIC else None,
+        "num_nodes": graph.size,
+    }
+    goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
+    return Task(
+        spec.name,
+        victim,
+        goal,
+        spec.threat,
+        {split: len(nodes) for split, nodes in data.nodes.items()},
+        deal,
+        context=context,
+        randomise=randomise_edges if kind is EdgeBatch else randomise_cells,
+        show=partial(show.show_node, labels=data.labels, goal=goal),
+        line=partial(show.line_node, goal=goal),
+    )
+
+
+def _data_and_victim(spec: Spec) -> tuple[NodeData, Victim]:
+    """The graph and a victim that answers `GraphRows` about it."""
+    data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
+    victim = spec.victim
+    if victim is None and spec.samples is None and "victim" in spec.row:
+        foreign = spec.dataset is not None and spec.dataset != spec.row.get("dataset")
+        victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
+    if victim is None:
+        if spec.samples is not None:
+            data = replace(data, nodes=halves(data.labels))
+        log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
+        victim = node_victim("own-gcn", data=data)
+    elif not getattr(victim.model, "takes_rows", False) and not victim.keyed:
+        victim = _stacked(victim, data, edges=spec.row["make"].endswith(":edges"))
+    return _fit_classes(data, victim), victim
+
+
+def _stacked(victim: Victim, data: NodeData, *, edges: bool) -> Victim:
+    """A PyG-style model of (x, edge_index, edge_weight=None) as a victim of this task."""
+    model = Stacked(victim.model)
+    access = victim.access
+    if access == "gradients" and edges and not model.weighted:
+        access = "scores"
+        log.warning("victim %r takes no edge_weight: no gradients by edges, knowledge is 'score' at most", victim.name)
+    if isinstance(victim.model, nn.Module):
+        victim.model.eval()
+    return Victim(
+        model, name=victim.name, access=access, chunk=victim.chunk, risk=victim.risk, threshold=victim.threshold,
+        card=victim.card,
+    )  # fmt: skip
+
+
+def _fit_classes(data: NodeData, victim: Victim) -> NodeData:
+    """One clean forward: the classes are the victim's, and one of another graph is refused before any attack."""
+    if not isinstance(victim.model, Stacked):
+        return data
+    classes = victim.model.clean(data.graph).shape[1]
+    if classes < data.classes:
+        raise DataError(f"the victim tells {classes} classes apart, but the labels go up to {data.classes - 1}")
+    return replace(data, classes=classes, class_names=data.class_names if classes == data.classes else None)
+
+
+def wholes(spec: Spec) -> Task:
+    """Edge flips in whole graphs."""
+    if spec.samples is not None:
+        raise AdvgymError(f"task {spec.name!r} takes no samples=: pass dataset= the path of a text file of graphs")
+    name = spec.load_dataset()
+    data = load_wholes(name)
+    edits = _edits(spec)
+    victim = spec.victim
+    if victim is None:
+        foreign = name != spec.row.get("dataset")
+        victim = load_victim(spec.row["victim"], **({"dataset": name} if foreign else {}))
+
+    def deal(split: str, ids: list[int], device: Any) -> WholeBatch:
+        identity = torch.tensor(ids, dtype=torch.int64)
+        at = data.split[split][identity]
+        parts = (identity, data.labels[at], data.x[at], data.adjacency[at], data.count[at])
+        return WholeBatch(*(p.to(device) for p in parts), edits)
+
+    goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
+    return Task(
+        spec.name,
+        victim,
+        goal,
+        spec.threat,
+        {split: len(index) for split, index in data.split.items()},
+        deal,
+        context={"nodes_max": data.x.shape[1], "tags": data.x.shape[2]},
+        randomise=randomise_dense,
+        show=partial(show.show_whole, goal=goal),
+        line=partial(show.line_whole, goal=goal),
+    )

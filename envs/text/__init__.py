@@ -1,0 +1,1 @@
+"""Texts: swapped words, paraphrased sentences, rewritten headlines."""
