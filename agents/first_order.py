@@ -12,12 +12,13 @@ from advgym.agents._common import choose, clean_fitness, hand_in, sweep
 def attack(env, *, seed=0):
     """HotFlip and FGA in one: take the edit of largest first-order gain, checked among the best few, and go on.
 
-    Costs one gradient and 1 + proposals queries per edit.
+    Costs one gradient and 1 + proposals queries per edit. The best candidate is taken even where it does not help yet:
+    the next gradient is read from there.
     """
     obs, _ = env.reset(seed=seed)
     state, best = env.threat.null(), clean_fitness(obs)
-    lane = torch.arange(len(best), device=best.device)
-    for _ in range(2 * int(env.table.limit.max())):
+    held, lane = state, torch.arange(len(best), device=best.device)
+    for _ in range(int(env.table.limit.max())):
         if env.done:
             break
         edits, gains = env.rank(state, k=env.proposals)
@@ -26,9 +27,7 @@ def attack(env, *, seed=0):
         if not bool((edits >= 0).any()):
             break
         value, at = sweep(env, state, edits).max(1)
-        moved = env.threat.compose(state, edits[lane, at])
+        state = choose(value.isfinite(), env.threat.compose(state, edits[lane, at]), state)
         better = value > best
-        state, best = choose(better, moved, state), torch.where(better, value, best)
-        if not bool((better & env.live).any()):
-            break
-    return hand_in(env, state)
+        held, best = choose(better, state, held), torch.where(better, value, best)
+    return hand_in(env, held)

@@ -16,7 +16,8 @@ def attack(env, *, again=16, seed=0):
     its first visit.
     """
     obs, _ = env.reset(seed=seed)
-    state, best = env.threat.null(), clean_fitness(obs)
+    state = held = env.threat.null()
+    best = clean_fitness(obs)
     order = importance(env, state, seed)
     for i in range(order.shape[1]):
         if env.done:
@@ -34,16 +35,18 @@ def attack(env, *, again=16, seed=0):
             value = sweep(env, state, asked)
             top, at = value.max(1)
             better = top > best
+            # A site is swapped only where that helps; edits that share a site may have to pile up first.
+            go = better if env.table.key == "site" else top.isfinite()
             edit = candidates[torch.arange(len(at), device=at.device), at]
-            state = choose(better, env.threat.compose(state, edit), state)
-            best = torch.where(better, top, best)
-            if not bool(better.any()):
+            state = choose(go, env.threat.compose(state, edit), state)
+            held, best = choose(better, state, held), torch.where(better, top, best)
+            if not bool(go.any()):
                 break
             keep = value.topk(min(again, value.shape[1]), 1).indices
             left = candidates.gather(1, keep.unsqueeze(2).expand(-1, -1, 2))
             left = torch.where((left == edit.unsqueeze(1)).all(2, keepdim=True), -1, left)
-            candidates = torch.where(better.view(-1, 1, 1), left, -1)
-    return hand_in(env, state)
+            candidates = torch.where(go.view(-1, 1, 1), left, -1)
+    return hand_in(env, held)
 
 
 def importance(env, state: torch.Tensor, seed: int) -> torch.Tensor:

@@ -1,0 +1,212 @@
+"""`advgym attack` and `advgym verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from advgym.cli_print import err, escape, heat, number, out, percent, progress, spark
+from advgym.cli_values import read_agent, read_defense, split_settings, task_keys
+from advgym.errors import AdvgymError
+
+if TYPE_CHECKING:
+    from advgym.results import Result
+    from advgym.task import Task
+
+
+def run_attack(
+    task: str,
+    agent: str,
+    pairs: list[str],
+    guards: list[str],
+    *,
+    episodes: int,
+    lanes: int,
+    device: str,
+    seed: int,
+    split: str,
+    out: Path | None,
+    show: int,
+    report: Path | None,
+) -> int:
+    """Attack, print the summary, write what was asked for; 1 where every batch of the agent crashed."""
+    from advgym import registry
+    from advgym.run import agent_settings, attack
+
+    entry = read_agent(agent)
+    name = registry.task_row(task)[0]
+    settings, options = split_settings(pairs, entry.name, list(agent_settings(entry)), name, task_keys(task))
+    defenses = [read_defense(text) for text in guards]
+    for path in (out, report):
+        _check_place(path)
+    with progress() as bar:
+        line = bar.add_task(f"{entry.name} on {name}", total=None, note="clean pass")
+
+        def tick(done: int, total: int, wins: int) -> None:
+            bar.update(line, completed=done, total=total, note=f"{wins} succeeded")
+
+        try:
+            result = attack(
+                task,
+                entry.attack,
+                episodes=episodes,
+                lanes=lanes,
+                device=device,
+                seed=seed,
+                split=split,
+                settings=settings,
+                defenses=defenses,
+                out=out,
+                progress=tick,
+                **options,
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            return _interrupted(out)
+    if any(callable(guard) for guard, _ in defenses):
+        result.options["own"] = True  # a defense of the caller's own cannot be found again by name
+        if out is not None:
+            from advgym.results import save
+
+            save(result, out)
+    print_result(result)
+    if show or report:
+        made = _rebuilt(result, defenses, options)
+        if show:
+            print_examples(result, made, show)
+        if report:
+            from advgym.report import write_report
+
+            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
+    for what, path in (("result", out), ("report", report)):
+        if path is not None:
+            err().print(f"{what}: {escape(path)}", soft_wrap=True)
+    if all_crashed(result):
+        raise_crashed(result)
+        return 1
+    return 0
+
+
+def _check_place(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise AdvgymError(f"{path} is a folder; name a file in it")
+
+
+def _interrupted(path: Path | None) -> int:
+    goes_on = f"finished batches are in {path}.partial; the same command goes on from them"
+    err().print(
+        f"interrupted: {goes_on if path else 'nothing was kept (with --out the same command would go on)'}",
+        soft_wrap=True,
+    )
+    return 130
+
+
+def _rebuilt(result: Result, defenses: list[Any], options: dict[str, Any]) -> Task:
+    from advgym.task import defend, make_task
+
+    return defend(make_task(result.task, **{**options, "knowledge": result.threat["knowledge"]}), defenses)
+
+
+def all_crashed(result: Result) -> bool:
+    """Whether the agent failed in every batch."""
+    rows, size = result.samples, result.lanes
+    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return bool(parts) and all(any(s.reason == "crashed" for s in part) for part in parts)
+
+
+def raise_crashed(result: Result) -> None:
+    """Say on stderr how the agent failed."""
+    why = [flag for flag in result.flags if flag.startswith("agent crashed")]
+    err().print(f"[bold red]advgym:[/] every batch failed: {escape('; '.join(why) or 'agent crashed')}", soft_wrap=True)
+
+
+# -- the summary -----------------------------------------------------------------------------------------------------
+def print_result(r: Result) -> None:
+    """One row for the agent and one for the control, then what stands behind them."""
+    threat = r.threat
+    limit = " ".join(f"{k}={v}" for k, v in threat["constraint"].items())
+    head = (
+        f"[bold]{escape(r.task)}[/]  victim {escape(r.victim['name'])}"
+        + (f" behind [bold]{escape(r.defense)}[/]" if r.defense != "none" else "")
+        + f"\n[dim]{threat['knowledge']}, {threat['goal']}, {escape(limit)}, {threat['queries']} queries, "
+        f"{threat['gradients']} gradients; split {r.split}, seed {r.seed}, {escape(r.device)}[/]"
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("agent", "success", "95 %", "queries", "gradients", "distance"):
+        table.add_column(name, justify="left" if name == "agent" else "right", no_wrap=True)
+    low, high = r.success_ci
+    table.add_row(
+        f"[cyan]{escape(r.agent)}[/]",
+        f"[{heat(r.success_rate)}]{percent(r.success_rate, 1)}[/]",
+        f"{100 * low:.0f}–{100 * high:.0f}",
+        f"{number(r.queries_mean)} [dim]({number(r.queries_median)})[/]",
+        number(r.gradients_mean),
+        number(r.distance_median),
+    )
+    table.add_row("[dim]random control[/]", f"[dim]{percent(r.control_rate, 1)}[/]", "", "", "", "")
+    console = out()
+    console.print(head, soft_wrap=True)
+    console.print()
+    console.print(table)
+    console.print(
+        f"\nclean accuracy [bold]{percent(r.clean_accuracy, 1)}[/] (whole split), robust accuracy "
+        f"[bold]{percent(r.robust_accuracy, 1)}[/]; {r.attacked} of {r.episodes} samples attacked"
+        + (f", {percent(r.invalid_rate, 1)} of final perturbations invalid" if r.invalid_rate else "")
+    )
+    if r.curve:
+        console.print(f"success at q queries  {spark(r.curve)}  [dim]q = {r.curve[0][0]} … {r.curve[-1][0]}[/]")
+    for flag in r.flags:
+        console.print(f"[yellow]![/] {escape(flag)}", soft_wrap=True)
+    console.print(f"[dim]{r.seconds:.1f} s; queries: mean (median); distance: median of the successes[/]")
+
+
+def print_examples(r: Result, task: Task, many: int) -> None:
+    """The first successes, a line each (failures where there are none)."""
+    wins = [s for s in r.samples if s.success]
+    shown = (wins or r.samples)[:many]
+    out().print(f"\n[bold]{'examples' if wins else 'no success; what was tried'}[/]")
+    for sample, text in zip(shown, example_lines(r, task, shown), strict=True):
+        out().print(f"[cyan]#{sample.id}[/] {escape(text)}", soft_wrap=True)
+
+
+def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
+    """`before -> after   what was done`, plain text."""
+    from advgym.report_examples import ask, forms, words
+
+    lines = []
+    batch, form = forms(task, r.split, samples)
+    for i, sample in enumerate(samples):
+        before, after = words(task, sample.before), words(task, sample.after)
+        done = (
+            ask(task, task.line, batch, i, form[i]) if task.line is not None else f"distance {number(sample.distance)}"
+        )
+        told = f"{before} -> {after}"
+        lines.append(done if told in done else f"{told}   {done}")
+    return lines
+
+
+# -- verify ----------------------------------------------------------------------------------------------------------
+def run_verify(path: Path, device: str) -> int:
+    """0: the file is true; 1: it is not; unreadable files raise."""
+    from advgym.results import load
+    from advgym.verifier import verify
+
+    result = load(path)
+    wrong = verify(result, device=device)
+    name = f"{result.agent} on {result.task}" + (f" behind {result.defense}" if result.defense != "none" else "")
+    if not wrong:
+        out().print(
+            f"[green]true[/] {escape(path)}: {escape(name)}, all {len(result.samples)} samples "
+            f"re-applied and re-scored, success rate {percent(result.success_rate, 1)}",
+            soft_wrap=True,
+        )
+        return 0
+    out().print(
+        f"[red]false[/] {escape(path)}: {escape(name)}, {len(wrong)} disagreement{'s' * (len(wrong) > 1)}",
+        soft_wrap=True,
+    )
+    for line in wrong:
+        out().print(f"  {escape(line)}", soft_wrap=True)
+    return 1

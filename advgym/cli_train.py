@@ -1,0 +1,103 @@
+"""`advgym train`: a victim's weights, or a defense built for a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from advgym import registry
+from advgym.cli_print import escape, out
+from advgym.cli_values import keywords, pair
+from advgym.errors import AdvgymError, unknown
+
+
+def run_train(name: str, task: str | None, pairs: list[str], *, force: bool) -> int:
+    """Load or train, and print the card."""
+    settings = dict(pair(text) for text in pairs)
+    victims = registry.victims()
+    if name in victims:
+        return _victim(name, settings, force=force)
+    guards = {*registry._files("agents/defenses"), *registry._defenses}
+    if name not in guards and ":" not in name:
+        guards = set(registry.defenses())
+    if name in guards or ":" in name:
+        return _defense(name, task, settings, force=force)
+    raise unknown("victim or defense", name, {*victims, *guards}, "`advgym list victims` shows what each is.")
+
+
+def _victim(name: str, settings: dict[str, Any], *, force: bool) -> int:
+    from advgym import weights
+    from advgym.task import load_victim
+
+    row = registry.victim_row(name)[1]
+    known = keywords(registry.load(row["make"]))
+    for key in settings:
+        if known is not None and key not in known and key not in row:
+            raise unknown(f"setting of {name}", key, {*known, *row} - {"make", "title", "name"})
+    if force or settings:
+        weights.retrain(name)
+    victim = load_victim(name, **settings)
+    _print(name, victim.card, _kept(name, victim.card))
+    return 0
+
+
+def _defense(name: str, task: str | None, settings: dict[str, Any], *, force: bool) -> int:
+    from advgym.task import defend, make_task
+
+    if task is None:
+        raise AdvgymError(
+            f"a defense is built for a task: advgym train {name} --task TASK (`advgym list tasks` names them)"
+        )
+    known = keywords(registry.defense(name).defend)
+    for key in settings:
+        if known is not None and key not in known:
+            raise unknown(f"setting of {name}", key, known)
+    row = registry.task_row(task)[1]
+    made = make_task(task, knowledge="decision")
+    if force:
+        from advgym import weights
+
+        weights.retrain(name)
+        for trained in (f"{name}-{row.get('victim')}", f"{row.get('victim')}-{name}"):
+            weights.retrain(trained)
+    guarded = defend(made, [(name, settings)])
+    card = {"task": made.name, "access": guarded.victim.access, **guarded.victim.card}
+    _print(f"{name} on {made.victim.name}", card, _kept(guarded.victim.name, guarded.victim.card))
+    return 0
+
+
+def _kept(name: str, card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where the weights lie."""
+    from advgym.weights import cache_dir, fingerprint
+
+    found = []
+    if "recipe" in card:
+        for named in dict.fromkeys([str(card.get("name", name)), name]):
+            path = cache_dir() / "victims" / f"{named}-{fingerprint(card['recipe'])}.safetensors"
+            if path.is_file():
+                found.append(("kept in", str(path)))
+    shipped: list[Path] = sorted(registry.HOME.glob(f"envs/*/weights/{name}.safetensors"))
+    found += [("ships as", str(path)) for path in shipped]
+    return found
+
+
+def _print(title: str, card: dict[str, Any], kept: list[tuple[str, str]]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, entry in card.items():
+        if key != "recipe":
+            table.add_row(key.replace("_", " "), escape(_figure(entry)))
+    recipe = card.get("recipe")
+    if isinstance(recipe, dict):
+        table.add_row("recipe", escape(", ".join(f"{k}={_figure(v)}" for k, v in recipe.items())))
+    for what, where in kept:
+        table.add_row(what, escape(where))
+    out().print(f"[bold]{escape(title)}[/]")
+    out().print(table)
+
+
+def _figure(entry: Any) -> str:
+    return f"{entry:.4g}" if isinstance(entry, float) else str(entry)
