@@ -1,0 +1,28 @@
+"""Every Python block of the README and of docs/ runs (docs/rl.md has its own test)."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.name != "rl.md"]
+
+
+def blocks() -> list:
+    found = []
+    for page in PAGES:
+        for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)):
+            found.append(pytest.param(page.name, code, id=f"{page.stem}-{i}"))
+    return found
+
+
+@pytest.mark.parametrize(("page", "code"), blocks())
+def test_the_example_runs(page, code):
+    exec(compile(code, page, "exec"), {"__name__": "example"})
+
+
+def test_links_of_the_pages_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
