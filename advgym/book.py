@@ -29,16 +29,19 @@ class Book:
         self.queries_left = torch.full((lanes,), threat.queries, device=device)
         self.gradients_left = torch.full((lanes,), threat.gradients, device=device)
         self.granted = threat.gradients  # no lane has fewer gradients left: most backwards need no look
-        self.step, self.earliest = 0, 0  # steps so far, and the least of `began`: most steps need no look either
+        self.floor = threat.queries  # no running lane has fewer queries left: most steps need no look either
+        self.step, self.earliest = 0, 0  # steps so far, and the least of `began`, for the same reason
         self.began = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.held = batch.null()
-        self.reach = batch.reach
+        self.reach = batch.reach.clamp_min(1e-12)
         no = torch.zeros(lanes, dtype=torch.bool, device=device)
         self.potential = self.worth(clean_objective, torch.zeros(lanes, device=device), no)
         self.first_success = torch.full((lanes,), -1, device=device)
+        self.unsolved = True  # some lane has had no success
         self.live, self.reason = attacked, torch.where(attacked, 0, 4)
         self.broken = torch.zeros(lanes, dtype=torch.int64, device=device)  # answers that were not finite
         self.asked: list[tuple[Tensor, Tensor]] = []  # (lane, digest) of every query, for the distinct count
+        self.untold, self.late = no, False  # lanes that ended outside a step of theirs; whether there are any
 
     @property
     def success(self) -> Tensor:
@@ -48,6 +51,7 @@ class Book:
     def put(self, lanes: Tensor, other: Book) -> None:
         """Start new episodes in some lanes."""
         self._forget(lanes)
+        self.unsolved = True
         for name, value in self.__dict__.items():
             if isinstance(value, Tensor):
                 value = value.clone()
@@ -74,22 +78,26 @@ class Book:
         if not self.threat.least:
             return torch.where(success, 1.0, before)
         reach = self.reach if lanes is None else self.reach[lanes]
-        return torch.where(success, 2 - distance / reach.clamp_min(1e-12), before)
+        return torch.where(success, 2 - distance / reach, before)
 
     def spend(self, lanes: Tensor | None, wanted: Tensor, lane: Tensor, digest: Tensor, *, every: bool) -> None:
-        """Charge a step of `lanes` (None: all): `wanted` bool (lanes * P,), whose lane is `lane`; every: all of them."""
+        """Charge a step of `lanes` (None: all): `wanted` bool (lanes * P,), of lane `lane`; every: all are wanted."""
         self.step += 1
-        rows = len(self.live) if lanes is None else len(lanes)
-        count = wanted.long() if len(wanted) == rows else wanted.view(rows, -1).sum(1)
+        if lanes is not None:  # the others have not stepped
+            self.began = (self.began + 1).index_add(0, lanes, torch.ones_like(lanes), alpha=-1)
+        rows = self.live.shape[0] if lanes is None else lanes.shape[0]
+        count = wanted if wanted.shape[0] == rows else wanted.view(rows, -1).sum(1)
+        self.floor -= wanted.shape[0] // rows
         if lanes is None:
-            self.queries_left = self.queries_left - count
+            self.queries_left = self.queries_left.add(count, alpha=-1)
         else:
-            self.queries_left = self.queries_left.index_add(0, lanes, count, alpha=-1)
+            self.queries_left = self.queries_left.index_add(0, lanes, count.long(), alpha=-1)
         self.asked.append((lane, digest) if every else (lane[wanted], digest[wanted]))
 
     def charge(self, lanes: Tensor, count: Tensor) -> None:
         """Take queries from the meters: int64 counts for each of `lanes`."""
         self.queries_left = self.queries_left.index_add(0, lanes, count, alpha=-1)
+        self.floor = 0  # to be looked up
 
     def charge_gradients(self, lanes: Tensor | None, asked: Tensor) -> Tensor | None:
         """Take a gradient for every asked row, in order, while its lane has any.
@@ -101,7 +109,7 @@ class Book:
         """
         if lanes is None and self.granted > 0:
             self.granted -= 1
-            self.gradients_left = self.gradients_left - asked.long()
+            self.gradients_left = self.gradients_left.add(asked, alpha=-1)
             return None
         if lanes is None:
             lanes = torch.arange(len(asked), device=asked.device)
@@ -113,24 +121,45 @@ class Book:
         self.granted = int(self.gradients_left.min())
         return None if torch.equal(granted, asked) else granted
 
-    def finish(self) -> Tensor | None:
+    def finish(self, lanes: Tensor | None = None, *, tell: bool = True) -> Tensor | None:
         """Close the lanes whose episode is over (success, a spent budget, as many steps as queries were given).
 
+        Args:
+            lanes: those that are told of it (None: all); the others hear of it at their own next step.
+            tell: False outside a step, where nobody can be told.
+
         Returns:
-            bool (B,), the lanes that have just ended, or None.
+            bool (B,), the lanes that have ended since they were last told, or None.
         """
-        spent = over = self.queries_left <= 0
         ends = not self.threat.least and self.threat.knowledge != "transfer"  # by success
+        if not ends and self.floor > 0 and self.step - self.earliest < self.threat.queries and not self.late:
+            return None
+        spent = over = self.queries_left <= 0
         if ends:
             over = over | self.success
         if self.step - self.earliest >= self.threat.queries:
             over = over | (self.step - self.began >= self.threat.queries)
         over = over & self.live
+        if self.floor <= 0:
+            self.floor = int(torch.where(self.live & ~over, self.queries_left, self.threat.queries).min())
         if not bool(over.any()):
-            return None
+            return self._tell(over, lanes) if self.late and tell else None
         reason = torch.where(self.success & ends, 1, torch.where(spent, 2, 3))
         self.live, self.reason = self.live & ~over, torch.where(over, reason, self.reason)
-        return over
+        if tell and lanes is None and not self.late:
+            return over
+        if tell:
+            return self._tell(over, lanes)
+        self.untold, self.late = self.untold | over, True
+        return None
+
+    def _tell(self, over: Tensor, lanes: Tensor | None) -> Tensor | None:
+        """Split all that ended into what `lanes` hear now and what waits."""
+        over = self.untold | over
+        mine = over if lanes is None else torch.zeros_like(over).index_put((lanes,), over[lanes])
+        self.untold = over & ~mine
+        self.late = bool(self.untold.any())
+        return mine if bool(mine.any()) else None
 
     def queries_distinct(self) -> Tensor:
         """Different perturbations asked about, per lane, int64 (B,)."""

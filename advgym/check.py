@@ -262,7 +262,13 @@ def _edit_view(factory: Factory, seed: int, lanes: int) -> None:
                 action = np.array([rng.choice(np.flatnonzero(m)) if m.any() else 0 for m in mask])
             else:
                 action = rng.uniform(-1, 1, view.action_space.shape).astype(np.float32)
+            before, open_ = view.state, view.env.live
+            if view.edits:
+                open_ = open_ & torch.as_tensor(mask.any(1), device=open_.device)
             obs, reward, terminated, _, info = view.step(action)
+            stayed = open_ & (view.state == before).flatten(1).all(1) & ~torch.as_tensor(terminated).to(open_.device)
+            if view.edits and not getattr(view, "phase", 0):
+                assert not bool(stayed.any()), "an action of the mask moves nothing"
             assert reward.shape == (lanes,) and np.isfinite(reward).all(), "edit view: reward is not finite (lanes,)"
             if mode == "disabled" and terminated.all():
                 break

@@ -46,10 +46,12 @@ class Clean:
         self.known = torch.zeros(size, dtype=torch.bool)
         self.right = torch.zeros(size, dtype=torch.bool)
         self.scores: Tensor | None = None
+        self.truth: Tensor | None = None  # the true victim's, where another one answers
 
     @torch.no_grad()
     def learn(self, ids: list[int]) -> None:
         """Ask about the samples that are not known yet."""
+        self.task.check_ids(self.split, ids)
         new = [i for i in dict.fromkeys(ids) if not self.known[i]]
         for start in range(0, len(new), CHUNK):
             part = new[start : start + CHUNK]
@@ -58,16 +60,24 @@ class Clean:
             truth = scores if self.judge is None else answer(self.judge, batch, self.task.goal)
             if self.scores is None:
                 self.scores = torch.zeros(len(self.known), *scores.shape[1:], device=self.device)
+                self.truth = self.scores if self.judge is None else torch.zeros_like(self.scores)
             self.scores[part] = scores.to(self.scores.dtype)
+            if self.judge is not None and self.truth is not None:
+                self.truth[part] = truth.to(self.truth.dtype)
             self.right[part] = self.task.goal.right(truth, batch.labels).cpu()
             self.known[part] = True
 
-    def of(self, ids: list[int]) -> tuple[Tensor, Tensor]:
-        """(scores (n, ...), whether the victim has it right (n,)) of these samples."""
+    def of(self, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """(scores (n, ...), the true victim's scores, whether that one has it right (n,)) of these samples."""
         self.learn(ids)
-        if self.scores is None:
+        if self.scores is None or self.truth is None:
             raise AdvgymError("no samples were asked for")
-        return self.scores[ids], self.right[ids].to(self.device)
+        return self.scores[ids], self.truth[ids], self.right[ids].to(self.device)
+
+
+def assigned(size: int, episodes: int) -> list[int]:
+    """The samples of an evaluation: the same for every agent and seed, so that rates can be compared."""
+    return [int(i) for i in np.random.default_rng(0).permutation(size)[:episodes]]
 
 
 class Deck:

@@ -50,8 +50,8 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         if autoreset not in AUTORESET:
             raise unknown("autoreset", autoreset, AUTORESET)
         for name, value in (("lanes", lanes), ("proposals", proposals)):
-            if value is not None and value < 1:
-                raise AdvgymError(f"{name} is at least 1, not {value}")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise AdvgymError(f"{name} is a whole number of at least 1, not {value!r}")
         self.device, self.output, self.proposals = resolve_device(device), output, proposals
         self.autoreset_mode = AUTORESET[autoreset]
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
@@ -141,10 +141,12 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             if name not in ("samples", "targets", "reset_mask"):
                 raise unknown("reset option", name, ("samples", "targets", "reset_mask"))
         if self._lanes is not None or (self._assigned is not None and self._ready):
+            self._check_ready()
             return self._present(self._first()), self._info(None)
-        first = seed if isinstance(seed, int) or seed is None else int(seed[0])
-        if first is not None or self._deck is None:
-            self._deck = Deck(self._clean, 0 if first is None else int(first))
+        if self._assigned is not None:
+            options = {}
+        if seed is not None or self._deck is None:
+            self._deck = Deck(self._clean, 0 if seed is None else int(np.ravel(seed)[0]))
         mask = options.get("reset_mask")
         everyone = torch.arange(self.num_envs, device=self.device)
         lanes = everyone
@@ -197,6 +199,9 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         look = self._batch.look(p, rows)
         if weights is not None:
             look = _relax(look, p, weights)
+        probe = None if self._task.threat.probes else getattr(self._batch, "probe", None)
+        if probe is not None:  # this threat model forbids them
+            look = look._replace(real=look.real & ~p[..., 1].eq(probe).any(1))
         asks = p.requires_grad or weights is not None
         wanted = live.repeat_interleave(width) if width > 1 else live
         if not asks:  # the null perturbation is known and free, unless its gradient is asked for
@@ -209,13 +214,15 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         answer = self._oracle.ask(look, weights, lane, rows, None if every else evaluated, grad=asks)
         objective = answer["objective"].detach()
         won = evaluated & (objective > SUCCESS)  # the goal is reached there; it counts only where it is valid too
+        if self._oracle.model.keyed:  # random draws make no attack of a clean input
+            won = won & ~look.null
         if "risk" in answer:
             won = won & (answer["risk"] < self._oracle.model.threshold)
         answer["success"] = won
         held = self._batch.proposal(look.form.detach(), rows)
         reward = settle(book, self._lanes, width, look.valid & evaluated, won, objective, look.distance, held)
         obs = self._feedback(evaluated, look.valid, look.distance, answer)
-        over = book.finish()
+        over = book.finish(self._lanes)
         terminated = ~self._live()
         info: dict[str, Any] = {}
         if over is not None:
@@ -267,11 +274,12 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         return self._with_state(obs)
 
     def _with_state(self, obs: Obs) -> Obs:
-        obs["queries_left"] = self._mine(self._book.queries_left)
-        obs["gradients_left"] = self._mine(self._book.gradients_left)
-        obs["perturbation"] = self._mine(self._book.held)
+        # Copies: what a client writes into its observation reaches neither the meters nor what is held.
+        obs["queries_left"] = self._mine(self._book.queries_left).clone()
+        obs["gradients_left"] = self._mine(self._book.gradients_left).clone()
+        obs["perturbation"] = self._mine(self._book.held).clone()
         for name, value in self._view.items():
-            obs[name] = self._mine(value)
+            obs[name] = self._mine(value).clone()
         return obs
 
     @cached_property
@@ -321,6 +329,8 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
     def _check_ready(self) -> None:
         if not self._ready:
             raise gym.error.ResetNeeded("call reset before step")
+        if self._now is not self._oracle.episodes:
+            raise AdvgymError("the episodes of this view are over: its environment was reset; take another view")
 
     @cached_property
     def _lane_rows(self) -> Tensor:
@@ -385,6 +395,12 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         if self.knowledge not in ("white-box", "transfer"):
             raise AdvgymError(f"rank needs white-box knowledge; this environment gives {self.knowledge!r}")
         p = self.threat.null() if perturbation is None else torch.as_tensor(perturbation, device=self.device)
+        want = (self.num_envs, *self.shape)
+        if tuple(p.shape) != want or p.dtype != torch.int64:
+            raise Malformed(f"a perturbation is int64 {want}, not {p.dtype} {tuple(p.shape)}")
+        want = (self.num_envs, *self._task.goal.scores_shape)
+        if cotangent is not None and tuple(cotangent.shape) != want:
+            raise Malformed(f"a cotangent is {want}, as the scores, not {tuple(cotangent.shape)}")
         book = self._book
         able = self._live() & (self._mine(book.queries_left) > 0) & (self._mine(book.gradients_left) > 0)
         edits = torch.full((self.num_envs, k, 2), -1, device=self.device)
@@ -394,7 +410,7 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             lane = index if self._lanes is None else self._lanes[index]
             given = None if cotangent is None else cotangent[index]
             edits[index], gains[index] = self._oracle.rank(p[index], lane, given, k)
-            book.finish()
+            book.finish(tell=False)
         return edits, gains
 
     def append(self, payload: Any) -> Tensor:
@@ -414,10 +430,13 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             BudgetExhausted: before anything is evaluated, when a lane has fewer queries left than rows asked.
         """
         self._check_ready()
-        lane = torch.as_tensor(lanes, device=self.device).long().reshape(-1)
+        lane = torch.as_tensor(lanes, device=self.device).reshape(-1)
+        if lane.dtype != torch.int64 or not bool(((lane >= 0) & (lane < self.num_envs)).all()):
+            raise Malformed(f"lanes are integers from 0 to {self.num_envs - 1}, not {lane.tolist()}")
         lane = lane if self._lanes is None else self._lanes[lane]
         white = self.knowledge in ("white-box", "transfer") and torch.is_grad_enabled()
         scores = self._oracle.raw(x, lane, grad=white)
+        self._book.finish(tell=False)
         return self._task.goal.output(scores) if self.knowledge == "decision" else scores
 
     def view(self, lanes: Any = None, proposals: int | None = None) -> AttackEnv:
@@ -431,11 +450,11 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             self.reset()
         every = torch.arange(self.num_envs, device=self.device)
         chosen = every if lanes is None else torch.as_tensor(lanes, device=self.device)
-        if chosen.dtype == torch.bool:
+        if chosen.dtype == torch.bool and chosen.shape == every.shape:
             chosen = chosen.nonzero().squeeze(1)
-        chosen = torch.unique(chosen.long())
-        if not len(chosen):
-            raise AdvgymError("a view needs at least one lane")
+        chosen = torch.unique(chosen.long() if chosen.dtype != torch.bool else every[:0])
+        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= self.num_envs:
+            raise Malformed(f"a view takes at least one lane: indices below {self.num_envs}, or as many bools")
         twin = object.__new__(AttackEnv)
         stale = (
             "_lane_rows",
@@ -447,6 +466,7 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         twin.proposals, twin._width = proposals, proposals or 1
         twin.num_envs = len(chosen)
         twin.autoreset_mode = AutoresetMode.DISABLED
+        twin.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         return twin
 
     def render(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -49,16 +49,18 @@ class Episodes:
 
 def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, seed: int, device: Any) -> Episodes:
     """Episodes on these samples; those that the victim has wrong arrive finished."""
-    scores, right = clean.of(ids)
+    scores, truth, right = clean.of(ids)
     batch = task.samples(split, ids, device)
     if batch.members != 1:
         raise NotImplementedError("bundles of several members come with the first task that needs one")
     ref = task.goal.output(scores)
-    target = _targets(task.goal, targets, batch, ref, seed)
+    said = task.goal.output(truth)  # the verdict is the true victim's, and so is what it must not say already
+    target = _targets(task.goal, targets, batch, said, seed)
     with torch.no_grad():
         objective, surrogate = task.goal.judge(scores, ref, target)
+        already = task.goal.judge(truth, said, target)[0] > SUCCESS
     # Where the clean answer already is what the attacker wants there is nothing to attack.
-    book = Book(batch, task.threat, objective, right & ~(objective > SUCCESS))
+    book = Book(batch, task.threat, objective, right & ~already)
     return Episodes(batch, book, scores, ref, target, objective, surrogate)
 
 

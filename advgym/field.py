@@ -76,7 +76,6 @@ class FieldBatch(Batch):
         """Zeros like x."""
         return torch.zeros_like(self.x)
 
-    @torch.no_grad()
     def _canonical(self, p: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """(canonical input, canonical change in lattice steps or units), both (n, *shape)."""
         x = pick(self.x, rows)
@@ -91,7 +90,7 @@ class FieldBatch(Batch):
 
     def _measure(self, change: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """(inside the ball, distance in the units of x) of a canonical change."""
-        flat = change.reshape(len(change), self.size)
+        flat = change.view(change.shape[0], self.size)
         if self.norm == "linf":
             size = exact = flat.abs().amax(1)
         else:
@@ -105,12 +104,12 @@ class FieldBatch(Batch):
     def look(self, p: Tensor, rows: Tensor | None = None) -> Look:
         """See `Batch.look`; the form is the canonical input itself, straight-through in p."""
         d = p.detach()
-        real = (d * 0).reshape(len(d), self.size).sum(1) == 0  # False exactly for NaN and infinities
+        real = (d * 0).reshape(d.shape[0], self.size).sum(1) == 0  # False exactly for NaN and infinities
         y, change = self._canonical(d, rows)
         inside, distance = self._measure(change, rows)
         valid = real & inside
         distance = torch.where(real, distance, 0.0)
-        flat = change.view(len(d), self.size)
+        flat = change.view(d.shape[0], self.size)
         whole = flat.to(torch.int64) if self.lattice else flat.contiguous().view(torch.int32).to(torch.int64)
         form = y + (p - d) if p.requires_grad else y  # p - d is exactly 0, however large p is
         return Look(form, real, valid, (distance == 0) & real, distance, hash_rows(whole))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advgym import rng
+from advgym.errors import AdvgymError
 
 SUCCESS = 1e-6  # a verdict needs objective > SUCCESS
 
@@ -94,6 +95,16 @@ class ClassGoal(Goal):
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         shift = rng.bits(seed, keys, (), 31) % (self.outputs - 1) + 1
         return (ref + shift) % self.outputs
+
+    def parse_target(self, value: Any) -> Tensor:
+        try:
+            label = int(value)
+            known = 0 <= label < self.outputs and float(value) == label
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            known = False
+        if not known:
+            raise AdvgymError(f"target {value!r} is no class: classes are 0 to {self.outputs - 1}")
+        return torch.tensor(label)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels, reduction="none")

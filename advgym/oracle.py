@@ -44,7 +44,7 @@ class Oracle:
         """
         index = None if evaluated is None else evaluated.nonzero().squeeze(1)
         if index is not None and not len(index):
-            return self.blank(lane)
+            return self._nothing(lane, (look.form if weights is None else weights) if grad else None)
         at = lane if index is None else lane[index]
         where = rows if index is None else at
         form = look.form if index is None else look.form[index]
@@ -75,11 +75,11 @@ class Oracle:
         ref = now.ref if every else now.ref[at]
         target = now.target if every or now.target is None else now.target[at]
         objective, surrogate = self.goal.judge(scores, ref, target)
-        if not math.isfinite(float(objective.detach().sum())):  # a victim driven to NaN: no success, no gradient
-            finite = torch.isfinite(objective)
-            now.book.broken = now.book.broken.index_add(0, at, (~finite).long())
-            objective = torch.where(finite, objective, now.objective[at])
-            surrogate = torch.where(finite, surrogate, now.surrogate[at])
+        if not math.isfinite(float(objective.detach().sum())):
+            broken = torch.isnan(objective)  # a victim driven to NaN: no success, and no gradient of its scores
+            now.book.broken = now.book.broken.index_add(0, at, broken.long())
+            safe = torch.where(broken.view(-1, *[1] * (scores.dim() - 1)), now.scores[at], scores)
+            objective, surrogate = (torch.nan_to_num(v) for v in self.goal.judge(safe, ref, target))
             scores = torch.nan_to_num(scores)
         with torch.no_grad():
             output = self.goal.output(scores)
@@ -104,7 +104,7 @@ class Oracle:
 
     def _meter(self, lanes: Tensor | None, g: Tensor) -> Tensor:
         """A backward costs one gradient for every row whose scores it asks about; rows beyond the budget get zeros."""
-        asked = g.reshape(len(g), -1).ne(0).any(1)
+        asked = g.reshape(g.shape[0], -1).ne(0).any(1)
         granted = self.episodes.book.charge_gradients(lanes, asked)
         if granted is None:
             return g
@@ -121,6 +121,15 @@ class Oracle:
         }
         if self.model.risk is not None:
             blank["risk"] = torch.zeros(rows, device=device)
+        return blank
+
+    def _nothing(self, lane: Tensor, source: Tensor | None) -> dict[str, Tensor]:
+        """The answer where no row was evaluated; with a graph to `source`, whose gradient is zero."""
+        blank = self.blank(lane)
+        if source is not None:
+            zero = (torch.nan_to_num(source) * 0).sum()
+            for name in ("scores", "objective", "surrogate"):
+                blank[name] = blank[name] + zero
         return blank
 
     def rank(self, p: Tensor, lane: Tensor, cotangent: Tensor | None, k: int) -> tuple[Tensor, Tensor]:

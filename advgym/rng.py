@@ -23,6 +23,14 @@ _MIX1 = _signed(0xBF58476D1CE4E5B9)
 _MIX2 = _signed(0x94D049BB133111EB)
 
 
+def _scramble(seed: int) -> int:
+    """`mix` of a Python integer: without it, seed s of key k would be seed k of key s."""
+    z = seed * _GAMMA & (1 << 64) - 1
+    for shift, factor in ((30, _MIX1), (27, _MIX2)):
+        z = (z ^ z >> shift) * factor & (1 << 64) - 1
+    return z ^ z >> 31
+
+
 def mix(z: Tensor) -> Tensor:
     """SplitMix64's finaliser: int64 in, well-mixed int64 out, any shape."""
     z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX1
@@ -34,7 +42,7 @@ def bits(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0) 
     """63 random bits for each key: int64 (n, *shape), each in [0, 2**63)."""
     size = math.prod(shape)
     # Python integers wrap by hand; tensors wrap by themselves.
-    head = _signed(_signed(seed) * _GAMMA + _signed(stream) * _MIX1)
+    head = _signed(_scramble(seed) + _signed(stream) * _MIX1)
     base = mix(mix(keys.to(torch.int64) * _GAMMA + head))
     index = torch.arange(1, size + 1, device=keys.device) * _GAMMA
     out = mix(base.unsqueeze(1) + index) & 0x7FFFFFFFFFFFFFFF

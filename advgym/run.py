@@ -14,9 +14,9 @@ import torch
 
 from advgym import registry, results
 from advgym.book import REASONS
-from advgym.clean import CHUNK, answer
+from advgym.clean import CHUNK, answer, assigned
 from advgym.env import AttackEnv
-from advgym.errors import AdvgymError, BudgetExhausted, unknown
+from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
 from advgym.results import Result, Sample
 from advgym.task import Task, check_knowledge, defend, make_task
 from advgym.verifier import judge, victim_card
@@ -53,21 +53,22 @@ def attack(
     size = made.sizes[made.check_split(split)]
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
-    ids = np.random.default_rng(0).permutation(size)[:episodes].tolist()  # the same samples for every agent and seed
+    ids = assigned(size, episodes)
     kind = made.samples(split, ids[:1], place).kind
     if kind not in entry.kinds:
         raise AdvgymError(
             f"agent {entry.name!r} plays {' and '.join(entry.kinds)}; {made.name} takes {kind}. "
             f"`advgym list agents` shows which play what."
         )
+    given, needs = made.threat.knowledge, entry.knowledge
+    if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
+        raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
     clean, right, flags = clean_pass(made, split, place)
     todo = [i for i in ids if right[i]]
-    log = Checkpoint(
-        out, fingerprint([made.name, entry.name, settings, str(options), str(defenses), seed, split, ids, lanes])
-    )
+    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes]
+    log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
     rows = log.rows
     done = {s.id for s in rows}
-    crashed: list[str] = []
     if progress:
         progress(len(rows), len(todo), sum(s.success for s in rows))
     for batch_ids in chunks(todo, lanes):
@@ -75,15 +76,14 @@ def attack(
         if len(missing) < len(batch_ids):
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
         new, error = play(made, entry, batch_ids, place, seed, split, settings)
-        if error:
-            crashed.append(error)
         rows += new
-        log.add(new)
+        log.add(new, error)
         if progress:
             progress(len(rows), len(todo), sum(s.success for s in rows))
-    flags += [f"agent crashed: {e}" for e in dict.fromkeys(crashed)]
+    flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)]
     control = control_rate(made, split, todo, place, seed)
-    own = {k: True for k in ("own",) if not isinstance(task, str) or any(not _plain(v) for v in options.values())}
+    strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
+    own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
     shown = {k: v for k, v in options.items() if _plain(v)}
     result = summarise(
         rows, task=made, agent=entry.name, seed=seed, device=place, episodes=len(ids), clean=clean, control=control,
@@ -101,18 +101,17 @@ def play(
 ) -> tuple[list[Sample], str]:
     """One batch of episodes, one row each, and the agent's error if it crashed."""
     env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
+    env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
     error = ""
     try:
         entry.attack(env, seed=seed, **settings)
     except BudgetExhausted:
         pass
-    except (AdvgymError, KeyboardInterrupt):
-        raise
     except Exception as failure:
+        if isinstance(failure, AdvgymError) and not isinstance(failure, Malformed):
+            raise  # the task's or the victim's, not the agent's
         frame = inspect.trace()[-1]
         error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
-    if not env._ready:  # it crashed before its first reset
-        env.reset(seed=seed)
     book, batch = env._book, env._batch
     targets = None if env._now.target is None else [t.tolist() for t in env._now.target]
     found = judge(task, split, ids, book.held, device=device, seed=seed, targets=targets)
@@ -211,26 +210,34 @@ class Checkpoint:
     def __init__(self, out: str | Path | None, key: str) -> None:
         self.path = None if out is None else Path(f"{out}.partial")
         self.rows: list[Sample] = []
+        self.crashed: list[str] = []
         self.seconds, self._started = 0.0, time.perf_counter()
         if self.path is None:
             return
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
         if lines and lines[0] == key.encode():
             for line in lines[1:]:
-                seconds, rows = msgspec.json.decode(line, type=tuple[float, list[Sample]])
-                self.seconds = seconds
-                self.rows += rows
+                self._read(line)
             with self.path.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in lines))
         else:
             results.write_atomic(self.path, key.encode() + b"\n")
 
-    def add(self, rows: list[Sample]) -> None:
-        """Append one finished batch."""
+    def _read(self, line: bytes) -> None:
+        try:
+            self.seconds, rows, error = msgspec.json.decode(line, type=tuple[float, list[Sample], str])
+        except msgspec.DecodeError as failure:
+            raise DataError(f"{self.path} is damaged: {failure}; delete it to start over") from None
+        self.rows += rows
+        self.crashed += [error] if error else []
+
+    def add(self, rows: list[Sample], error: str = "") -> None:
+        """Append one finished batch, and the agent's error if it crashed there."""
+        self.crashed += [error] if error else []
         if self.path is not None:
             spent = self.seconds + time.perf_counter() - self._started
             with self.path.open("ab") as file:
-                file.write(msgspec.json.encode((spent, rows)) + b"\n")
+                file.write(msgspec.json.encode((spent, rows, error)) + b"\n")
 
     def close(self) -> None:
         """The result is written: the partial file goes."""
@@ -266,10 +273,15 @@ def _anonymous(function: Callable[..., None]) -> registry.Agent:
 
 
 def _pairs(defenses: Any) -> list[tuple[str, dict[str, Any]]]:
+    return [(n if isinstance(n, str) else getattr(n, "__name__", "own"), s) for n, s in _given(defenses)]
+
+
+def _given(defenses: Any) -> list[tuple[Any, dict[str, Any]]]:
     items = [defenses] if isinstance(defenses, str) or callable(defenses) else list(defenses)
-    pairs = [i if isinstance(i, tuple) else (i, {}) for i in items]
-    return [(n if isinstance(n, str) else getattr(n, "__name__", "own"), s) for n, s in pairs]
+    return [i if isinstance(i, tuple) else (i, {}) for i in items]
 
 
 def _plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | list)
+    """What a result file can hold, and a later run can be given again."""
+    scalar = str | int | float | bool
+    return isinstance(value, scalar) or (isinstance(value, list) and all(isinstance(v, scalar) for v in value))

@@ -8,7 +8,6 @@ from torch import Tensor
 from advgym.book import Book
 
 
-@torch.no_grad()
 def settle(
     book: Book, lanes: Tensor | None, width: int, counts: Tensor, won: Tensor, objective: Tensor, distance: Tensor,
     candidate: Tensor,
@@ -42,9 +41,10 @@ def settle(
     else:
         book.potential = book.potential.index_copy(0, lanes, after)
         book.held = book.held.index_copy(0, lanes, torch.where(keep, last, book.held[lanes]))
-    if bool((better & success).any()):
+    if book.unsolved and bool((better & success).any()):
         used = book.threat.queries - book.queries_left
         book.first_success = torch.where(book.success & (book.first_success < 0), used, book.first_success)
+        book.unsolved = bool((book.first_success < 0).any())
     return after - before
 
 

@@ -13,6 +13,8 @@ from advgym.views import edit_view
 
 def make_single(task: str, *, render_mode: str | None = None, **options: Any) -> SingleEnv:
     """The edit view of a task by name, as `gymnasium.make` calls it."""
+    if "frameskip" in options:  # TorchRL asks every environment, and takes Python's own refusal for an answer
+        raise TypeError("make_single() got an unexpected keyword argument 'frameskip'")
     return SingleEnv(task, render_mode=render_mode, **options)
 
 

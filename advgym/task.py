@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from advgym import registry
@@ -71,6 +72,7 @@ class Task:
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     defenses: tuple[str, ...] = ()
+    plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
 
     @property
     def domain(self) -> str:
@@ -85,11 +87,15 @@ class Task:
 
     def samples(self, split: str, ids: list[int], device: Any = "cpu") -> Batch:
         """The batch of these samples, ids checked."""
+        self.check_ids(split, ids)
+        return self.deal(split, ids, device)
+
+    def check_ids(self, split: str, ids: list[int]) -> None:
+        """Refuse ids that the split does not have."""
         size = self.sizes[self.check_split(split)]
         for i in ids:
             if not 0 <= i < size:
                 raise AdvgymError(f"no sample {i} in split {split!r} of {self.name}: ids are 0 to {size - 1}")
-        return self.deal(split, ids, device)
 
 
 _loaded: dict[tuple[str, str], Victim] = {}
@@ -113,7 +119,7 @@ def _load_victim(name: str, extra: dict[str, Any]) -> Victim:
 def _number(name: str, value: Any) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = 0
     if number < 1 or number != float(value):
         raise AdvgymError(f"{name} is a whole number of at least 1, not {value!r}")
@@ -187,7 +193,8 @@ def make_task(
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
         found = load_victim(source) if isinstance(source, str) else as_victim(source)
         task = replace(task, surrogate=found)
-    return defend(task, defenses)
+    plain = partial(make_task, name, victim=task.victim, samples=samples, dataset=dataset)
+    return defend(replace(task, plain=plain), defenses)
 
 
 def check_knowledge(name: str, wanted: str, row: Mapping[str, Any], victim: Victim | None) -> None:

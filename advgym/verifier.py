@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advgym import results
 from advgym.batch import Batch
-from advgym.clean import CHUNK, answer
+from advgym.clean import CHUNK, Clean, answer, assigned
 from advgym.errors import AdvgymError, DataError
 from advgym.goals import SUCCESS
 from advgym.rng import mix
@@ -33,6 +33,7 @@ class Verdict(NamedTuple):
     distance: Tensor
     before: Tensor
     after: Tensor
+    labels: Tensor
 
 
 @torch.no_grad()
@@ -81,11 +82,19 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
         if victim.risk is not None:
             won = won & (torch.as_tensor(victim.risk(x)).to(objective) < victim.threshold)
         wins += won
-        objectives.append(torch.nan_to_num(objective, nan=-torch.inf))
+        # Finite, because JSON has neither NaN nor infinities.
+        objectives.append(torch.nan_to_num(objective, nan=torch.finfo(objective.dtype).min))
     success = (wins * 2 > draws) & look.valid & ~look.null
     objective = torch.stack(objectives).median(0).values
     return Verdict(
-        success, look.valid, goal.right(clean, batch.labels), objective, look.distance, ref, goal.output(scores)
+        success,
+        look.valid,
+        goal.right(clean, batch.labels),
+        objective,
+        look.distance,
+        ref,
+        goal.output(scores),
+        batch.labels,
     )
 
 
@@ -118,7 +127,8 @@ def verify(
     if r.victim.get("weights") != expected:
         wrong.append(f"victim weights are {str(expected)[:12]}, the file says {str(r.victim.get('weights'))[:12]}")
     if not r.samples:
-        return wrong + _check_summary(r, [])
+        right = _right(task, r.split, device)
+        return wrong + _check_assigned(r, right) + _check_summary(r, [], float(right.double().mean()))
     ids = [s.id for s in r.samples]
     if len(set(ids)) != len(ids):
         raise DataError("the file lists a sample twice")
@@ -128,7 +138,9 @@ def verify(
         pairs = [
             ("success", s.success, bool(found.success[i]) and bool(found.right[i])),
             ("valid", s.valid, bool(found.valid[i])),
+            ("label", s.label, found.labels[i].tolist()),
             ("before", s.before, found.before[i].tolist()),
+            ("after", s.after, found.after[i].tolist()),
         ]
         wrong += [f"sample {s.id}: {name} is {new!r}, the file says {old!r}" for name, old, new in pairs if old != new]
         for name, claimed, value in (
@@ -137,23 +149,72 @@ def verify(
         ):
             if not abs(claimed - float(value)) <= tolerance * max(1.0, abs(claimed)):
                 wrong.append(f"sample {s.id}: {name} is {float(value):.6g}, the file says {claimed:.6g}")
-        if not 0 <= s.queries <= r.threat["queries"]:
-            wrong.append(f"sample {s.id}: {s.queries} queries with a budget of {r.threat['queries']}")
-    return wrong + _check_summary(r, [bool(v) for v in found.success & found.right])
+        wrong += _check_meters(s, task)
+    wrong += [f"{k} is {getattr(task.threat, k)!r}, the file says {r.threat.get(k)!r}" for k in _KEPT
+              if r.threat.get(k) != getattr(task.threat, k)]  # fmt: skip
+    right = _right(task, r.split, device)
+    wrong += _check_assigned(r, right)
+    return wrong + _check_summary(r, [bool(v) for v in found.success & found.right], float(right.double().mean()))
 
 
-def _check_summary(r: results.Result, success: list[bool]) -> list[str]:
-    """The rates follow from the samples."""
-    n = len(r.samples)
-    claims = {
-        "attacked": (r.attacked, n),
-        "success_rate": (r.success_rate, sum(success) / n if n else 0.0),
-        "robust_accuracy": (r.robust_accuracy, (n - sum(success)) / r.episodes if r.episodes else 0.0),
-        "invalid_rate": (r.invalid_rate, sum(not s.valid for s in r.samples) / n if n else 0.0),
+_KEPT = ("knowledge", "goal", "queries", "gradients", "least")
+
+
+def _check_meters(s: results.Sample, task: Task) -> list[str]:
+    """What a sample says it spent is within the budgets."""
+    limits = {
+        "queries": (0, s.queries, task.threat.queries),
+        "queries_distinct": (0, s.queries_distinct, s.queries),
+        "first_success": (0 if s.success else -1, s.first_success, s.queries if s.success else -1),
+        "gradients": (0, s.gradients, task.threat.gradients),
     }
     return [
+        f"sample {s.id}: {name} is {value}, not within {low} and {high}"
+        for name, (low, value, high) in limits.items()
+        if not low <= value <= high
+    ]
+
+
+def _right(task: Task, split: str, device: Any) -> Tensor:
+    """Which samples of a split the victim has right."""
+    clean = Clean(task, split, torch.device(device), task.victim.on(device), None)
+    clean.learn(list(range(task.sizes[split])))
+    return clean.right
+
+
+def _check_assigned(r: results.Result, right: Tensor) -> list[str]:
+    """The rows are the samples that were assigned and that the victim has right: none dropped, none chosen."""
+    want = {i for i in assigned(len(right), r.episodes) if right[i]}
+    have = {s.id for s in r.samples}
+    lines = (("is missing", want - have), ("was not assigned, or the victim has it wrong", have - want))
+    return [f"sample {i} {what}" for what, ids in lines for i in sorted(ids)]
+
+
+def _check_summary(r: results.Result, success: list[bool], clean: float) -> list[str]:
+    """The figures follow from the samples."""
+    n, wins, rows = len(r.samples), sum(success), r.samples
+    low, high = results.wilson(wins, n)
+    claims = {
+        "clean_accuracy": (r.clean_accuracy, clean),
+        "attacked": (r.attacked, n),
+        "success_rate": (r.success_rate, wins / n if n else 0.0),
+        "success_ci (low)": (r.success_ci[0], low),
+        "success_ci (high)": (r.success_ci[1], high),
+        "robust_accuracy": (r.robust_accuracy, (n - wins) / r.episodes if r.episodes else 0.0),
+        "invalid_rate": (r.invalid_rate, sum(not s.valid for s in rows) / n if n else 0.0),
+        "queries_mean": (r.queries_mean, results.mean([s.queries for s in rows])),
+        "queries_median": (r.queries_median, results.median([s.queries for s in rows])),
+        "gradients_mean": (r.gradients_mean, results.mean([s.gradients for s in rows])),
+        "distance_median": (r.distance_median, results.median([s.distance for s in rows if s.success])),
+    }
+    wrong = [
         f"{k} is {new:.6g}, the file says {old:.6g}" for k, (old, new) in claims.items() if not abs(old - new) <= 1e-9
     ]
+    curve = results.success_curve(rows, r.threat.get("queries", 0))
+    same = len(curve) == len(r.curve) and all(
+        q == p and abs(x - y) <= 1e-9 for (q, x), (p, y) in zip(curve, r.curve, strict=True)
+    )
+    return wrong if same else [*wrong, "the curve does not follow from the samples"]
 
 
 def victim_card(task: Task) -> dict[str, Any]:

@@ -77,8 +77,10 @@ class Victim:
 
     def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
         """Scores of every row of x, float32 on the device of x where that is a tensor."""
+        if not self.chunk:
+            return self._answer(x, keys)
         n = len(x)
-        if not self.chunk or n <= self.chunk:
+        if n <= self.chunk:
             return self._answer(x, keys)
         parts = []
         for start in range(0, n, self.chunk):
@@ -93,7 +95,7 @@ class Victim:
                 scores = torch.as_tensor(scores)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise VictimError(f"victim {self.name!r} answered with something that is no array: {error}") from None
-        if scores.dim() == 0 or len(scores) != len(x):
+        if scores.dim() == 0 or scores.shape[0] != (x.shape[0] if isinstance(x, Tensor) else len(x)):
             raise VictimError(
                 f"victim {self.name!r} answered {tuple(scores.shape)} to {len(x)} inputs; "
                 "want one row of scores per input"

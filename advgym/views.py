@@ -181,17 +181,20 @@ class EditView(gym.vector.VectorEnv):  # type: ignore[misc]
         mask = self._mask()
         if mask is not None:
             obs["action_mask"] = mask.to(torch.int8)
-            info = {**info, "action_mask": obs["action_mask"].cpu().numpy()}
+            info = {**info, "action_mask": _array(obs["action_mask"])}
         if self.numpy:
-            obs = {k: v.detach().cpu().numpy() for k, v in obs.items()}
+            obs = {k: _array(v) for k, v in obs.items()}
+            if "final_info" in info:
+                info = {**info, "final_info": {k: _array(v) for k, v in info["final_info"].items()}}
         return obs, info
 
     def action_masks(self) -> np.ndarray:
         """Bool (lanes, actions), the custom of sb3-contrib."""
+        self.env._check_ready()
         mask = self._mask()
         if mask is None:
             raise AdvgymError("Fields have no action mask")
-        return mask.cpu().numpy()
+        return _array(mask)
 
     def render(self) -> tuple[str, ...]:  # type: ignore[override]
         """As the core's."""
@@ -276,7 +279,13 @@ class TwoStepView(EditView):
         obs, info = super()._out(obs, info)
         phase = torch.full((self.num_envs, 1), int(self._choosing), device=self.device)
         extra = {"phase": phase, "site": self.site.unsqueeze(1)}
-        return {**obs, **({k: v.cpu().numpy() for k, v in extra.items()} if self.numpy else extra)}, info
+        return {**obs, **({k: _array(v) for k, v in extra.items()} if self.numpy else extra)}, info
+
+
+def _array(value: Any) -> np.ndarray:
+    """A copy: clients write into what they are given (they normalise it in place), and must not reach the state."""
+    out: np.ndarray = value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.array(value)
+    return out
 
 
 def _wide(where: Tensor, like: Tensor) -> Tensor:

@@ -61,15 +61,15 @@ def load_or_train(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The module `build()` makes with its trained weights, and its card.
 
-    Looks at `shipped` (a file of the package), then in the cache, else calls `train(module)`, which trains in place
-    and returns what the card says (clean accuracy ...), and keeps the result in the cache. `recipe` names everything
-    the weights depend on; another recipe is another cache file.
+    Looks at `shipped` (a file of the package, of this recipe), then in the cache, else calls `train(module)`, which
+    trains in place and returns what the card says (clean accuracy ...), and keeps the result in the cache. `recipe`
+    names everything the weights depend on; another recipe is another cache file.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and thrown away
         module = build().eval()
     cached = cache_dir() / "victims" / f"{name}-{fingerprint(recipe)}.safetensors"
     for path in (shipped, cached):
-        if path is not None and path.is_file() and name not in _forced:
+        if path is not None and path.is_file() and name not in _forced and _same(path, recipe):
             card = load_weights(path, module)
             return module.eval().requires_grad_(False), card
     log.warning("training the victim %r (kept in %s)", name, cached)
@@ -83,6 +83,18 @@ def load_or_train(
     save_weights(cached, module, card)
     log.warning("trained %r in %.0f s: %s", name, card["train_seconds"], _figures(card))
     return module.eval().requires_grad_(False), card
+
+
+def _same(path: Path, recipe: dict[str, Any]) -> bool:
+    """Whether a file's weights come from this recipe; one that cannot be read is for `load_weights` to refuse."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("card", "{}"))
+        return fingerprint(card["recipe"]) == fingerprint(recipe)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return True
 
 
 def _figures(card: dict[str, Any]) -> str:
@@ -109,7 +121,9 @@ def load_weights(path: Path, module: nn.Module) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
             card = json.loads((file.metadata() or {}).get("card", "{}"))
+        if not isinstance(card, dict):
+            raise ValueError("its card is no table")
         module.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise DataError(f"{path} does not hold the weights of this model: {error}; delete it to train anew") from None
-    return dict(card)
+    return card

@@ -30,7 +30,7 @@ def sync(device: object) -> None:
 
 
 def clock(function: Callable[[], object], device: object = "cpu") -> float:
-    """Seconds of one call: CPU seconds of this one-threaded process (a neighbour's load does not count), wall on a GPU."""
+    """Seconds of one call: CPU seconds of this one-threaded process (neighbours do not count), wall on a GPU."""
     now = time.perf_counter if str(device).startswith("cuda") else time.process_time
     sync(device)
     started = now()

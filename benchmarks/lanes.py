@@ -47,7 +47,8 @@ def main() -> None:
         for name, loop in (("score", score), ("white-box, with backward", white)):
             loop()
             best = sorted(clock(loop, args.device) for _ in range(args.repeat))[args.repeat // 2]
-            rows.append([lanes, name, best / args.steps * 1e3, best / args.steps / lanes * 1e6, args.steps * lanes / best])
+            step = best / args.steps
+            rows.append([lanes, name, step * 1e3, step / lanes * 1e6, lanes / step])
     head = ["lanes", "knowledge", "ms per step", "us per lane and step", "lane steps per second"]
     table(f"the digits task, a victim that costs nothing ({device_label(args.device)})", head, rows, args.json)
 

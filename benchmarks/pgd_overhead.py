@@ -15,36 +15,9 @@ from advgym import registry
 def main() -> None:
     args = arguments(__doc__, batches="1,32,256", task="image/mnist-linf", steps=40)
     task = advgym.make_task(args.task, least=True)
-    victim = task.victim.on(args.device)
-    model, eps = victim.model, task.threat.constraint["eps"]
-    pgd = registry.agent("pgd").attack
     rows = []
     for size in [int(b) for b in args.batches.split(",")]:
-        ids = list(range(size))
-        batch = task.samples("test", ids, args.device)
-        x, y = batch.x, model(batch.x).argmax(1)
-        step = 0.05 * eps
-        start = batch.random(0)
-
-        def bare():
-            delta = start.clone()
-            for _ in range(args.steps):
-                delta.requires_grad_()
-                loss = torch.nn.functional.cross_entropy(model(x + delta), y, reduction="sum")
-                (g,) = torch.autograd.grad(loss, delta)
-                delta = (delta.detach() + step * g.sign()).clamp_(-eps, eps)
-                delta = (x + delta).clamp_(0, 1) - x
-            return delta
-
-        def ours():
-            env = advgym.AttackEnv(task, device=args.device, assigned=ids)
-            env._clean = clean  # the clean answers are the bare loop's too
-            pgd(env, steps=args.steps, seed=0)
-
-        env = advgym.AttackEnv(task, device=args.device, assigned=ids)
-        env.reset()
-        clean = env._clean
-        runners = {"bare loop": bare, "advgym": ours, **peers(model, x, y, eps, step, args)}
+        runners = race_card(task, list(range(size)), args)
         took = race(runners, args.repeat, args.device)
         for name, seconds in took.items():
             over = (seconds - took["bare loop"]) / args.steps * 1e3
@@ -53,8 +26,31 @@ def main() -> None:
     table(f"PGD-{args.steps} on {args.task} ({device_label(args.device)})", head, rows, args.json)
 
 
+def race_card(task: advgym.Task, ids: list[int], args) -> dict:
+    """The runners on one batch of samples."""
+    model, eps = task.victim.on(args.device).model, task.threat.constraint["eps"]
+    batch = task.samples("test", ids, args.device)
+    x, y, step, start = batch.x, model(batch.x).argmax(1), 0.05 * eps, batch.random(0)
+    pgd = registry.agent("pgd").attack
+
+    def bare():
+        delta = start.clone()
+        for _ in range(args.steps):
+            delta.requires_grad_()
+            loss = torch.nn.functional.cross_entropy(model(x + delta), y, reduction="sum")
+            (g,) = torch.autograd.grad(loss, delta)
+            delta = (delta.detach() + step * g.sign()).clamp_(-eps, eps)
+            delta = (x + delta).clamp_(0, 1) - x
+        return model(x + delta)
+
+    def ours():
+        pgd(advgym.AttackEnv(task, device=args.device, assigned=ids), steps=args.steps, seed=0)
+
+    return {"bare loop": bare, "advgym": ours, **peers(model, x, y, eps, step, args)}
+
+
 def peers(model, x, y, eps: float, step: float, args) -> dict:
-    """foolbox and torchattacks, where they are installed (torchattacks: pip install --no-deps torchattacks==3.5.1)."""
+    """Foolbox and torchattacks, where they are installed (torchattacks: pip install --no-deps torchattacks==3.5.1)."""
     found = {}
     try:
         import foolbox

@@ -65,6 +65,10 @@ class Cells(EditsBatch):
         top, at = gain.flatten(1).topk(min(k, gain[0].numel()), dim=1)
         edits = torch.stack([at // self.choices, at % self.choices], 2)
         edits = torch.where(top.isfinite().unsqueeze(2), edits, -1)
+        more = k - top.shape[1]
+        if more > 0:
+            edits = torch.cat([edits, edits.new_full((len(edits), more, 2), -1)], 1)
+            top = torch.cat([top, top.new_full((len(top), more), -torch.inf)], 1)
         return edits, top
 
     def view(self) -> dict[str, Tensor]:

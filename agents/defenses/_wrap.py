@@ -33,4 +33,4 @@ def before(victim: Victim, transform: Callable[[Any], Any], label: str) -> Victi
 
 def straight_through(y: Tensor, x: Tensor) -> Tensor:
     """The value of y with the gradient of x: backward pass differentiable approximation (Athalye et al. 2018)."""
-    return x + (y - x).detach()
+    return y.detach() + (x - x.detach())  # in this order the value is y to the last bit

@@ -28,11 +28,13 @@ def defend(
     """
     if victim.module is None:
         raise AdvgymError(f"victim {victim.name!r} is no module, so it cannot be trained")
+    if task.plain is not None:  # one defended victim, whatever eps, goal and budget it is attacked with
+        task = replace(task.plain(), victim=victim)
     split = "train" if "train" in task.sizes else next(iter(task.sizes))
     kind = task.samples(split, [0]).kind
     entry = registry.agent(agent or ("pgd" if kind == "field" else "first-order"))
     recipe = {
-        "victim": weights_hash(victim.module), "task": task.name, "agent": entry.name,
+        "victim": weights_hash(victim.module), "task": task.name, "sizes": dict(task.sizes), "agent": entry.name,
         "goal": task.threat.goal, "constraint": dict(task.threat.constraint),
         "samples": samples, "epochs": epochs, "batch": batch, "lr": lr, "queries": queries, "seed": seed,
     }  # fmt: skip
@@ -70,7 +72,7 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
 
 def _at(task: Task, victim: Victim, entry, queries: int) -> Task:
     """The task as the inner attack plays it: against the victim in training, with fewer queries."""
-    threat = replace(task.threat, queries=queries, gradients=queries, knowledge=entry.knowledge)
+    threat = replace(task.threat, queries=queries, gradients=queries, knowledge=entry.knowledge, least=False)
     return replace(task, victim=victim, threat=threat)
 
 

@@ -14,7 +14,7 @@ def defend(victim: Victim, task) -> Victim:
     """Every word becomes its cluster's representative before the victim reads it (Wang et al. 2021)."""
     synonyms = task.context.get("synonyms")
     if synonyms is None:
-        raise AdvgymError(f"{task.name} offers no table of synonyms (context['synonyms']), so there is nothing to merge")
+        raise AdvgymError(f"{task.name} offers no table of synonyms in its context, so there is nothing to merge")
     table = torch.from_numpy(clusters(np.asarray(synonyms)))
 
     def merge(x):

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from advgym import Victim, register_defense
+from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses._wrap import before, straight_through
 
 
@@ -14,7 +14,7 @@ from advgym.agents.defenses._wrap import before, straight_through
 def defend(victim: Victim, task, *, levels: int = 64, mu: float = 255.0) -> Victim:
     """Compand, round to `levels` levels, expand (Yang et al. 2019); straight-through backward."""
     if levels < 2:
-        raise ValueError(f"levels is at least 2, not {levels}")
+        raise AdvgymError(f"levels is at least 2, not {levels}")
 
     def quantise(x: torch.Tensor) -> torch.Tensor:
         compressed = torch.sign(x) * torch.log1p(mu * x.abs()) / math.log1p(mu)

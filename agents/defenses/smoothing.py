@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym import AdvgymError, Victim, register_defense
+from advgym.agents.defenses._wrap import straight_through
 from advgym.rng import mix, normal
 
 
@@ -31,7 +32,7 @@ class Smoothed(nn.Module):
             votes = votes + F.one_hot(scores.detach().argmax(-1), scores.shape[-1])
             soft = soft + torch.log_softmax(scores, -1)
         shares = ((votes + 0.5) / (self.draws + 0.5 * votes.shape[-1])).log()
-        return soft / self.draws + (shares - soft / self.draws).detach()
+        return straight_through(shares, soft / self.draws)
 
 
 @register_defense("smoothing")
@@ -42,7 +43,7 @@ def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: f
     the task's own random variation of an input at `rate`. What is smoothed is what arrived: no clean sample is known.
     """
     if draws < 1:
-        raise ValueError(f"draws is at least 1, not {draws}")
+        raise AdvgymError(f"draws is at least 1, not {draws}")
     batch = task.samples(next(iter(task.sizes)), [0])
     if batch.kind == "field":
         size = math.prod(batch.shape)
