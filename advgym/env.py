@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from advgym.batch import Batch, Look
-from advgym.book import REASONS, Book
 from advgym.clean import Clean, Deck
-from advgym.edits import EditsBatch, Table
-from advgym.episodes import Episodes, deal
+from advgym.edits import EditsBatch
+from advgym.episodes import deal
 from advgym.errors import AdvgymError, Malformed, unknown
 from advgym.goals import SUCCESS
+from advgym.lanes import Lanes, Obs
 from advgym.oracle import Oracle
-from advgym.rng import Draws
+from advgym.reading import first_of, read_proposal, relax
 from advgym.settle import settle
-from advgym.spaces import LazyBox, action_box, observation_boxes, stretch
 from advgym.task import Task
-from advgym.threat import Threat
 from advgym.victim import resolve_device
 
-Obs = dict[str, Any]
 AUTORESET = {"disabled": AutoresetMode.DISABLED, "same-step": AutoresetMode.SAME_STEP}
 
 
-class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
+class AttackEnv(Lanes):
     """A task's victim under attack, many lanes at once. Made by `make`; agents use what DESIGN calls the contract.
 
     Public beside Gymnasium's own: `threat`, `table`, `context`, `draws`, `rank`, `append`, `victim`, `view`, `done`,
     `kind`, `knowledge`, `proposals`.
     """
-
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012
-    render_mode = None
 
     def __init__(
         self, task: Task, lanes: int = 1, proposals: int | None = None, *, split: str = "test", device: Any = "cpu",
@@ -64,64 +55,11 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         self._clean = Clean(task, split, self.device, model, judge if self._transfer else None)
         self._assigned = None if assigned is None else [int(i) for i in assigned]
         self.num_envs = lanes if self._assigned is None else len(self._assigned)
-        self._lanes: Tensor | None = None  # of a view: which lanes of the book it plays
+        self._lanes = None
+        self._white = task.threat.knowledge in ("white-box", "transfer")
         self._deck: Deck | None = None
-        self._now: Episodes
         self._ready = False
         self.closed = False
-
-    # -- what it is ------------------------------------------------------------------------------------------
-    @property
-    def _batch(self) -> Batch:
-        return self._now.batch
-
-    @property
-    def _book(self) -> Book:
-        return self._now.book
-
-    @cached_property
-    def _prototype(self) -> Batch:
-        return self._batch if self._ready else self._task.samples(self._split, [0], self.device)
-
-    @property
-    def kind(self) -> str:
-        """Either "field" or "edits"."""
-        return self._prototype.kind
-
-    @property
-    def knowledge(self) -> str:
-        """What this environment tells: "transfer", "decision", "score" or "white-box"."""
-        return self._task.threat.knowledge
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one perturbation."""
-        return self._prototype.shape
-
-    @property
-    def context(self) -> Any:
-        """What is public beside the samples: a graph, a vocabulary ..."""
-        return self._task.context
-
-    def _per(self) -> tuple[int, ...]:
-        return () if self.proposals is None else (self.proposals,)
-
-    @cached_property
-    def single_action_space(self) -> LazyBox:  # type: ignore[override]
-        return action_box(self._prototype, self._per())
-
-    @cached_property
-    def action_space(self) -> LazyBox:  # type: ignore[override]
-        return action_box(self._prototype, (self.num_envs, *self._per()))
-
-    @cached_property
-    def single_observation_space(self) -> gym.spaces.Dict:  # type: ignore[override]
-        risk = self._oracle.model.risk is not None
-        return gym.spaces.Dict({**observation_boxes(self._task, self._prototype, self._per(), risk=risk)})
-
-    @cached_property
-    def observation_space(self) -> gym.spaces.Dict:  # type: ignore[override]
-        return stretch(self.single_observation_space, (self.num_envs,))
 
     # -- episodes --------------------------------------------------------------------------------------------
     def reset(  # type: ignore[override]
@@ -191,14 +129,14 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             Malformed: for a wrong shape or dtype. Everything else is charged and answered as the contract says.
         """
         self._check_ready()
-        p, weights = self._read(actions)
+        p, weights = read_proposal(actions, self._batch, (self.num_envs, *self._per()), self.device, white=self._white)
         book, width = self._book, self._width
         live = self._live()
         lane = self._lane_rows
         rows = None if self._lanes is None and width == 1 else lane
         look = self._batch.look(p, rows)
         if weights is not None:
-            look = _relax(look, p, weights)
+            look = relax(look, p, weights)
         probe = None if self._task.threat.probes else getattr(self._batch, "probe", None)
         if probe is not None:  # this threat model forbids them
             look = look._replace(real=look.real & ~p[..., 1].eq(probe).any(1))
@@ -207,7 +145,7 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         if not asks:  # the null perturbation is known and free, unless its gradient is asked for
             wanted = wanted & ~look.null
         if width > 1:  # where fewer than P queries are left, the first ones are evaluated
-            wanted = _first(wanted.view(-1, width), self._mine(book.queries_left)).view(-1)
+            wanted = first_of(wanted.view(-1, width), self._mine(book.queries_left)).view(-1)
         evaluated = wanted & look.real
         every = bool(evaluated.all())
         book.spend(self._lanes, wanted, lane, look.digest, every=every)
@@ -235,69 +173,6 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             return self._present(obs), reward.cpu().numpy(), terminated.cpu().numpy(), truncated, info
         return obs, reward, terminated, torch.zeros_like(terminated), info
 
-    def _read(self, actions: Any) -> tuple[Tensor, Tensor | None]:
-        """The action as a flat (lanes * P, *shape) tensor on the device; raises on anything else."""
-        weights = None
-        batch = self._batch
-        if batch.kind == "edits" and isinstance(actions, tuple) and len(actions) == 2:
-            actions, weights = actions
-        want = (self.num_envs, *self._per(), *batch.shape)
-        try:
-            p = actions if isinstance(actions, Tensor) else torch.as_tensor(np.asarray(actions))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise Malformed(f"a proposal is a tensor or an array of shape {want}: {error}") from None
-        integral = not p.dtype.is_floating_point and not p.dtype.is_complex and p.dtype != torch.bool
-        if tuple(p.shape) != want or (p.dtype.is_floating_point if batch.kind == "field" else integral) is False:
-            kind = "float32" if batch.kind == "field" else "int64"
-            raise Malformed(f"a proposal is {kind} {want}, not {str(p.dtype).removeprefix('torch.')} {tuple(p.shape)}")
-        p = p.to(self.device, torch.float32 if batch.kind == "field" else torch.int64)
-        if self.proposals is not None:
-            p = p.reshape(-1, *batch.shape)
-        if self._task.threat.knowledge not in ("white-box", "transfer") and (p.requires_grad or weights is not None):
-            raise Malformed(f"knowledge is {self.knowledge!r}: a proposal that requires grad needs 'white-box'")
-        if weights is not None:
-            if not isinstance(weights, Tensor) or tuple(weights.shape) != want[:-1]:
-                raise Malformed(f"weights are a float32 tensor {want[:-1]}")
-            weights = weights.reshape(-1, batch.shape[0]).to(self.device)
-        return p, weights
-
-    def _feedback(self, evaluated: Tensor, valid: Tensor, distance: Tensor, answer: dict[str, Tensor]) -> Obs:
-        obs: Obs = {"evaluated": evaluated, "valid": valid, "distance": distance}
-        names = ["output", "success"]
-        if self._task.threat.knowledge != "decision":
-            names += ["scores", "objective", "surrogate", *(["risk"] if "risk" in answer else [])]
-        for name in names:
-            obs[name] = answer[name]
-        if self.proposals is not None:
-            lead = (self.num_envs, self._width)
-            obs = {k: v.view(*lead, *v.shape[1:]) for k, v in obs.items()}
-        return self._with_state(obs)
-
-    def _with_state(self, obs: Obs) -> Obs:
-        # Copies: what a client writes into its observation reaches neither the meters nor what is held.
-        obs["queries_left"] = self._mine(self._book.queries_left).clone()
-        obs["gradients_left"] = self._mine(self._book.gradients_left).clone()
-        obs["perturbation"] = self._mine(self._book.held).clone()
-        for name, value in self._view.items():
-            obs[name] = self._mine(value).clone()
-        return obs
-
-    @cached_property
-    def _view(self) -> dict[str, Tensor]:
-        return self._batch.view()
-
-    def _first(self) -> Obs:
-        """What reset shows: the victim's clean answer, at no cost."""
-        now, n = self._now, self.num_envs
-        no = torch.zeros(n, dtype=torch.bool, device=self.device)
-        answer = {"scores": now.scores, "objective": now.objective, "surrogate": now.surrogate, "output": now.ref}
-        answer = {k: self._mine(v) for k, v in answer.items()} | {"success": no}
-        if self._oracle.model.risk is not None:
-            answer["risk"] = torch.zeros(n, device=self.device)
-        wide = {k: v.repeat_interleave(self._width, 0) for k, v in answer.items()}
-        no = no.repeat_interleave(self._width, 0)
-        return self._feedback(no, ~no, torch.zeros(len(no), device=self.device), wide)
-
     def _autoreset(self, obs: Obs, over: Tensor, info: dict[str, Any]) -> tuple[Obs, dict[str, Any]]:
         """Same-step: the lanes that are over show their last observation in the info and start anew."""
         assert self._deck is not None
@@ -308,77 +183,6 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         merged = {k: torch.where(over.view(-1, *[1] * (v.dim() - 1)), first[k], v) for k, v in obs.items()}
         mask = over.cpu().numpy()
         return merged, {**info, "final_obs": final, "_final_obs": mask}
-
-    def _info(self, over: Tensor | None) -> dict[str, Any]:
-        """Empty, but for the lanes that have just finished: `final_info` and its mask."""
-        if over is None:
-            return {}
-        book = self._book
-        values = {
-            "sample": self._batch.ids, "success": book.success, "perturbation": book.held,
-            "distance": self._batch.look(book.held).distance,
-            "queries": self._task.threat.queries - book.queries_left,
-            "gradients": self._task.threat.gradients - book.gradients_left,
-        }  # fmt: skip
-        final = self._present({k: self._mine(v) for k, v in values.items()})
-        mask = over.cpu().numpy()
-        final["reason"] = np.array(REASONS)[self._mine(book.reason).cpu().numpy()]
-        return {"final_info": final, "_final_info": mask}
-
-    # -- small things ----------------------------------------------------------------------------------------
-    def _check_ready(self) -> None:
-        if not self._ready:
-            raise gym.error.ResetNeeded("call reset before step")
-        if self._now is not self._oracle.episodes:
-            raise AdvgymError("the episodes of this view are over: its environment was reset; take another view")
-
-    @cached_property
-    def _lane_rows(self) -> Tensor:
-        """The lane of every row of a step, in order."""
-        lanes = torch.arange(self.num_envs, device=self.device) if self._lanes is None else self._lanes
-        return lanes.repeat_interleave(self._width)
-
-    def _mine(self, values: Tensor) -> Tensor:
-        return values if self._lanes is None else values[self._lanes]
-
-    def _live(self) -> Tensor:
-        return self._mine(self._now.book.live)
-
-    def _present(self, obs: Obs) -> Obs:
-        if self.output == "torch":
-            return obs
-        return {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for k, v in obs.items()}
-
-    @property
-    def done(self) -> bool:
-        """All lanes have finished."""
-        self._check_ready()
-        return not bool(self._live().any())
-
-    @property
-    def live(self) -> Tensor:
-        """Bool (lanes,): those that still run."""
-        self._check_ready()
-        return self._live()
-
-    @cached_property
-    def threat(self) -> Threat:
-        """The threat model's pure functions, over the lanes of this environment."""
-        self._check_ready()
-        return Threat(self._batch, self._lanes, self._task.threat)
-
-    @property
-    def table(self) -> Table:
-        """The choices of every lane (Edits)."""
-        self._check_ready()
-        if not isinstance(self._batch, EditsBatch):
-            raise AdvgymError(f"{self._task.name} takes Fields; only Edits have a table")
-        return Table(self._batch, self._lanes)
-
-    def draws(self, seed: int) -> Draws:
-        """Random numbers keyed by (seed, sample, call): the same for a sample whichever lane it runs in."""
-        self._check_ready()
-        return Draws(seed, self._mine(self._batch.ids))
 
     # -- more of the victim ----------------------------------------------------------------------------------
     def rank(self, perturbation: Any = None, cotangent: Tensor | None = None, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -392,7 +196,7 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         self._check_ready()
         if not isinstance(self._batch, EditsBatch):
             raise AdvgymError("rank is for Edits; a Field takes its gradient from step")
-        if self.knowledge not in ("white-box", "transfer"):
+        if not self._white:
             raise AdvgymError(f"rank needs white-box knowledge; this environment gives {self.knowledge!r}")
         p = self.threat.null() if perturbation is None else torch.as_tensor(perturbation, device=self.device)
         want = (self.num_envs, *self.shape)
@@ -434,7 +238,7 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         if lane.dtype != torch.int64 or not bool(((lane >= 0) & (lane < self.num_envs)).all()):
             raise Malformed(f"lanes are integers from 0 to {self.num_envs - 1}, not {lane.tolist()}")
         lane = lane if self._lanes is None else self._lanes[lane]
-        white = self.knowledge in ("white-box", "transfer") and torch.is_grad_enabled()
+        white = self._white and torch.is_grad_enabled()
         scores = self._oracle.raw(x, lane, grad=white)
         self._book.finish(tell=False)
         return self._task.goal.output(scores) if self.knowledge == "decision" else scores
@@ -468,28 +272,3 @@ class AttackEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         twin.autoreset_mode = AutoresetMode.DISABLED
         twin.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         return twin
-
-    def render(self) -> tuple[str, ...]:  # type: ignore[override]
-        """One line per lane: what its held perturbation does."""
-        self._check_ready()
-        line = self._task.line
-        look = self._batch.look(self._book.held)
-        lanes = range(len(self._batch)) if self._lanes is None else self._lanes.tolist()
-        name = line or (lambda batch, i, form: f"sample {int(batch.ids[i])}")
-        return tuple(name(self._batch, i, look.form[i]) for i in lanes)
-
-    def __repr__(self) -> str:
-        return f"advgym.make({self._task.name!r}, lanes={self.num_envs}, proposals={self.proposals})"
-
-
-def _first(wanted: Tensor, left: Tensor) -> Tensor:
-    """The first `left` of each lane's wanted proposals: bool (lanes, P)."""
-    return wanted & (wanted.cumsum(1) <= left.unsqueeze(1))
-
-
-def _relax(look: Look, p: Tensor, weights: Tensor) -> Look:
-    """Relaxed edits count only where every weight is 1, and are no input where one leaves [0, 1]."""
-    pad, w = p[..., 0] < 0, weights.detach()
-    real = look.real & (pad | ((w >= 0) & (w <= 1))).all(1)
-    # The form is sorted, the weights are not: edits commute, so the proposal itself is applied.
-    return look._replace(form=p, real=real, valid=look.valid & real & (pad | (w == 1)).all(1))

@@ -15,9 +15,10 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from advgym.edits import FLAT, EditsBatch
-from advgym.env import AttackEnv, Obs
+from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, Malformed
 from advgym.factory import make
+from advgym.lanes import Obs
 from advgym.moves import choice_moves, edit_mask, site_moves
 from advgym.spaces import LazyBox, stretch
 

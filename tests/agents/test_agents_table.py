@@ -193,3 +193,15 @@ def test_the_proxy_shows_the_contract_alone():
     ):  # fmt: skip
         with pytest.raises(AssertionError, match="an agent"):
             read()
+
+
+REAL = [n for n, row in registry._built_in().tasks.items() if row.get("dataset") and not embedded(row)]
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.parametrize("task", REAL)
+def test_real_tasks_are_played(task, data_dir):
+    for agent in ("random-search", "genetic"):
+        result = attack(task, agent, episodes=EPISODES, lanes=EPISODES, **BUDGET)
+        assert result.attacked and not [f for f in result.flags if "crashed" in f] and verify(result) == []

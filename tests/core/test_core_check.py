@@ -200,11 +200,22 @@ def broken(monkeypatch, how):
 
 
 BROKEN = [
-    "budget not charged", "charged twice", "rewritten buffer", "lanes that see each other", "draws by lane",
-    "reward that does not telescope", "wrong dtype", "reward of another dtype", "mask mismatch", "mask that is not exact",
+    "budget not charged",
+    "charged twice",
+    "rewritten buffer",
+    "lanes that see each other",
+    "draws by lane",
+    "reward that does not telescope",
+    "wrong dtype",
+    "reward of another dtype",
+    "mask mismatch",
+    "mask that is not exact",
     "refusals that tell",
-    "finished lanes play on", "not deterministic", "no autoreset", "metadata",
-]  # fmt: skip
+    "finished lanes play on",
+    "not deterministic",
+    "no autoreset",
+    "metadata",
+]
 
 
 @pytest.mark.parametrize("how", BROKEN)

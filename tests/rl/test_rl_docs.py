@@ -18,6 +18,11 @@ def test_the_page_has_its_blocks():
         assert any(client in code for code in BLOCKS)
 
 
+def test_links_exist():
+    for target in re.findall(r"`(benchmarks/\S+?\.py)`", PAGE.read_text(encoding="utf-8")):
+        assert (PAGE.parents[1] / target).is_file()
+
+
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_block_runs(code):
     exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})
