@@ -131,7 +131,10 @@ def pick(values: Tensor, rows: Tensor | None) -> Tensor:
 
 def hash_rows(values: Tensor) -> Tensor:
     """int64 (n, d) -> int64 (n,): a sum of values times mixed odd weights, wrapping."""
-    return (values * _hash_weights(values.shape[1], values.device)).sum(1)
+    weights = _hash_weights(values.shape[1], values.device)
+    if values.device.type == "cpu":  # seven times faster there, and not to be had for integers on a GPU
+        return torch.mv(values, weights)
+    return (values * weights).sum(1)
 
 
 @cache

@@ -130,14 +130,14 @@ class AttackEnv(Lanes):
         """
         self._check_ready()
         p, weights = read_proposal(actions, self._batch, (self.num_envs, *self._per()), self.device, white=self._white)
-        book, width = self._book, self._width
+        batch, book, width = self._now.batch, self._now.book, self._width
         live = self._live()
         lane = self._lane_rows
         rows = None if self._lanes is None and width == 1 else lane
-        look = self._batch.look(p, rows)
+        look = batch.look(p, rows)
         if weights is not None:
             look = relax(look, p, weights)
-        probe = None if self._task.threat.probes else getattr(self._batch, "probe", None)
+        probe = None if self._task.threat.probes else getattr(batch, "probe", None)
         if probe is not None:  # this threat model forbids them
             look = look._replace(real=look.real & ~p[..., 1].eq(probe).any(1))
         asks = p.requires_grad or weights is not None
@@ -157,7 +157,7 @@ class AttackEnv(Lanes):
         if "risk" in answer:
             won = won & (answer["risk"] < self._oracle.model.threshold)
         answer["success"] = won
-        held = self._batch.proposal(look.form.detach(), rows)
+        held = batch.proposal(look.form.detach(), rows)
         reward = settle(book, self._lanes, width, look.valid & evaluated, won, objective, look.distance, held)
         obs = self._feedback(evaluated, look.valid, look.distance, answer)
         over = book.finish(self._lanes)
