@@ -140,7 +140,7 @@ class AttackEnv(Lanes):
         probe = None if self._task.threat.probes else getattr(batch, "probe", None)
         if probe is not None:  # this threat model forbids them
             look = look._replace(real=look.real & ~p[..., 1].eq(probe).any(1))
-        asks = p.requires_grad or weights is not None
+        asks = p.requires_grad or (weights is not None and weights.requires_grad)
         wanted = live.repeat_interleave(width) if width > 1 else live
         if not asks:  # the null perturbation is known and free, unless its gradient is asked for
             wanted = wanted & ~look.null

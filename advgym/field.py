@@ -72,6 +72,13 @@ class FieldBatch(Batch):
         if support is not None:
             self.floor, self.ceiling = self.floor * support, self.ceiling * support
 
+    def widened(self, factor: float) -> FieldBatch:
+        """The same samples in a ball of `factor` times the radius."""
+        return FieldBatch(
+            self.ids, self.labels, self.x, radius=self.radius * factor, norm=self.norm, lattice=self.lattice,
+            low=self.low, high=self.high, support=self.support,
+        )  # fmt: skip
+
     def null(self) -> Tensor:
         """Zeros like x."""
         return torch.zeros_like(self.x)

@@ -17,6 +17,7 @@ from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
+from advgym.flags import growth_flags, victim_flags
 from advgym.results import Result, Sample
 from advgym.task import Task, check_knowledge, defend, make_task
 from advgym.verifier import judge, victim_card
@@ -46,8 +47,9 @@ def attack(
     settings = check_settings(entry, settings or {})
     if isinstance(task, str):
         row = registry.task_row(task)[1]
-        options.setdefault("knowledge", entry.knowledge)
-        check_knowledge(task, options["knowledge"], row, None)
+        if entry.origin:  # a registered one; a bare function declares nothing
+            options.setdefault("knowledge", entry.knowledge)
+        check_knowledge(task, options.get("knowledge", registry.KNOWLEDGE[0]), row, None)
     made = defend(make_task(task, **options), defenses)
     place = resolve_device(device)
     size = made.sizes[made.check_split(split)]
@@ -81,6 +83,7 @@ def attack(
         if progress:
             progress(len(rows), len(todo), sum(s.success for s in rows))
     flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)]
+    flags += growth_flags(made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings)[0])
     control = control_rate(made, split, todo, place, seed)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
     own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
@@ -150,20 +153,6 @@ def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, 
         if start == 0:
             flags = victim_flags(task, victim, batch, scores)
     return float(right.mean()), right, flags
-
-
-def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
-    """What a reader should know of a victim before believing a rate (AutoAttack's checks, Croce & Hein 2020)."""
-    flags = []
-    if victim.keyed:
-        flags.append("randomised victim: the verdict is a majority of fresh draws")
-    elif float((answer(victim, batch, task.goal) - scores).abs().max()) > 1e-4:
-        flags.append("non-deterministic victim: the same input twice gives different scores")
-    flat = scores.reshape(len(scores), -1)
-    shares = bool(((flat >= 0) & (flat <= 1)).all()) and bool(((flat.sum(1) - 1).abs() < 1e-3).all())
-    if scores.dim() == 2 and victim.access != "labels" and shares:
-        flags.append("scores are probabilities: gradients may vanish, use logits")
-    return flags
 
 
 def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int) -> float:

@@ -74,10 +74,11 @@ def load_or_train(
             return module.eval().requires_grad_(False), card
     log.warning("training the victim %r (kept in %s)", name, cached)
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(int(recipe.get("seed", 0)))
         module = build()
-        card = train(module)
+        with torch.enable_grad():  # whoever asks may be under no_grad
+            card = train(module)
     _forced.discard(name)
     card = {"name": name, "recipe": recipe, "train_seconds": round(time.perf_counter() - started, 1), **card}
     save_weights(cached, module, card)
