@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -34,15 +36,17 @@ def best_of(values: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
     return top, proposals[torch.arange(len(at), device=at.device), at]
 
 
-def sweep(env, state: Tensor, candidates: Tensor) -> Tensor:
-    """Fitness of each single edit on top of `state`: (lanes, M), -inf where it is padding or was not evaluated.
+def sweep(env, state: Tensor, candidates: Tensor, merit: Callable[[dict], Tensor] = fitness) -> tuple[Tensor, Tensor]:
+    """Fitness and merit of each single edit on top of `state`: (lanes, M), -inf for padding and what was not evaluated.
 
     Args:
         state: (lanes, E, 2).
         candidates: edits int64 (lanes, M, 2), -1 for padding; asked `env.proposals` at a time.
+        merit: another measure of an observation, (lanes, P).
     """
     many, width = candidates.shape[1], env.proposals
     out = torch.full(candidates.shape[:2], -torch.inf, device=candidates.device)
+    other = out.clone()
     for start in range(0, many, width):
         part = candidates[:, start : start + width]
         if part.shape[1] < width:
@@ -56,7 +60,8 @@ def sweep(env, state: Tensor, candidates: Tensor) -> Tensor:
         whole = torch.where(real.unsqueeze(2).unsqueeze(3), whole, -1)  # padding is free
         obs, *_ = env.step(whole)
         out[:, start : start + width] = fitness(obs)[:, : many - start]
-    return out
+        other[:, start : start + width] = merit(obs)[:, : many - start]
+    return out, other
 
 
 def edits_at(site: Tensor, mask: Tensor) -> Tensor:

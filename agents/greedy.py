@@ -32,7 +32,7 @@ def attack(env, *, again=16, seed=0):
             asked = torch.where(room.view(-1, 1, 1), candidates, -1)
             if env.done or not bool((asked >= 0).any()):
                 break
-            value = sweep(env, state, asked)
+            value, _ = sweep(env, state, asked)
             top, at = value.max(1)
             better = top > best
             # A site is swapped only where that helps; edits that share a site may have to pile up first.

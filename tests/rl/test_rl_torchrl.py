@@ -46,7 +46,7 @@ def test_action_mask_transform(categorical):
 def test_batched_view(name, mode, output):
     torch.manual_seed(0)
     check_env_specs(batched(name, mode, output))
-    # A fresh one: where a lane ended in the last step of an earlier rollout, TorchRL's same-step reset keeps the others.
+    # A fresh one: after a rollout whose last step ended a lane, TorchRL's same-step reset keeps the other lanes.
     env = batched(name, mode, output)
     roll = env.rollout(10, break_when_any_done=False)
     assert roll.shape == (4, 10) and roll["next", "done"].sum() >= 8
