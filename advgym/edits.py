@@ -179,9 +179,7 @@ class EditsBatch(Batch):
         extra = self.admissible(torch.where(real.view(-1, 1, 1), form, -1), rows)
         if extra is not None:
             valid = valid & extra
-        # By key where the key says it all, so that an unordered pair is one query in either order.
-        same = key if self.key == "pair" else s * self.choices + c
-        cell = torch.where(pad, 0, rng.mix((same + 1) * 2 + 1))
+        cell = torch.where(pad, 0, rng.mix((s * self.choices + c + 1) * 2 + 1))
         distance = torch.where(real, count, 0).to(torch.float32)
         return Look(form, real, valid, count == 0, distance, rng.mix(cell.sum(1)))
 
