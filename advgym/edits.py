@@ -58,13 +58,13 @@ class Table:
     @property
     def payload(self) -> Tensor | None:
         """What a choice stands for, where the task says so."""
-        value = getattr(self._batch, "words", None)
+        value = self._batch.payloads
         return None if value is None else pick(value, self._rows)
 
     @property
     def strings(self) -> tuple[bytes, np.ndarray] | None:
         """(utf-8 bytes, int64 offsets) of the vocabulary that `payload` indexes."""
-        return getattr(self._batch, "strings", None)
+        return self._batch.strings
 
 
 class EditsBatch(Batch):
@@ -84,6 +84,8 @@ class EditsBatch(Batch):
     grid: Tensor | None = None
     slots: int = 0  # choices that an agent may append (open tables), the last `slots` ids
     alphabet: int = 0  # payloads of appended choices are integers in [0, alphabet)
+    payloads: Tensor | None = None  # int64 (B, sites, choices): what each choice stands for, as an index into `strings`
+    strings: tuple[bytes, np.ndarray] | None = None
 
     # -- what a domain writes --------------------------------------------------------------------------------
     def legal(self, site: Tensor, choice: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -103,7 +103,7 @@ def main() -> None:
     rows = [["advgym, token ids", per_query(args, tokens)], ["advgym, strings", per_query(args, strings)]]
     if args.peer:
         names, swaps = task.context["vocabulary"], {}
-        words_at, mask = probe.words, probe.mask()
+        words_at, mask = probe.payloads, probe.mask()
         for i, line in enumerate(lines):
             for site, word in enumerate(line.split()):
                 swaps[word] = [names[w] for w in words_at[i, site][mask[i, site]].tolist()]

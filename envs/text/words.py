@@ -61,7 +61,7 @@ class TextBatch(EditsBatch):
         self.alphabet = len(lexicon.vocabulary) if slots else 0
 
     @property
-    def words(self) -> Tensor:
+    def payloads(self) -> Tensor:
         """Vocabulary ids of every choice: int64 (B, S, C), or (B, S, C, G) for sentences; -1 is none."""
         return self.segments.squeeze(3) if self.width == 1 else self.segments
 

@@ -76,7 +76,7 @@ def test_a_paraphrase_says_the_same_and_a_swap_stays_in_its_synset():
     words = b.lexicon.vocabulary.words
     old = b.clean[:, :, 0].tolist()
     for lane, site, choice in b.mask().nonzero().tolist():
-        assert words[b.words[lane, site, choice]] in synonyms[words[old[lane][site]]]
+        assert words[b.payloads[lane, site, choice]] in synonyms[words[old[lane][site]]]
     assert b.mask().sum((1, 2)).float().mean() > 25
     long = make_task("text/synth-paraphrase").samples("test", list(range(10)))
     p = long.null()

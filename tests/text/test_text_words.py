@@ -44,7 +44,7 @@ def test_the_table_is_the_synonyms():
         for site in range(SITES):
             word = text.split()[site] if site < len(text.split()) else None
             want = GROUPS.get(word, [])[:2]
-            have = [VOCAB.words[b.words[lane, site, c]] for c in range(3) if b.mask()[lane, site, c]]
+            have = [VOCAB.words[b.payloads[lane, site, c]] for c in range(3) if b.mask()[lane, site, c]]
             assert have == want
             assert bool(b.site_mask()[lane, site]) == bool(want)
 
