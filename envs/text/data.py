@@ -120,16 +120,20 @@ def missing(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {path}: {error.strerror}. Set ADVGYM_DATA to the folder of real data; {WORKS}.")
 
 
-def read_jsonl(path: Path, classes: int) -> tuple[list[list[str]], list[int]]:
-    """Lines of {"text": str, "label": int}."""
-    texts, labels = [], []
+def _lines(path: Path) -> list[str]:
+    """The lines of a utf-8 file, or a DataError that says what works without it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise missing(path, error) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not utf-8 text: {error}") from None
-    for number, line in enumerate(lines, 1):
+
+
+def read_jsonl(path: Path, classes: int) -> tuple[list[list[str]], list[int]]:
+    """Lines of {"text": str, "label": int}."""
+    texts, labels = [], []
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -145,13 +149,7 @@ def read_jsonl(path: Path, classes: int) -> tuple[list[list[str]], list[int]]:
 def read_labelled(path: Path, classes: int) -> tuple[list[list[str]], list[int]]:
     """Lines of `label text`, words taken as they stand."""
     texts, labels = [], []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise missing(path, error) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not utf-8 text: {error}") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         label, _, text = line.partition(" ")
         if not label.isdigit():
             raise DataError(f"{path}, line {number}: want `label text`, not {line[:60]!r}")
