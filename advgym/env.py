@@ -242,33 +242,3 @@ class AttackEnv(Lanes):
         scores = self._oracle.raw(x, lane, grad=white)
         self._book.finish(tell=False)
         return self._task.goal.output(scores) if self.knowledge == "decision" else scores
-
-    def view(self, lanes: Any = None, proposals: int | None = None) -> AttackEnv:
-        """The same lanes from clean again, with the same meters and best so far: restarts, cascades, inner attacks.
-
-        Args:
-            lanes: bool (lanes,) or indices into this environment's lanes, taken in ascending order; None for all.
-            proposals: perturbations per lane and step in the view.
-        """
-        if not self._ready:
-            self.reset()
-        every = torch.arange(self.num_envs, device=self.device)
-        chosen = every if lanes is None else torch.as_tensor(lanes, device=self.device)
-        if chosen.dtype == torch.bool and chosen.shape == every.shape:
-            chosen = chosen.nonzero().squeeze(1)
-        chosen = torch.unique(chosen.long() if chosen.dtype != torch.bool else every[:0])
-        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= self.num_envs:
-            raise Malformed(f"a view takes at least one lane: indices below {self.num_envs}, or as many bools")
-        twin = object.__new__(AttackEnv)
-        stale = (
-            "_lane_rows",
-            "threat",
-            *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("action", "observation")),
-        )
-        twin.__dict__.update({k: v for k, v in self.__dict__.items() if k not in stale})
-        twin._lanes = chosen if self._lanes is None else self._lanes[chosen]
-        twin.proposals, twin._width = proposals, proposals or 1
-        twin.num_envs = len(chosen)
-        twin.autoreset_mode = AutoresetMode.DISABLED
-        twin.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
-        return twin

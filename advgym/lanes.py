@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from advgym.batch import Batch
 from advgym.book import REASONS, Book
 from advgym.edits import EditsBatch, Table
 from advgym.episodes import Episodes
-from advgym.errors import AdvgymError
+from advgym.errors import AdvgymError, Malformed
 from advgym.oracle import Oracle
 from advgym.rng import Draws
 from advgym.spaces import LazyBox, action_box, observation_boxes, stretch
@@ -34,6 +34,7 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
     num_envs: int
     proposals: int | None
     output: str
+    autoreset_mode: AutoresetMode
     device: torch.device
     _task: Task
     _split: str
@@ -149,6 +150,37 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         mask = over.cpu().numpy()
         final["reason"] = np.array(REASONS)[self._mine(book.reason).cpu().numpy()]
         return {"final_info": final, "_final_info": mask}
+
+    # -- more of the same lanes ------------------------------------------------------------------------------
+    def view(self, lanes: Any = None, proposals: int | None = None) -> Self:
+        """The same lanes from clean again, with the same meters and best so far: restarts, cascades, inner attacks.
+
+        Args:
+            lanes: bool (lanes,) or indices into this environment's lanes, taken in ascending order; None for all.
+            proposals: perturbations per lane and step in the view.
+        """
+        if not self._ready:
+            self.reset()
+        every = torch.arange(self.num_envs, device=self.device)
+        chosen = every if lanes is None else torch.as_tensor(lanes, device=self.device)
+        if chosen.dtype == torch.bool and chosen.shape == every.shape:
+            chosen = chosen.nonzero().squeeze(1)
+        chosen = torch.unique(chosen.long() if chosen.dtype != torch.bool else every[:0])
+        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= self.num_envs:
+            raise Malformed(f"a view takes at least one lane: indices below {self.num_envs}, or as many bools")
+        twin = object.__new__(type(self))
+        stale = (
+            "_lane_rows",
+            "threat",
+            *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("action", "observation")),
+        )
+        twin.__dict__.update({k: v for k, v in self.__dict__.items() if k not in stale})
+        twin._lanes = chosen if self._lanes is None else self._lanes[chosen]
+        twin.proposals, twin._width = proposals, proposals or 1
+        twin.num_envs = len(chosen)
+        twin.autoreset_mode = AutoresetMode.DISABLED
+        twin.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+        return twin
 
     # -- small things ----------------------------------------------------------------------------------------
     def _check_ready(self) -> None:

@@ -117,8 +117,11 @@ def play(
         error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
     book, batch = env._book, env._batch
     targets = None if env._now.target is None else [t.tolist() for t in env._now.target]
-    found = judge(task, split, ids, book.held, device=device, seed=seed, targets=targets)
     form = batch.look(book.held).form
+    stored = [
+        batch.dump(form[i], i) for i in range(len(ids))
+    ]  # an appended choice means something in its own table only
+    found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
     distinct = book.queries_distinct()
     rows = []
     for i, sample in enumerate(ids):
@@ -133,7 +136,7 @@ def play(
                 success=success, valid=bool(found.valid[i]), objective=float(found.objective[i]), queries=used,
                 queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,
                 gradients=task.threat.gradients - int(book.gradients_left[i]), distance=float(found.distance[i]),
-                reason=reason, perturbation=batch.dump(form[i], i), target=None if targets is None else targets[i],
+                reason=reason, perturbation=stored[i], target=None if targets is None else targets[i],
             )
         )  # fmt: skip
     return rows, error

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from advgym.errors import DataError
 
 log = logging.getLogger("advgym")
 _forced: set[str] = set()  # victims that the next load trains anew
+_cache: ContextVar[Path | None] = ContextVar("advgym_cache", default=None)
 
 
 def retrain(name: str) -> None:
@@ -26,8 +29,18 @@ def retrain(name: str) -> None:
 
 
 def cache_dir() -> Path:
-    """Where trained victims and tables are kept: $ADVGYM_CACHE, else ~/.cache/advgym."""
-    return Path(os.environ.get("ADVGYM_CACHE") or Path.home() / ".cache" / "advgym")
+    """Where trained victims and tables are kept: $ADVGYM_CACHE, else ~/.cache/advgym; or as `cache_in` says."""
+    return _cache.get() or Path(os.environ.get("ADVGYM_CACHE") or Path.home() / ".cache" / "advgym")
+
+
+@contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Within it, another cache: for victims that must not be seen in the shared one."""
+    token = _cache.set(folder)
+    try:
+        yield
+    finally:
+        _cache.reset(token)
 
 
 def data_dir() -> Path | None:

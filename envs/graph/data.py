@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advgym.drawn import SPLIT, read_drawn
 from advgym.envs.graph.dense import DenseRows
 from advgym.envs.graph.graphs import Graph, check_features, check_pairs
 from advgym.errors import DataError, unknown
@@ -90,6 +91,16 @@ def sbm(
     train = order[rank <= size // blocks // 5].sort().values
     test = torch.tensor(sorted(set(range(size)) - set(train.tolist())))
     return NodeData(graph, labels, blocks, {"train": train, "test": test}, [f"block {b}" for b in range(blocks)])
+
+
+def drawn_sbm(seed: int, count: int) -> NodeData:
+    """Another graph of the same model; `count` of its test nodes, in a drawn order, are the split "hidden"."""
+    data = sbm(seed=seed)
+    test = data.nodes["test"]
+    if count > len(test):
+        raise DataError(f"a graph of 'sbm' has {len(test)} test nodes; {count} are more")
+    order = torch.from_numpy(np.random.default_rng([1, seed]).permutation(len(test)))
+    return replace(data, nodes={**data.nodes, SPLIT: test[order[:count]]})
 
 
 def halves(labels: Tensor) -> dict[str, Tensor]:
@@ -193,7 +204,13 @@ def read_wholes(path: Path) -> WholeData:
 
 @lru_cache(maxsize=8)
 def load_nodes(name: str) -> NodeData:
-    """A node classification dataset: "karate", "sbm", "cora", or a folder of raw Planetoid files."""
+    """A node classification dataset: "karate", "sbm", "cora", or a folder of raw Planetoid files.
+
+    "sbm#SEED:COUNT" is another graph of the same model, with the split "hidden" besides.
+    """
+    drawn = read_drawn(name)
+    if drawn and drawn.name == "sbm":
+        return drawn_sbm(drawn.seed, drawn.count)
     if name == "karate":
         return karate()
     if name == "sbm":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,10 @@ class Graph:
         self._pruned: dict[float, Graph] = {}
         self._alike: dict[float, Tensor] = {}
         self._moved: dict[str, Graph] = {}
+
+    def public(self) -> dict[str, Any]:
+        """The arguments that make this graph again, in another process."""
+        return {"size": self.size, "pairs": self.pairs, "x": self.x, "row_norm": self.row_norm, "names": self.names}
 
     @property
     def features(self) -> int:

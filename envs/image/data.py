@@ -6,7 +6,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym import rng
+from advgym import drawn, rng
+from advgym.envs.image.jitter import jittered
 from advgym.errors import DataError, unknown
 from advgym.weights import data_dir
 
@@ -44,21 +45,29 @@ def canonical(x: Tensor, lattice: int | None) -> Tensor:
 
 def sizes(dataset: str) -> dict[str, int]:
     """Samples in each split; only the labels are read."""
+    if found := drawn.read_drawn(dataset):
+        return {**sizes(found.name), drawn.SPLIT: found.count}
     return {split: len(labels(dataset, split)) for split in _PARTS}
 
 
 def labels(dataset: str, split: str) -> Tensor:
     """True labels of a split, int64 (N,)."""
+    if found := drawn.read_drawn(dataset):
+        return load(dataset, split).labels if split == drawn.SPLIT else labels(found.name, split)
     return load(dataset, split).labels if dataset == "digits" else _idx_labels(folder(dataset), split)
 
 
 def load(dataset: str, split: str) -> Images:
     """A split of a dataset by name or folder, read once per process.
 
+    `NAME#SEED:COUNT` has the split "hidden" besides: test images, each turned, scaled and shifted a little by the seed.
+
     Raises:
         AdvgymError: for a name that is none of `DATASETS`.
         DataError: for files that are missing or malformed, by name.
     """
+    if found := drawn.read_drawn(dataset):
+        return _drawn(found) if split == drawn.SPLIT else load(found.name, split)
     return _digits()[split] if dataset == "digits" else _idx_images(folder(dataset), split)
 
 
@@ -76,6 +85,15 @@ def _digits() -> dict[str, Images]:
     order = rng.bits(0, torch.arange(len(levels)), (), 1).argsort()
     parts = {"test": order[:DIGITS_TEST], "train": order[DIGITS_TEST:]}
     return {split: Images(levels[index], truth[index], 16) for split, index in parts.items()}
+
+
+@lru_cache(maxsize=8)
+def _drawn(found: drawn.Drawn) -> Images:
+    clean, keys = load(found.name, "test"), torch.arange(found.count)
+    order = rng.bits(found.seed, torch.arange(len(clean.labels)), (), 1).argsort()
+    index = order[keys % len(order)]
+    levels = jittered(clean.levels[index], clean.top, found.seed, keys)
+    return Images(levels, clean.labels[index], clean.top)
 
 
 def folder(dataset: str) -> Path:

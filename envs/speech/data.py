@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from advgym import rng
+from advgym.drawn import SPLIT, Drawn, read_drawn
 from advgym.envs.speech import symbols, synth
 from advgym.errors import DataError, unknown
 from advgym.weights import data_dir
@@ -26,6 +28,7 @@ WORD_SAMPLES = {"synth-digits": 6400, "fsdd": 8000}
 LINE_SAMPLES = {"synth-digits": 14400, "fsdd": 16000}
 LINES = {"train": 400, "test": 200}  # utterances of a connected-digits split
 VOICES = {"train": range(40), "test": range(1000, 1020)}  # of the synthesiser: none is in both
+DRAWN_WORDS = 400  # that drawn utterances are made of: ten of each of 40 voices
 LONGEST = 6800  # samples: longer clips are not joined into utterances, so that two always fit
 NAMING = "{digit}_{speaker}_{index}.wav, index 0-4 being the test split"
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
@@ -144,16 +147,43 @@ def fsdd_words(folder: str, split: str) -> tuple[Word, ...]:
     return tuple(Word(to_peak(read_wave(path)), digit, speaker) for path, digit, speaker in files)
 
 
+@lru_cache(maxsize=4)
+def drawn_words(seed: int, count: int) -> tuple[Word, ...]:
+    """Synthetic digits that a seed draws, ten of each voice: any digit, voices that no other split has."""
+    numbers = rng.bits(seed, torch.arange(-(-count // 10)), (), 1).tolist()
+    digits = (rng.bits(seed, torch.arange(count), (), 2) % 10).tolist()
+    plans = [(symbols.DIGITS[d], numbers[i // 10], i % 10) for i, d in enumerate(digits)]
+    return tuple(Word(w, d, str(p[1])) for w, d, p in zip(synth.speak(plans), digits, plans, strict=True))
+
+
+def _drawn(dataset: str) -> Drawn | None:
+    """The parts of `synth-digits#SEED:COUNT`."""
+    found = read_drawn(dataset)
+    if found and found.name != "synth-digits":
+        raise unknown("generator", found.name, ["synth-digits"])
+    return found
+
+
 def source_words(dataset: str, split: str) -> tuple[Word, ...]:
     """The words of a dataset's split, by name or path."""
+    if found := _drawn(dataset):
+        return drawn_words(found.seed, found.count) if split == SPLIT else source_words(found.name, split)
     if dataset == "synth-digits":
         return synth_words(split)
     return fsdd_words(str(fsdd_folder(dataset)), split)
 
 
+def samples_of(dataset: str, table: dict[str, int]) -> int:
+    """Samples of each recording, by a table of names; folders are like "fsdd"."""
+    found = _drawn(dataset)
+    return table.get(found.name if found else dataset, table["fsdd"])
+
+
 # -- what the tasks are made of -------------------------------------------------------------------------------------
 def word_sizes(dataset: str) -> dict[str, int]:
     """Single words in each split, without reading any."""
+    if found := _drawn(dataset):
+        return {**word_sizes(found.name), SPLIT: found.count}
     if dataset == "synth-digits":
         return {split: 10 * len(voices) for split, voices in VOICES.items()}
     return {split: len(files) for split, files in fsdd_files(fsdd_folder(dataset)).items()}
@@ -161,6 +191,8 @@ def word_sizes(dataset: str) -> dict[str, int]:
 
 def line_sizes(dataset: str) -> dict[str, int]:
     """Utterances in each split: none where there are no words."""
+    if found := _drawn(dataset):
+        return {**line_sizes(found.name), SPLIT: found.count}
     return {split: LINES[split] if size else 0 for split, size in word_sizes(dataset).items()}
 
 
@@ -169,13 +201,13 @@ def keywords(dataset: str, split: str) -> Clips:
     """Single words, padded or cut to 0.8 s (synthetic) or 1 s."""
     words = source_words(dataset, split)
     digits = [w.digit for w in words]
-    samples = WORD_SAMPLES.get(dataset, WORD_SAMPLES["fsdd"])
+    samples = samples_of(dataset, WORD_SAMPLES)
     return pack([w.wave for w in words], samples, [symbols.DIGITS[d] for d in digits], digits)
 
 
 def connect(words: Sequence[Word], count: int, samples: int, seed: int) -> tuple[list[Wave], list[str]]:
     """`count` utterances of two or three words of one speaker with 30-100 ms of silence around them, in `samples`."""
-    rng = np.random.default_rng([22, seed])
+    draw = np.random.default_rng([22, seed])
     speakers: dict[str, list[Word]] = {}
     for word in words:
         if len(word.wave) <= LONGEST:
@@ -185,10 +217,10 @@ def connect(words: Sequence[Word], count: int, samples: int, seed: int) -> tuple
         raise DataError(f"no recording of at most {LONGEST} samples to join into utterances; want files named {NAMING}")
     waves, texts = [], []
     for _ in range(count):
-        own = speakers[names[rng.integers(len(names))]]
-        gaps = rng.integers(240, 800, 4)
+        own = speakers[names[draw.integers(len(names))]]
+        gaps = draw.integers(240, 800, 4)
         wave, said = [np.zeros(gaps[0], np.int16)], []
-        for gap, k in zip(gaps[1:], rng.integers(0, len(own), rng.integers(2, 4)), strict=False):
+        for gap, k in zip(gaps[1:], draw.integers(0, len(own), draw.integers(2, 4)), strict=False):
             if sum(map(len, wave)) + len(own[k].wave) + gap <= samples:
                 wave += [own[k].wave, np.zeros(gap, np.int16)]
                 said.append(symbols.DIGITS[own[k].digit])
@@ -200,8 +232,13 @@ def connect(words: Sequence[Word], count: int, samples: int, seed: int) -> tuple
 @lru_cache(maxsize=8)
 def utterances(dataset: str, split: str) -> Clips:
     """Connected digits of one speaker each, padded to 1.8 s (synthetic) or 2 s."""
-    samples = LINE_SAMPLES.get(dataset, LINE_SAMPLES["fsdd"])
-    waves, texts = connect(source_words(dataset, split), LINES[split], samples, SPLITS.index(split))
+    samples = samples_of(dataset, LINE_SAMPLES)
+    found = _drawn(dataset)
+    if found and split == SPLIT:
+        waves, texts = connect(drawn_words(found.seed, DRAWN_WORDS), found.count, samples, found.seed)
+    else:
+        seed = SPLITS.index(split)
+        waves, texts = connect(source_words(dataset, split), LINES[split], samples, seed)
     return pack(waves, samples, texts)
 
 

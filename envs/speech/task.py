@@ -126,7 +126,7 @@ def _source(
     check_constraint(spec.name, spec.threat.constraint)
     if spec.samples is None:
         dataset = spec.load_dataset()
-        return _Source(samples.get(dataset, samples["fsdd"]), sizes(dataset), partial(load, dataset), None)
+        return _Source(data.samples_of(dataset, samples), sizes(dataset), partial(load, dataset), None)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
     own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed)

@@ -63,8 +63,29 @@ def reviews() -> Corpus:
     return Corpus("synth-reviews", texts, labels, ("blame", "praise"))
 
 
-def _long(split: str, index: int) -> list[tuple[grammar.Meaning, list[str]]]:
-    return grammar.long_review(grammar.review_rng(split, index, 1), index % 2)
+def _label(split: str | int, index: int) -> int:
+    """Labels take turns; where a seed draws the samples, it draws them too."""
+    return int(grammar.review_rng(split, index, 4).integers(2)) if isinstance(split, int) else index % 2
+
+
+def drawn_labels(seed: int, count: int) -> list[int]:
+    """Labels of the reviews that a seed draws."""
+    return [_label(seed, i) for i in range(count)]
+
+
+def drawn_reviews(seed: int, count: int) -> list[list[str]]:
+    """Short reviews that a seed draws."""
+    return [grammar.short_review(grammar.review_rng(seed, i, 0), _label(seed, i)) for i in range(count)]
+
+
+def drawn_headlines(seed: int, count: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Short news that a seed draws, and their headlines."""
+    pairs = [news.article(grammar.review_rng(seed, i, 2)) for i in range(count)]
+    return [text for text, _ in pairs], [head for _, head in pairs]
+
+
+def _long(split: str | int, index: int) -> list[tuple[grammar.Meaning, list[str]]]:
+    return grammar.long_review(grammar.review_rng(split, index, 1), _label(split, index))
 
 
 LONG_SIZES = {"train": SIZES["train"] // 2, "test": SIZES["test"]}
@@ -81,10 +102,10 @@ def long_reviews() -> Corpus:
 LongReview = list[tuple[list[str], list[list[str]]]]  # per sentence: its words, its five paraphrases
 
 
-def wordings(split: str) -> list[LongReview]:
-    """The same reviews sentence by sentence, with the paraphrases of each."""
+def wordings(split: str | int, count: int | None = None) -> list[LongReview]:
+    """The same reviews sentence by sentence, with the paraphrases of each; `count` of a seed that draws them."""
     out = []
-    for i in range(LONG_SIZES[split]):
+    for i in range(LONG_SIZES[str(split)] if count is None else count):
         draw = grammar.review_rng(split, i, 3)
         out.append(
             [(said, [[*p, "."] for p in grammar.paraphrases(draw, m, said[:-1])]) for m, said in _long(split, i)]

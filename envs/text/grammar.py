@@ -213,6 +213,8 @@ def digest() -> str:
     return hashlib.sha256(repr((review_words(), news.news_words(), some)).encode()).hexdigest()[:12]
 
 
-def review_rng(split: str, index: int, stream: int) -> np.random.Generator:
-    """The generator of one sample, the same whatever else is drawn."""
+def review_rng(split: str | int, index: int, stream: int) -> np.random.Generator:
+    """The generator of one sample, the same whatever else is drawn; an integer split is a seed of its own."""
+    if isinstance(split, int):
+        return np.random.default_rng([3, stream, index, split])
     return np.random.default_rng([{"train": 1, "test": 2}[split], stream, index])

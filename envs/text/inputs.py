@@ -33,6 +33,10 @@ class TextInput:
         self.ids, self.vocabulary, self.swap, self.weight = ids, vocabulary, swap, weight
         self._strings: list[str] | None = None
 
+    def public(self) -> dict[str, Any]:
+        """The arguments that make this input again, in another process."""
+        return {"ids": self.ids, "vocabulary": self.vocabulary, "swap": self.swap, "weight": self.weight}
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advgym.drawn import SPLIT, Drawn, read_drawn
 from advgym.envs.text import data, grammar, news, own, show, synonyms, victims
 from advgym.envs.text.goals import SequenceGoal
 from advgym.envs.text.inputs import TextInput, make_randomise
@@ -123,13 +124,26 @@ def _flat(corpus: data.Corpus, lexicon: Lexicon, width: int) -> dict[str, Texts]
     return out
 
 
-def _check_name(spec: Spec, allowed: str) -> None:
+def _check_name(spec: Spec, allowed: str) -> Drawn | None:
+    """Refuse any dataset but the task's own; that one may be drawn by a seed (`NAME#SEED:COUNT`)."""
     found = spec.load_dataset()
-    if found != allowed:
+    drawn = read_drawn(found)
+    if (drawn.name if drawn else found) != allowed:
         raise unknown("dataset", found, [allowed], f"{spec.name} has the embedded one alone; text/wordswap takes "
                            "your own samples.")  # fmt: skip
     if spec.samples is not None:
         raise AdvgymError(f"{spec.name} generates its samples; text/wordswap takes your own")
+    return drawn
+
+
+def _with(
+    drawn: Drawn | None, sizes: Mapping[str, int], part_of: Callable[[str], Texts], make: Callable[[int, int], Texts]
+) -> tuple[Mapping[str, int], Callable[[str], Texts]]:
+    """Sizes and samples of a corpus, with those that a seed draws where there is one."""
+    if drawn is None:
+        return sizes, part_of
+    more = make(drawn.seed, drawn.count)
+    return {**sizes, SPLIT: drawn.count}, lambda split: more if split == SPLIT else part_of(split)
 
 
 # -- factories -----------------------------------------------------------------------------------------------
@@ -142,10 +156,16 @@ def _reviews() -> tuple[dict[str, Texts], Lexicon]:
 
 def synth_wordswap(spec: Spec) -> Task:
     """Generated short reviews; a site is a word, a choice another word of its synset."""
-    _check_name(spec, "synth-reviews")
+    drawn = _check_name(spec, "synth-reviews")
     parts, lexicon = _reviews()
+
+    def make(seed: int, count: int) -> Texts:
+        ids = pad_rows([lexicon.vocabulary.encode(t) for t in data.drawn_reviews(seed, count)], grammar.SHORT)
+        return Texts(ids.unsqueeze(2), torch.tensor(data.drawn_labels(seed, count)))
+
+    sizes, part_of = _with(drawn, data.SIZES, parts.__getitem__, make)
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
-    return _task(spec, own.task_victim(spec, 2), goal, data.SIZES, parts.__getitem__, grammar.SHORT, lexicon)
+    return _task(spec, own.task_victim(spec, 2), goal, sizes, part_of, grammar.SHORT, lexicon)
 
 
 @cache
@@ -179,11 +199,16 @@ def _sentences(reviews: Sequence[data.LongReview], labels: list[int], lexicon: L
 
 def synth_paraphrase(spec: Spec) -> Task:
     """Generated reviews of 3-5 sentences; a site is a sentence, a choice another wording of its meaning."""
-    _check_name(spec, "synth-long-reviews")
+    drawn = _check_name(spec, "synth-long-reviews")
     most = whole(spec.threat.constraint, "sentences", 1)
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
     victim, lexicon = own.task_victim(spec, 2), _long_lexicon()
-    return _task(spec, victim, goal, data.LONG_SIZES, _long_reviews, grammar.SENTENCES, lexicon,
+
+    def make(seed: int, count: int) -> Texts:
+        return _sentences(data.wordings(seed, count), data.drawn_labels(seed, count), lexicon)
+
+    sizes, part_of = _with(drawn, data.LONG_SIZES, _long_reviews, make)
+    return _task(spec, victim, goal, sizes, part_of, grammar.SENTENCES, lexicon,
                  lambda many: many.clamp(1, most))  # fmt: skip
 
 
@@ -191,23 +216,24 @@ def synth_paraphrase(spec: Spec) -> Task:
 def _headlines() -> tuple[dict[str, Texts], Lexicon]:
     corpus, heads = data.headlines()
     lexicon = synonyms.lexicon_of(corpus, grammar.synonyms(), REVIEW_CHOICES)
-    parts = {
-        split: Texts(
-            pad_rows([lexicon.vocabulary.encode(t) for t in texts], news.ARTICLE).unsqueeze(2),
-            victims.head_tokens(heads[split]),
-        )
-        for split, texts in corpus.texts.items()
-    }
-    return parts, lexicon
+    return {split: _news(texts, heads[split], lexicon) for split, texts in corpus.texts.items()}, lexicon
+
+
+def _news(texts: list[list[str]], heads: list[list[str]], lexicon: Lexicon) -> Texts:
+    ids = pad_rows([lexicon.vocabulary.encode(t) for t in texts], news.ARTICLE)
+    return Texts(ids.unsqueeze(2), victims.head_tokens(heads))
 
 
 def synth_headline(spec: Spec) -> Task:
     """Generated short news and the headline a victim writes; word swaps in the news."""
-    _check_name(spec, "synth-headlines")
+    drawn = _check_name(spec, "synth-headlines")
     parts, lexicon = _headlines()
+    sizes, part_of = _with(
+        drawn, data.SIZES, parts.__getitem__, lambda seed, count: _news(*data.drawn_headlines(seed, count), lexicon)
+    )
     keywords = whole(spec.threat.constraint, "keywords", 1)
     goal = SequenceGoal(news.HEAD_WORDS, news.HEADLINE, spec.threat.goal, keywords)
-    return _task(spec, own.task_victim(spec), goal, data.SIZES, parts.__getitem__, news.ARTICLE, lexicon)
+    return _task(spec, own.task_victim(spec), goal, sizes, part_of, news.ARTICLE, lexicon)
 
 
 def _movie_parts(corpus: data.Corpus, source: Any, choices: int) -> tuple[dict[str, Texts], Lexicon]:

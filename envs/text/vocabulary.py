@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ class Vocabulary:
         self.index: dict[str, int] = {word: i for i, word in enumerate(self.words)}
         if len(self.index) != len(self.words):
             raise ValueError("a vocabulary holds each word once")
+
+    def public(self) -> dict[str, Any]:
+        """The arguments that make this vocabulary again, in another process."""
+        return {"words": self.words}
 
     def __len__(self) -> int:
         return len(self.words)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+import advgym
 from advgym.envs.text import grammar
 from advgym.envs.text.inputs import TextInput
 from advgym.envs.text.task import word_limit
@@ -333,3 +334,39 @@ def test_the_same_scores_on_a_gpu():
         assert g.rank_by(g.null(), list(grads), 3)[0].device.type == "cuda"
         victim.to("cpu")
         assert isinstance(x, TextInput)
+
+
+def test_appended_words_are_judged_in_their_own_table():
+    """The verifier's batch is a fresh one: what an agent appended must reach it by payload, not by slot."""
+
+    def attack(env, *, seed=0):
+        env.reset(seed=seed)
+        lexicon = env.threat._batch.lexicon
+        sites = env.table.site_mask()
+        for nth in range(int(sites.sum(1).max())):
+            order = (~sites).to(torch.int8).argsort(dim=1, stable=True)
+            site = order[:, min(nth, order.shape[1] - 1)]
+            word = torch.stack(
+                [_related(lexicon, int(w)) for w in env.threat._batch.clean[torch.arange(len(site)), site, 0]]
+            )
+            choice = env.append(word.unsqueeze(1))
+            p = env.threat.null()
+            p[:, 0] = torch.where((choice >= 0).unsqueeze(1), torch.stack([site, choice], 1), -1)
+            if env.done:
+                return
+            env.step(p)
+
+    result = advgym.attack("text/synth-wordswap", attack, slots=12, episodes=6, queries=30, knowledge="score")
+    edited = [s for s in result.samples if s.perturbation["edits"]]
+    assert edited and all(s.valid and s.distance == len(s.perturbation["edits"]) for s in edited)
+    probe = 6
+    assert any(choice > probe for s in edited for _, choice, *_ in s.perturbation["edits"])
+    assert advgym.verify(result) == []
+
+
+def _related(lexicon, word):
+    every = torch.arange(len(lexicon.vocabulary))
+    fits = lexicon.related(torch.tensor([[word]]).expand(1, 1), every.unsqueeze(0)).squeeze(0)
+    fits[word] = False
+    found = fits.nonzero()
+    return found[0, 0] if len(found) else torch.tensor(word)
