@@ -1,0 +1,44 @@
+"""A digest of Python source that renaming, comments, docstrings and layout do not change. Nothing is compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import keyword
+import tokenize
+
+MOST_BYTES = 1 << 20  # longer files are hashed as they are
+_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
+_BARE = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}  # their text is layout, their place is not
+
+
+def code_digest(source: bytes) -> str:
+    """SHA-256 of a file's tokens; names count by the order in which they first appear.
+
+    Source that is no Python is hashed as its bytes.
+    """
+    if len(source) > MOST_BYTES:
+        return hashlib.sha256(source).hexdigest()
+    try:
+        found = [t for t in tokenize.tokenize(io.BytesIO(source).readline) if t.type not in _LAYOUT]
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
+        return hashlib.sha256(source).hexdigest()
+    names: dict[str, int] = {}
+    words: list[str] = []
+    start, docstring = True, False  # of a statement; the token before was one
+    for i, token in enumerate(found):
+        if docstring and token.type == tokenize.NEWLINE:
+            docstring = False
+            continue
+        alone = i + 1 == len(found) or found[i + 1].type == tokenize.NEWLINE
+        docstring = token.type == tokenize.STRING and start and alone
+        if docstring:
+            continue
+        start = token.type in _BARE
+        if token.type in _BARE:
+            words.append(tokenize.tok_name[token.type])
+        elif token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+            words.append(f"#{names.setdefault(token.string, len(names))}")
+        else:
+            words.append(token.string)
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()
