@@ -1,0 +1,1 @@
+"""The process boundary: what crosses it, and both of its sides."""

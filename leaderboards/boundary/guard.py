@@ -1,0 +1,152 @@
+"""The evaluator's side of a defense: a victim whose answers come from the submission's process, and are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from advgym.leaderboards.boundary import messages as m
+from advgym.leaderboards.boundary import mirror
+from advgym.leaderboards.boundary.wire import Broken, Channel, Gone
+from advgym.task import Task
+from advgym.victim import Victim
+
+ROOM = 1 << 20
+
+
+class DefenseFailed(Exception):
+    """A defense that crashed, answered nonsense, or was stopped by a limit."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class Guard:
+    """The conversation with one defense process.
+
+    Args:
+        task: undefended; the defense wraps its victim.
+        channel: to the defense's side.
+        clock: entered while the defense is waited for.
+    """
+
+    def __init__(self, task: Task, channel: Channel, clock: Any = nullcontext) -> None:
+        self.task, self.channel, self.clock = task, channel, clock
+        self.sent: mirror.Seen = {}
+        self.broken: DefenseFailed | None = None
+
+    def enlist(self, name: str, options: dict[str, Any], settings: dict[str, Any], env: dict[str, str]) -> Victim:
+        """Start the defense; the victim that attacks and the verifier play."""
+        module = self.task.victim.module
+        weights = {} if module is None else {k: v.detach().cpu() for k, v in module.state_dict().items()}
+        ready, _ = self._ask(m.Enlist(name, options, settings, env), mirror.pack(weights), m.Ready)
+        base, model = self.task.victim, _Guarded(self, ready.risk)
+        return Victim(
+            model, name=f"{base.name}+submission", access=ready.access, keyed=ready.keyed,
+            risk=model.risk_of if ready.risk else None, threshold=ready.threshold, card=base.card,
+        )  # fmt: skip
+
+    def look(self, x: Any, keys: Tensor | None, risk: bool, leaves: list[str]) -> tuple[list[Tensor], int]:
+        """(scores, and the risk), checked; the step that a backward names."""
+        rows = len(x)
+        self.channel.cap = rows * (int(np.prod(self.task.goal.scores_shape)) + 2) * 4 + ROOM
+        packed = mirror.pack(x, self.sent)
+        packed += [] if keys is None else [keys.cpu().numpy()]
+        said, arrays = self._ask(m.Look(leaves, keys is not None), packed, m.Scores)
+        want = [(rows, *self.task.goal.scores_shape), *([(rows,)] if risk else [])]
+        if [tuple(a.shape) for a in arrays] != want:
+            self._fail("malformed", f"answered {[tuple(a.shape) for a in arrays]} to {rows} inputs, want {want}")
+        if any(a.dtype != np.float32 or not bool(np.isfinite(a).all()) for a in arrays):
+            self._fail("malformed", "scores and risks are finite float32")
+        return [torch.from_numpy(a) for a in arrays], said.step
+
+    def pull(self, step: int, cotangent: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+        """Cotangents of the leaves; whatever is not finite counts as zero."""
+        self.channel.cap = sum(int(np.prod(s)) for s in shapes) * 4 + ROOM
+        _, arrays = self._ask(m.Pull(step), [cotangent.detach().float().cpu().contiguous().numpy()], m.Pulled)
+        if [tuple(a.shape) for a in arrays] != shapes or any(a.dtype != np.float32 for a in arrays):
+            self._fail("malformed", f"gradients {[tuple(a.shape) for a in arrays]}, want {shapes}")
+        return [torch.nan_to_num(torch.from_numpy(a), posinf=0.0, neginf=0.0) for a in arrays]
+
+    def _ask(self, message: Any, arrays: list[np.ndarray], want: type) -> tuple[Any, list[np.ndarray]]:
+        if self.broken is not None:
+            raise self.broken
+        try:
+            with self.clock():
+                self.channel.send(message, arrays)
+                said, found = self.channel.recv()
+        except Gone as error:
+            self._fail("exited", str(error))
+        except Broken as error:
+            self._fail("malformed", str(error))
+        if isinstance(said, m.Failed):
+            self._fail(said.code, said.what)
+        if not isinstance(said, want):
+            self._fail("malformed", f"answered {type(said).__name__} where {want.__name__} was asked")
+        return said, found
+
+    def _fail(self, code: str, detail: str) -> None:
+        self.broken = DefenseFailed(code, detail)
+        raise self.broken
+
+
+class _Guarded:
+    """The model of the defended victim; no module, so that nothing of it is moved, copied or trained."""
+
+    def __init__(self, guard: Guard, risk: bool) -> None:
+        self.guard, self.risk = guard, risk
+        self.last: tuple[Any, Tensor] | None = None
+
+    def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
+        named = leaves_of(x) if torch.is_grad_enabled() else []
+        device = x.device if hasattr(x, "device") else torch.device("cpu")
+        if not named:
+            found, _ = self.guard.look(x, keys, self.risk, [])
+        else:
+            out: list[Any] = []
+            scores = _Answer.apply(self.guard, x, keys, self.risk, [n for n, _ in named], out, *(t for _, t in named))
+            found = [scores, *out[0][1:]]
+        if self.risk:
+            self.last = (x, found[1])
+        return found[0].to(device)
+
+    def risk_of(self, x: Any) -> Tensor:
+        """The risk that came with the last answer; asked anew for other inputs."""
+        if self.last is None or self.last[0] is not x:
+            with torch.no_grad():
+                self(x)
+        assert self.last is not None
+        return self.last[1]
+
+
+def leaves_of(x: Any) -> list[tuple[str, Tensor]]:
+    """The float tensors of an input that require grad; a plain tensor is named ""."""
+    if isinstance(x, Tensor):
+        return [("", x)] if x.requires_grad else []
+    fields = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)} if dataclasses.is_dataclass(x) else vars(x)
+    return [(k, v) for k, v in fields.items() if isinstance(v, Tensor) and v.requires_grad]
+
+
+class _Answer(torch.autograd.Function):
+    """Scores whose backward asks the defense for its cotangents."""
+
+    @staticmethod
+    def forward(ctx: Any, guard: Guard, x: Any, keys: Any, risk: bool, names: list[str], out: list[Any],
+                *leaves: Tensor) -> Tensor:  # fmt: skip
+        found, ctx.step = guard.look(x, keys, risk, names)
+        ctx.guard, ctx.shapes, ctx.device = guard, [tuple(t.shape) for t in leaves], leaves[0].device
+        out.append(found)
+        return found[0].to(leaves[0].device)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, g: Tensor) -> Any:
+        grads = ctx.guard.pull(ctx.step, g, ctx.shapes)
+        return None, None, None, None, None, None, *(x.to(ctx.device) for x in grads)

@@ -1,0 +1,142 @@
+"""The messages of the protocol. What exists here is all that either side can say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, tag=True, frozen=True):
+    """Tagged by its name."""
+
+
+# -- the agent asks --------------------------------------------------------------------------------------------
+class Step(_Message):
+    """Arrays: the proposal, and the weights of relaxed edits where `weighted`. View 0 is the whole environment."""
+
+    view: int
+    grad: bool = False
+    weighted: bool = False
+
+
+class Back(_Message):
+    """A backward through an earlier step. Arrays: one cotangent for each name of `of`."""
+
+    step: int
+    of: list[Literal["scores", "objective", "surrogate"]]
+
+
+class Rank(_Message):
+    """Arrays: the perturbation, and a cotangent where `along`."""
+
+    view: int
+    k: int
+    along: bool = False
+
+
+class Append(_Message):
+    """Arrays: the payload."""
+
+    view: int
+
+
+class Ask(_Message):
+    """Raw inputs. Arrays: x, lanes. With `grad` the answer can be differentiated by `Back` (of scores)."""
+
+    view: int
+    grad: bool = False
+
+
+class View(_Message):
+    """Arrays: the lanes of the whole environment that the view plays, ascending."""
+
+    proposals: int | None
+
+
+class Done(_Message):
+    """The agent has returned."""
+
+
+class Failed(_Message):
+    """The agent's side could not go on; believed as far as a message to its author goes."""
+
+    code: str
+    what: str
+
+
+Request = Step | Back | Rank | Append | Ask | View | Done | Failed
+
+
+# -- the evaluator answers -------------------------------------------------------------------------------------
+class Welcome(_Message):
+    """The dealt episodes. Arrays: `tree` as msgpack bytes, then the arrays that it names."""
+
+    seed: int
+    proposals: int | None
+    settings: dict[str, Any]
+    kind: list[str] = []
+    knowledge: str = ""
+
+
+class Answer(_Message):
+    """Named arrays. `step` numbers what a `Back` may name; `over`: some lane has just ended."""
+
+    names: list[str]
+    step: int = -1
+
+
+class Refusal(_Message):
+    """What was asked is not possible; the connection goes on."""
+
+    kind: Literal["malformed", "exhausted", "refused"]
+    text: str
+
+
+Reply = Welcome | Answer | Refusal
+
+
+# -- a defense: here the evaluator asks, and the sandbox answers ----------------------------------------------------
+class Enlist(_Message):
+    """The task that is defended. Arrays: the undefended victim's weights, packed by `mirror`."""
+
+    task: str
+    options: dict[str, Any]
+    settings: dict[str, Any]
+    env: dict[str, str] = {}
+
+
+class Ready(_Message):
+    """What the defended victim is."""
+
+    access: Literal["labels", "scores", "gradients"]
+    keyed: bool = False
+    risk: bool = False
+    threshold: float = 0.5
+
+
+class Look(_Message):
+    """Inputs, packed by `mirror`, then keys where `keyed`. `leaves` are the float tensors of the inputs to remember."""
+
+    leaves: list[str]
+    keyed: bool = False
+
+
+class Scores(_Message):
+    """Arrays: scores, and the risk where there is one."""
+
+    step: int = -1
+
+
+class Pull(_Message):
+    """A backward. Arrays: the cotangent of the scores."""
+
+    step: int
+
+
+class Pulled(_Message):
+    """Arrays: the cotangent of every leaf."""
+
+
+Order = Enlist | Look | Pull
+Report = Ready | Scores | Pulled | Failed

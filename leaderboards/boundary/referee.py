@@ -1,0 +1,264 @@
+"""The evaluator's side of an attack: it deals, asks the victim, keeps the meters and believes nothing it is sent."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advgym.env import AttackEnv
+from advgym.errors import AdvgymError, BudgetExhausted, Malformed
+from advgym.leaderboards.boundary import messages as m
+from advgym.leaderboards.boundary import mirror
+from advgym.leaderboards.boundary.wire import Broken, Channel
+
+GRAPHS = 16  # steps whose graph is kept for a backward
+METERS = ("queries_left", "gradients_left", "potential", "live", "reason")
+MOST_RANKED = 4096
+MOST_PROPOSALS = 1024
+MOST_VIEWS = 4096
+MOST_WIDTH = 64  # integers of an appended payload
+ROOM = 1 << 22  # bytes of a frame beside its largest arrays
+
+
+class Session:
+    """One shard's conversation.
+
+    Args:
+        env: dealt and reset by the evaluator (`assigned`).
+        channel: to the agent's side.
+        clock: `clock()` is entered while the agent's side is waited for, and while work is done that it is not
+            charged for.
+    """
+
+    def __init__(self, env: AttackEnv, channel: Channel, clock: Any = nullcontext) -> None:
+        self.env, self.channel, self.clock = env, channel, clock
+        self.views: list[AttackEnv] = [env]
+        self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
+        self.steps = 0
+        self.held = env._book.held
+        size = env._batch.null()[0].numel() * 8 * MOST_PROPOSALS
+        channel.cap = min(len(env._batch) * min(size, 1 << 24) + ROOM, 1 << 29)
+        budget = env._task.threat.queries + env._task.threat.gradients
+        self.most_frames = 10_000 + 64 * budget
+
+    def welcome(self, seed: int, settings: dict[str, Any], kind: list[str], knowledge: str) -> None:
+        """Send what is public of the dealt episodes."""
+        env, now = self.env, self.env._now
+        goal = public_goal(env)
+        public = {
+            "task": env._task.name, "batch": now.batch, "threat": env._task.threat, "goal": goal,
+            "context": dict(env._task.context), "live": now.book.live, "ref": now.ref, "target": now.target,
+            "risk": env._oracle.model.risk is not None,
+        }  # fmt: skip
+        told = env.knowledge != "decision"
+        for name in ("scores", "objective", "surrogate"):
+            value = getattr(now, name)
+            public[name] = value if told else torch.zeros_like(value)
+        with self.clock():
+            self.channel.send(m.Welcome(seed, env.proposals, settings, kind, knowledge), mirror.pack(public))
+
+    def serve(self) -> m.Done | m.Failed:
+        """Answer until the agent's side says that it is done (a last backward is charged after the last step).
+
+        Raises:
+            Broken, Gone: when the other side breaks the protocol or is no more.
+        """
+        while True:
+            with self.clock():
+                message, arrays = self.channel.recv()
+            if isinstance(message, m.Done | m.Failed):
+                return message
+            if self.channel.frames > self.most_frames:
+                raise Broken(f"more than {self.most_frames} messages in one shard")
+            tensors = [torch.from_numpy(a) for a in arrays]
+            try:
+                reply, out = self._charged(message, tensors)
+            except Malformed as error:
+                reply, out = m.Refusal("malformed", str(error)[:500]), []
+            except BudgetExhausted as error:
+                reply, out = m.Refusal("exhausted", str(error)[:500]), []
+            except _Refused as error:
+                reply, out = m.Refusal("refused", str(error)[:500]), []
+            with self.clock():
+                self.channel.send(reply, [t.detach().cpu().contiguous().numpy() for t in out])
+
+    def _charged(self, message: Any, arrays: list[Tensor]) -> tuple[Any, list[Tensor]]:
+        """Run one request; what the meters did not pay for runs on the agent's clock."""
+        free = isinstance(message, m.Append | m.View | m.Back)
+        with self.clock() if free else nullcontext():
+            named, step = self._answer(message, arrays)
+        return m.Answer(list(named), step), list(named.values())
+
+    def _answer(self, message: Any, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
+        if isinstance(message, m.Step):
+            return self._step(message, arrays)
+        if isinstance(message, m.Back):
+            return self._back(message, arrays), -1
+        if isinstance(message, m.Rank):
+            return self._rank(message, arrays), -1
+        if isinstance(message, m.Append):
+            return self._append(message, arrays), -1
+        if isinstance(message, m.Ask):
+            return self._raw(message, arrays)
+        assert isinstance(message, m.View)
+        return self._new_view(message, arrays), -1
+
+    # -- what can be asked -----------------------------------------------------------------------------------
+    def _step(self, message: m.Step, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
+        env = self._view(message.view)
+        _count(arrays, 2 if message.weighted else 1)
+        p = arrays[0].to(env.device)
+        action: Any = p
+        leaves = [p]
+        if message.weighted:
+            weights = arrays[1].to(env.device)
+            leaves, action = [weights], (p, weights)
+        if message.grad:
+            if not leaves[0].is_floating_point():
+                raise Malformed("only a Field, or the weights of edits, can require grad")
+            leaves[0].requires_grad_()
+        obs, reward, _, _, info = env.step(action)
+        flat = {k: self._rows(v, env) for k, v in obs.items() if k in _FEEDBACK}
+        step = -1
+        if message.grad:
+            step = self.steps = self.steps + 1
+            self.graphs[step] = (leaves, {k: flat[k] for k in ("scores", "objective", "surrogate")})
+            while len(self.graphs) > GRAPHS:
+                self.graphs.popitem(last=False)
+        named = {**flat, "reward": reward, **self._state()}
+        if "_final_info" in info:
+            named["over"] = torch.from_numpy(np.asarray(info["_final_info"]))
+        return named, step
+
+    @staticmethod
+    def _rows(value: Tensor, env: AttackEnv) -> Tensor:
+        """Feedback as (lanes * P, ...): one row a proposal."""
+        return value.reshape(-1, *value.shape[2:]) if env.proposals is not None else value
+
+    def _back(self, message: m.Back, arrays: list[Tensor]) -> dict[str, Tensor]:
+        if message.step not in self.graphs:
+            raise _Refused(f"the graph of that step is gone: call backward within {GRAPHS} steps")
+        leaves, outs = self.graphs[message.step]
+        _count(arrays, len(message.of))
+        if len(set(message.of)) != len(message.of) or not set(message.of) <= set(outs):
+            raise Malformed(f"cotangents are of {', '.join(outs)}, each once")
+        given = []
+        for name, g in zip(message.of, arrays, strict=True):
+            if g.shape != outs[name].shape or g.dtype != torch.float32 or not bool(torch.isfinite(g).all()):
+                raise Malformed(f"a cotangent of {name} is finite float32 {tuple(outs[name].shape)}")
+            given.append(g.to(self.env.device))
+        pairs = [(outs[n], g) for n, g in zip(message.of, given, strict=True) if outs[n].requires_grad]
+        grads: Any = [None]
+        if pairs:
+            grads = torch.autograd.grad(
+                [o for o, _ in pairs], leaves, [g for _, g in pairs], retain_graph=True, allow_unused=True
+            )
+        grad = torch.zeros_like(leaves[0]) if grads[0] is None else grads[0]
+        name = "p" if len(outs) == 1 or self.env.kind == "field" else "weights"
+        return {name: grad, **self._state()}
+
+    def _append(self, message: m.Append, arrays: list[Tensor]) -> dict[str, Tensor]:
+        _count(arrays, 1)
+        if self.env.kind != "edits" or not getattr(self.env._batch, "slots", 0):
+            raise _Refused("the table of this task is closed")
+        if arrays[0].dim() != 2 or not 1 <= arrays[0].shape[1] <= MOST_WIDTH:
+            raise Malformed(f"a payload is int64 (lanes, 1 to {MOST_WIDTH}), not {tuple(arrays[0].shape)}")
+        return {"choice": self._view(message.view).append(arrays[0].to(self.env.device))}
+
+    def _rank(self, message: m.Rank, arrays: list[Tensor]) -> dict[str, Tensor]:
+        _count(arrays, 2 if message.along else 1)
+        if not 1 <= message.k <= MOST_RANKED:
+            raise Malformed(f"k is 1 to {MOST_RANKED}, not {message.k}")
+        self._check_white("rank")
+        if self.env.kind != "edits":
+            raise _Refused("rank is for Edits; a Field takes its gradient from step")
+        along = arrays[1].to(self.env.device) if message.along else None
+        if along is not None and (along.dtype != torch.float32 or not bool(torch.isfinite(along).all())):
+            raise Malformed("a cotangent is finite float32")
+        edits, gains = self._view(message.view).rank(arrays[0].to(self.env.device), along, message.k)
+        return {"edits": edits, "gains": gains, **self._state()}
+
+    def _raw(self, message: m.Ask, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
+        _count(arrays, 2)
+        x, lane = arrays
+        like = self.env._batch.look(self.env._batch.null()).form
+        clean = self.env._batch.inputs(like)
+        if not isinstance(clean, Tensor):
+            raise _Refused("raw inputs of this task do not cross the boundary: propose edits by step, or rank them")
+        if x.dtype != torch.float32 or x.shape[1:] != clean.shape[1:] or not bool(torch.isfinite(x).all()):
+            raise Malformed(f"raw inputs are finite float32 (n, {', '.join(map(str, clean.shape[1:]))})")
+        if len(x) != len(lane.reshape(-1)):
+            raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane.reshape(-1))}")
+        x = x.to(self.env.device)
+        if message.grad:
+            self._check_white("a gradient")
+            x.requires_grad_()
+        with torch.set_grad_enabled(message.grad):
+            scores = self.env.victim(x, lane)
+        step = -1
+        if message.grad:
+            step = self.steps = self.steps + 1
+            self.graphs[step] = ([x], {"scores": scores})
+            while len(self.graphs) > GRAPHS:
+                self.graphs.popitem(last=False)
+        return {"scores": scores, **self._state()}, step
+
+    def _new_view(self, message: m.View, arrays: list[Tensor]) -> dict[str, Tensor]:
+        _count(arrays, 1)
+        if len(self.views) >= MOST_VIEWS:
+            raise _Refused(f"at most {MOST_VIEWS} different views of a shard")
+        if message.proposals is not None and not 1 <= message.proposals <= MOST_PROPOSALS:
+            raise Malformed(f"proposals is 1 to {MOST_PROPOSALS}, not {message.proposals}")
+        if arrays[0].dtype != torch.int64 or arrays[0].dim() != 1:
+            raise Malformed("a view names its lanes as int64 (n,)")
+        self.views.append(self.env.view(arrays[0].to(self.env.device), message.proposals))
+        return {"view": torch.tensor([len(self.views) - 1])}
+
+    # -- small things ----------------------------------------------------------------------------------------
+    def _view(self, number: int) -> AttackEnv:
+        if not 0 <= number < len(self.views):
+            raise Malformed(f"no view {number}")
+        return self.views[number]
+
+    def _check_white(self, what: str) -> None:
+        if self.env.knowledge not in ("white-box", "transfer"):
+            raise _Refused(f"{what} needs white-box knowledge; this environment gives {self.env.knowledge!r}")
+
+    def _state(self) -> dict[str, Tensor]:
+        """The meters of every lane, and what is held where that has changed."""
+        book = self.env._book
+        named = {
+            name: getattr(book, name) for name in ("queries_left", "gradients_left", "potential", "live", "reason")
+        }
+        if book.held is not self.held:
+            changed = (book.held != self.held).flatten(1).any(1).nonzero().squeeze(1)
+            if len(changed):
+                named["changed"], named["held"] = changed, book.held[changed]
+            self.held = book.held
+        return named
+
+
+_FEEDBACK = ("evaluated", "valid", "distance", "output", "success", "scores", "objective", "surrogate", "risk")
+
+
+class _Refused(AdvgymError):
+    """The agent's wish, in order but not granted."""
+
+
+def _count(arrays: list[Tensor], want: int) -> None:
+    if len(arrays) != want:
+        raise Malformed(f"this message comes with {want} arrays, not {len(arrays)}")
+
+
+def public_goal(env: AttackEnv) -> dict[str, Any]:
+    """What is public of the goal."""
+    goal = env._task.goal
+    return {
+        "name": goal.name, "needs_target": goal.needs_target, "scores_shape": tuple(goal.scores_shape),
+        "output_shape": tuple(goal.output_shape), "outputs": goal.outputs,
+    }  # fmt: skip
