@@ -1,0 +1,125 @@
+"""The record: an entry, its rows, and the line of the ledger that makes them count."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from advgym.errors import AdvgymError, DataError
+from advgym.leaderboards.entry import Entry, Rows, canonical
+from advgym.leaderboards.store import files, ledger
+
+ID = re.compile(r"[0-9a-f]{16}")
+T = TypeVar("T")
+
+
+def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> str:
+    """Put an entry into the record: its rows, itself, then its line in the ledger, which is what counts.
+
+    A kill between the steps leaves files that no line names, and nothing reads those. The same entry again, or another
+    one of the same submission, adds nothing.
+
+    Args:
+        root: the data folder.
+        entry: with the hash of `rows` in it.
+        rows: its judged samples.
+        submission: the id of the job it was scored for; "" for a baseline or a new version by hand.
+
+    Returns:
+        The id of the entry that the record holds: this one's, or the earlier one's of the same submission.
+
+    Raises:
+        AdvgymError: the entry cannot be written as JSON and read back, or it was made for other rows.
+    """
+    data, rest = canonical(entry), canonical(rows)
+    if _sha(rest) != entry.rows:
+        raise AdvgymError(f"the entry was made for rows {entry.rows[:16]!r}, not for these ({_sha(rest)[:16]})")
+    for raw, type in ((data, Entry), (rest, Rows)):  # NaN would become null
+        try:
+            back = msgspec.json.decode(raw, type=type)
+        except msgspec.DecodeError as error:
+            raise AdvgymError(f"the entry cannot be kept: {error}; are all its numbers finite?") from None
+        if canonical(back) != raw:
+            raise AdvgymError("the entry cannot be kept: it reads back as something else")
+    body: ledger.Body = {
+        "entry": entry.id, "sha": _sha(data), "rows": entry.rows, "board": files.check_name(entry.board),
+        "phase": entry.phase, "track": entry.track, "submission": submission,
+    }  # fmt: skip
+    with ledger.lock(root):
+        known = ledger.find(root, "entry", "submission", submission) if submission else None
+        known = known or ledger.find(root, "entry", "entry", entry.id)
+        if known is None:
+            folder = root / "entries" / entry.board
+            files.write(folder / f"{entry.id}.rows.json", rest)
+            files.write(folder / f"{entry.id}.json", data)
+            known = ledger.append_locked(root, "entry", body)
+    return str(known.body["entry"])
+
+
+def recorded(root: Path, submission: str) -> str:
+    """The entry that the record holds for a submission, "" for none: a worker that takes over asks before it runs."""
+    line = ledger.find(root, "entry", "submission", submission) if submission else None
+    return str(line.body["entry"]) if line else ""
+
+
+def read_entries(root: Path, board: str) -> list[Entry]:
+    """A board's entries in the ledger's order, superseded and stale ones among them.
+
+    Raises:
+        DataError: a file is missing or is not what the ledger says.
+    """
+    lines = [line for line in ledger.read(root) if line.kind == "entry" and line.body.get("board") == board]
+    return [load_entry(root, line) for line in lines]
+
+
+def read_entry(root: Path, id: str) -> Entry | None:
+    """The entry of an id, or None when the record has none."""
+    line = ledger.find(root, "entry", "entry", id) if ID.fullmatch(id) else None
+    return load_entry(root, line) if line else None
+
+
+def read_rows(root: Path, entry: Entry) -> Rows:
+    """The judged samples of an entry.
+
+    Raises:
+        DataError: the file is missing or is not what the entry says.
+    """
+    where = _path(root, entry.board, entry.id, ".rows.json")
+    return _load(where, entry.rows, Rows)
+
+
+def load_entry(root: Path, line: ledger.Line) -> Entry:
+    """The entry that a line of the ledger names.
+
+    Raises:
+        DataError: the file is missing or is not what the line says.
+    """
+    board, id, sha = (str(line.body.get(key, "")) for key in ("board", "entry", "sha"))
+    return _load(_path(root, board, id, ".json"), sha, Entry)
+
+
+def _path(root: Path, board: str, id: str, ending: str) -> Path:
+    if not ID.fullmatch(id):
+        raise DataError(f"{id[:80]!r} is not the id of an entry (16 small hexadecimal digits)")
+    return root / "entries" / files.check_name(board) / (id + ending)
+
+
+def _load(where: Path, sha: str, type: type[T]) -> T:
+    try:
+        raw = where.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {where}, which the record names: {error.strerror}") from None
+    if _sha(raw) != sha:
+        raise DataError(f"{where} was changed: it has SHA-256 {_sha(raw)[:16]}..., the record says {sha[:16]}...")
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except msgspec.DecodeError as error:
+        raise DataError(f"{where} cannot be read by this version: {error}") from None
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
