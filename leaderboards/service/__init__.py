@@ -1,0 +1,1 @@
+"""`advgym serve`: pages, the API and the workers."""
