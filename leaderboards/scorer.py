@@ -1,0 +1,56 @@
+"""The hash of the code that decides scores: when it changes, entries turn stale."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advgym import registry
+from advgym.errors import AdvgymError
+from advgym.leaderboards.entry import canonical
+
+if TYPE_CHECKING:
+    from advgym.leaderboards.board import Board
+
+# What says which inputs count, what they cost, who won and how that is summed up.
+CORE = (
+    "batch.py", "book.py", "clean.py", "drawn.py", "edits.py", "env.py", "field.py", "goals.py", "lanes.py", "moves.py",
+    "oracle.py", "results.py", "rng.py", "run.py", "settle.py", "task.py", "threat.py", "verifier.py", "victim.py",
+    "leaderboards/boundary/guard.py", "leaderboards/boundary/referee.py", "leaderboards/contestant.py",
+    "leaderboards/evaluate.py", "leaderboards/facts.py", "leaderboards/headline.py", "leaderboards/intervals.py",
+    "leaderboards/outcome.py", "leaderboards/scoring.py", "leaderboards/second_answer.py", "leaderboards/shards.py",
+)  # fmt: skip
+SHOWN = ("show.py",)  # files of a domain that only draw
+
+
+def scorer_hash(board: Board) -> str:
+    """SHA-256 over the sources that decide the scores of a board: the core's, its tasks' domains', and the tasks' rows.
+
+    Other domains may change without making a board's entries stale. Names and order are part of it; line ends are not.
+    """
+    digest = hashlib.sha256()
+    rows = {task.id: registry.task_row(task.id)[1] for task in board.tasks}
+    files = {name: registry.HOME / name for name in CORE}
+    for row in rows.values():
+        files.update(_domain(str(row["make"]).partition(":")[0]))
+    for name, path in sorted(files.items()):
+        try:
+            text = path.read_bytes().replace(b"\r\n", b"\n")
+        except OSError as error:
+            raise AdvgymError(f"cannot read {path}, which decides scores: {error.strerror}; reinstall advgym") from None
+        digest.update(f"{name}\n{len(text)}\n".encode() + text)
+    digest.update(canonical(rows))
+    return digest.hexdigest()
+
+
+def _domain(module: str) -> dict[str, Path]:
+    """The files of the package that makes a task, or the one file where it is in none."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise AdvgymError(f"cannot find the source of {module!r}, which makes a task of this board")
+    place = Path(spec.origin)
+    paths = sorted(place.parent.glob("*.py")) if spec.parent and spec.parent != module else [place]
+    package = spec.parent or module
+    return {f"{package}/{p.name}": p for p in paths if p.name not in SHOWN}

@@ -1,0 +1,197 @@
+"""The shard plan and one shard's run. Engines only place shards: what a shard gives depends on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from advgym import registry
+from advgym.leaderboards.boundary.guard import DefenseFailed
+from advgym.leaderboards.card import Card
+from advgym.leaderboards.contestant import Contestant, Played, guarded
+from advgym.leaderboards.phases import PhaseTask
+from advgym.leaderboards.sandbox import Box
+from advgym.leaderboards.second_answer import check_rows
+from advgym.leaderboards.stage import Stage
+from advgym.results import Sample
+from advgym.run import chunks, play
+from advgym.task import Task
+from advgym.verifier import judge
+from advgym.victim import Victim
+
+PREPARE = "advgym.leaderboards.boundary.inside:prepare"
+SHOWN = 4096  # bytes of a log's head and tail
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch of one task's samples, one seed, and on the defense track one attack of the panel."""
+
+    number: int
+    task: int
+    seed: int
+    ids: list[int]
+    attack: str = ""
+
+
+class ShardRun(msgspec.Struct, kw_only=True):
+    """What a shard gave. `reason` is "" where the submission came to its end."""
+
+    number: int
+    samples: list[Sample]
+    reason: str = ""
+    detail: str = ""
+    transcript: str = ""
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    first: bytes = b""
+    last: bytes = b""
+
+
+def plan(lanes: int, right: list[list[int]], attacks: list[list[str]], seeds: list[int]) -> list[Shard]:
+    """The shards of a submission, in the order that the transcript is taken in.
+
+    Args:
+        lanes: samples to a shard.
+        right: of each task, the samples to attack, in the phase's order; empty where a task is not attempted.
+        attacks: of each task, those of the panel on the defense track; [""] on the attack track.
+    """
+    parts = [
+        (task, seed, attack, ids)
+        for task, mine in enumerate(right)
+        for attack in attacks[task]
+        for seed in seeds
+        for ids in chunks(mine, lanes)
+    ]
+    return [Shard(number=n, task=t, seed=s, attack=a, ids=ids) for n, (t, s, a, ids) in enumerate(parts)]
+
+
+class Runner:
+    """Runs the shards of one submission in one sandbox.
+
+    Args:
+        stage: the phase, warm.
+        card, folder: the submission.
+        take: gives a fresh sandbox.
+        rival: gives the agent of a panel's name.
+        env: environment variables that a defense's side needs (where public data lies).
+    """
+
+    def __init__(
+        self, stage: Stage, card: Card, folder: Path, take: Callable[[], Box], *,
+        rival: Callable[[str], registry.Agent] = registry.agent, env: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.stage, self.card, self.folder, self.take = stage, card, folder, take
+        self.rival, self.env = rival, env or {}
+        self._box: Box | None = None
+        self.level = ""
+
+    @property
+    def box(self) -> Box:
+        """This submission's sandbox."""
+        if self._box is None:
+            self._box = self.take()
+            self._box.assign(self.folder)
+            self._box.prepare(PREPARE, *self._needs())
+            self.level = self._box.level
+        return self._box
+
+    def _needs(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]], dict[str, str]]:
+        """What the sandbox loads once: modules for an attack, whole tasks for a defense."""
+        tasks = self.stage.tasks
+        modules = {type(t.task.samples(t.split, t.ids[:1])).__module__ for t in tasks}
+        guarded = [(t.row.id, _given(t)) for t in tasks] if self.card.track == "defense" else []
+        return sorted(modules), guarded, self.env
+
+    def close(self) -> None:
+        """Destroy the sandbox."""
+        if self._box is not None:
+            self._box.close()
+            self._box = None
+
+    def run(self, shard: Shard) -> ShardRun:
+        """One shard, from a fresh process of the submission."""
+        return self._attack(shard) if self.card.track == "attack" else self._defend(shard)
+
+    def _attack(self, shard: Shard) -> ShardRun:
+        here = self.stage.tasks[shard.task]
+        player = Contestant(self.box, self.stage.board.limits, self.card)
+        entry = registry.Agent(self.card.name, player.attack, self.card.kinds, self.card.knowledge, self.card.proposals)
+        rows, _ = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {})
+        if player.played.reason:
+            rows = [_failed(r, player.played.reason) if gone else r
+                    for r, gone in zip(rows, player.played.unfinished.tolist(), strict=True)]  # fmt: skip
+        return _told(shard, rows, player.played)
+
+    def _defend(self, shard: Shard) -> ShardRun:
+        here, entry, played = self.stage.tasks[shard.task], self.rival(shard.attack), Played()
+        device = self.stage.device
+        try:
+            with self.defended(here, played) as task:
+                task = against(task, here.task.victim, entry)
+                rows, _ = play(task, entry, shard.ids, device, shard.seed, here.split, {})
+            first, played = played, Played()
+            with self.defended(here, played) as task:
+                rows = check_rows(task, here.split, rows, shard.seed, device)
+            played.transcript = first.transcript + played.transcript
+        except DefenseFailed:
+            rows = broken(here, shard.ids, played.reason, device)
+        return _told(shard, rows, played)
+
+    def defended(self, here: PhaseTask, played: Played) -> AbstractContextManager[Task]:
+        """The task behind the submitted defense."""
+        return guarded(self.box, self.stage.board.limits, here.task, _given(here), self.env, played)
+
+
+def _given(here: PhaseTask) -> dict[str, Any]:
+    """What `make_task` is told in the sandbox: the public options, without the mark that the data is hidden."""
+    return {k: v for k, v in here.options.items() if k != "own"}
+
+
+def against(task: Task, plain: Victim, entry: registry.Agent) -> Task:
+    """The defended task as an attack of the panel plays it: with the knowledge that it needs.
+
+    The evaluator owns the victim, so the panel is not bound by what the board tells participants. A defense that gives
+    no gradients does not escape those attacks: they take them from the undefended victim, and transfer.
+    """
+    order = registry.KNOWLEDGE.index
+    able = {"labels": "decision", "scores": "score", "gradients": "white-box"}[task.victim.access]
+    if order(entry.knowledge) <= order(able):
+        return replace(task, threat=replace(task.threat, knowledge=entry.knowledge))
+    return replace(task, threat=replace(task.threat, knowledge="transfer"), surrogate=plain)
+
+
+def _failed(row: Sample, reason: str) -> Sample:
+    """A sample whose episode the submission did not finish."""
+    return msgspec.structs.replace(row, success=False, first_success=-1, reason=reason)
+
+
+def broken(here: PhaseTask, ids: list[int], reason: str, device: Any) -> list[Sample]:
+    """Samples that a defense did not answer for: each counts as attacked with success, by the clean input."""
+    found = judge(here.task, here.split, ids, [None] * len(ids), device=device)
+    batch = here.task.samples(here.split, ids, device)
+    form = batch.look(batch.null()).form
+    return [
+        Sample(
+            id=i, label=found.labels[n].tolist(), before=found.before[n].tolist(), after=found.after[n].tolist(),
+            success=True, valid=True, objective=0.0, queries=0, queries_distinct=0, first_success=0, gradients=0,
+            distance=0.0, reason=reason, perturbation=batch.dump(form[n], n),
+        )
+        for n, i in enumerate(ids)
+    ]  # fmt: skip
+
+
+def _told(shard: Shard, rows: list[Sample], played: Played) -> ShardRun:
+    ended = played.ended
+    log = {} if ended is None else {
+        "cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb, "first": ended.stderr_first[:SHOWN],
+        "last": ended.stderr_last[-SHOWN:],
+    }  # fmt: skip
+    return ShardRun(
+        number=shard.number, samples=rows, reason=played.reason, detail=played.detail, transcript=played.transcript,
+        **log,
+    )  # fmt: skip

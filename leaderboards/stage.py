@@ -1,0 +1,68 @@
+"""A phase made ready in one process: its tasks on their device, loaded once and kept warm for all submissions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advgym import registry
+from advgym.leaderboards.board import Board, phase_of
+from advgym.leaderboards.commitments import run_seeds
+from advgym.leaderboards.facts import measure
+from advgym.leaderboards.outcome import Facts
+from advgym.leaderboards.phases import PhaseTask, phase_card, phase_secret, phase_tasks
+from advgym.victim import resolve_device
+
+
+class Stage:
+    """A board's phase, ready to be played.
+
+    Args:
+        root: the server's data folder; None for public phases.
+        device: of the victims.
+    """
+
+    def __init__(self, board: Board, phase: str, root: Path | None = None, device: Any = "cpu") -> None:
+        self.board, self.phase, self.root = board, phase, root
+        self.device: torch.device = resolve_device(device)
+        phase_of(board, phase)
+
+    @cached_property
+    def tasks(self) -> list[PhaseTask]:
+        """In the board's order."""
+        return phase_tasks(self.board, self.phase, self.root, self.device)
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """Of each task: what it takes."""
+        return [t.task.samples(t.split, t.ids[:1]).kind for t in self.tasks]
+
+    @cached_property
+    def panel(self) -> list[str]:
+        """The attacks that every defense meets here."""
+        return list(phase_card(self.board, self.phase, self.root).panel)
+
+    @cached_property
+    def facts(self) -> list[Facts]:
+        """Of each task undefended; the control row is drawn by the phase, so it is the same for every submission."""
+        seeds = run_seeds(phase_secret(self.board, self.phase, self.root), "control", 1)
+        return [measure(t.task, t.split, t.ids, seeds, device=self.device) for t in self.tasks]
+
+    def seeds(self, submission: str) -> list[int]:
+        """Of the K runs of a submission (its SHA-256)."""
+        secret = phase_secret(self.board, self.phase, self.root)
+        return run_seeds(secret, submission, phase_of(self.board, self.phase).seeds)
+
+    def covered(self, kinds: tuple[str, ...], knowledge: str) -> list[bool]:
+        """Of each task: whether an attack plays it, which takes its kind and no more knowledge than it gives."""
+        order = registry.KNOWLEDGE.index
+
+        def enough(given: str) -> bool:
+            return given == "transfer" or order(knowledge) <= order(given)
+
+        return [
+            kind in kinds and enough(t.task.threat.knowledge) for kind, t in zip(self.kinds, self.tasks, strict=True)
+        ]
