@@ -11,6 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from advgym.cli_board import board, new_board
+from advgym.cli_record import baseline, export_, rerun
+from advgym.cli_score import score
+from advgym.cli_serve import serve, token
+from advgym.cli_submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
 
 UNEXPECTED = 70  # sysexits' EX_SOFTWARE
@@ -25,9 +30,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-new = typer.Typer(help="Start an agent or a defense of your own: a folder with a card, working code and a test.",
+new = typer.Typer(help="Start an agent, a defense or a board of your own.",
                   no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
 app.add_typer(new, name="new")
+app.add_typer(board, name="board")
+app.add_typer(token, name="token")
+new.command("board")(new_board)
+board.command("rerun")(rerun)
+board.command("export")(export_)
+board.command("baseline")(baseline)
 
 Set = Annotated[
     list[str] | None,
@@ -71,11 +82,11 @@ def demo(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims or boards.", metavar="WHAT")],
+    what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
     pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
     as_json: Json = False,
 ) -> int:
-    """What there is: tasks, agents, defenses, victims, boards."""
+    """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
     from advgym.cli_list import show_list
 
     return show_list(what, pattern, as_json=as_json)
@@ -107,6 +118,10 @@ def attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
         split=split, out=out, show=show, report=report,
     )  # fmt: skip
+
+
+for _command in (score, test, submit, status, cancel, serve):
+    app.command()(_command)
 
 
 @app.command()

@@ -189,7 +189,13 @@ def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
 
 # -- verify ----------------------------------------------------------------------------------------------------------
 def run_verify(path: Path, device: str) -> int:
-    """0: the file is true; 1: it is not; unreadable files raise."""
+    """0: the file is true; 1: it is not; unreadable files raise. An entry or a data folder is checked as such."""
+    from advgym.cli_record import is_entry, verify_entry_file, verify_record
+
+    if path.is_dir():
+        return verify_record(path)
+    if is_entry(path):
+        return verify_entry_file(path, device)
     from advgym.results import load
     from advgym.verifier import verify
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from advgym import registry
 from advgym.cli_print import escape, out
-from advgym.errors import DataError, unknown
+from advgym.errors import unknown
 
-LISTS = ("tasks", "agents", "defenses", "victims", "boards")
+LISTS = ("tasks", "agents", "defenses", "victims", "boards", "runtime")
 
 
 def show_list(what: str, pattern: str, *, as_json: bool) -> int:
     """Print the rows whose names match."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
-    every = rows(what)
+    return show_rows(what, rows(what), pattern, as_json=as_json)
+
+
+def show_rows(what: str, every: list[dict[str, Any]], pattern: str, *, as_json: bool) -> int:
+    """Print those of `every` whose names match."""
     found = [row for row in every if fnmatchcase(row["name"], pattern)]
     if as_json:
         print(json.dumps(found, indent=1))  # noqa: T201
@@ -42,7 +46,9 @@ def show_list(what: str, pattern: str, *, as_json: bool) -> int:
 
 def rows(what: str) -> list[dict[str, Any]]:
     """One dict per name, all with the same keys, in order."""
-    return {"tasks": _tasks, "agents": _agents, "defenses": _defenses, "victims": _victims, "boards": _boards}[what]()
+    makers = {"tasks": _tasks, "agents": _agents, "defenses": _defenses, "victims": _victims, "boards": board_rows,
+              "runtime": _runtime}  # fmt: skip
+    return makers[what]()
 
 
 def _tasks() -> list[dict[str, Any]]:
@@ -98,19 +104,30 @@ def _victims() -> list[dict[str, Any]]:
     ]
 
 
-def _boards() -> list[dict[str, Any]]:
+def board_rows(boards: Path | None = None) -> list[dict[str, Any]]:
+    """Every board that ships or lies in `boards` ($ADVGYM_BOARDS): phases with their sizes, public data marked."""
+    from advgym.leaderboards.board import known, load
+
     found = []
-    for path in sorted(registry.HOME.glob("leaderboards/boards/*.toml")):
-        try:
-            board = tomllib.loads(path.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not a board in TOML: {error}") from None
-        head = board.get("board", board)
-        tasks = head.get("tasks", board.get("tasks", []))
+    for name, path in known(boards).items():
+        board = load(path)
         found.append(
-            {"name": str(head.get("name", path.stem)), "title": str(head.get("title", "")), "tasks": list(tasks)}
+            {
+                "name": name,
+                "tracks": board.tracks,
+                "phases": [f"{p} {row.samples}x{row.seeds}" for p, row in board.phases.items()],
+                "public-data": [p for p, row in board.phases.items() if not row.hidden],
+                "tasks": [f"{row.id} ({row.knowledge})" for row in board.tasks],
+                "title": board.title,
+            }
         )
     return found
+
+
+def _runtime() -> list[dict[str, Any]]:
+    from advgym.leaderboards.runtime import runtime
+
+    return [dict(row) for row in runtime()]
 
 
 def _words(cell: Any) -> str:
