@@ -7,7 +7,7 @@ import pytest
 from advgym import registry
 
 
-@pytest.mark.parametrize("what", ["tasks", "agents", "defenses", "victims", "boards"])
+@pytest.mark.parametrize("what", ["tasks", "agents", "defenses", "victims", "boards", "runtime"])
 def test_json_is_alone_on_stdout(advgym, what):
     answer = advgym("list", what, "--json")
     rows = json.loads(answer.out)
@@ -44,15 +44,20 @@ def test_unknown_list(advgym):
     assert "did you mean 'agents'" in answer.err
 
 
-def test_no_boards(advgym, monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "HOME", tmp_path)
-    assert "no boards yet" in advgym("list", "boards").out
-    assert advgym("list", "boards", "--json").out.strip() == "[]"
-    folder = tmp_path / "leaderboards" / "boards"
-    folder.mkdir(parents=True)
-    (folder / "one.toml").write_text('title = "A board"\ntasks = ["a/b"]\n')
-    assert json.loads(advgym("list", "boards", "--json").out) == [{"name": "one", "title": "A board", "tasks": ["a/b"]}]
-    (folder / "one.toml").write_text("title = ")
+def test_boards_of_a_folder(advgym, monkeypatch, tmp_path):
+    assert advgym("new", "board", tmp_path / "own.toml").code == 0
+    monkeypatch.setenv("ADVGYM_BOARDS", str(tmp_path))
+    rows = {row["name"]: row for row in json.loads(advgym("list", "boards", "--json").out)}
+    assert {"image", "text", "graph", "speech", "grand", "own"} == set(rows)
+    assert rows["own"]["public-data"] == ["dev"]
+    assert rows["grand"]["phases"][0] == "dev 64x1"
+    (tmp_path / "own.toml").write_text("title = ")
     answer = advgym("list", "boards")
     assert answer.code == 2
-    assert "one.toml" in answer.err
+    assert "own.toml" in answer.err
+
+
+def test_the_runtime_names_what_can_be_imported(advgym):
+    rows = {row["name"]: row for row in json.loads(advgym("list", "runtime", "--json").out)}
+    assert rows["scikit-learn"]["import"] == "sklearn"
+    assert rows["torch"]["version"] == __import__("torch").__version__.split("+")[0]

@@ -1,0 +1,425 @@
+"""`advgym serve`, `advgym token`, and a participant's commands against a real server."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+BOARD = """
+title = "Tiny"
+opens = 2026-01-01T00:00:00Z
+closes = 2030-01-01T00:00:00Z
+tracks = ["attack"]
+[[tasks]]
+id = "image/digits-linf"
+knowledge = "score"
+queries = 20
+[phases.dev]
+samples = 8
+source = "split:test"
+[phases.test]
+samples = 8
+source = "generator"
+[shards]
+lanes = 8
+[limits]
+cpu_s = 5.0
+wall_s = 100.0
+memory_mb = 1024
+processes = 8
+size_mb = 1
+"""
+CARD = 'name = "mine"\ntrack = "attack"\nkind = "field"\nknowledge = "score"\n'
+GOOD = """
+def attack(env, *, seed=0):
+    env.reset(seed=seed)
+    while not env.done:
+        env.step(env.threat.random(seed))
+"""
+SLEEPS = "import time\n\ndef attack(env, *, seed=0):\n    time.sleep(90)\n"
+
+
+def folder(root: Path, code: str = GOOD, card: str = CARD) -> Path:
+    where = root / "mine"
+    where.mkdir()
+    (where / "card.toml").write_text(card)
+    (where / "agent.py").write_text(code)
+    return where
+
+
+class Server:
+    """A real `advgym serve` on a port of its own, in a process group of its own."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        (root / "boards").mkdir(exist_ok=True)
+        (root / "boards" / "tiny.toml").write_text(BOARD)
+        (root / "boards" / "stingy.toml").write_text(BOARD + "[quota]\nper_day = 1\ntotal = 5\n")
+        self.root, self.data, self.seen = root, root / "data", set()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "advgym", "serve", "--port", str(self.port), "--data", str(self.data),
+                   "--boards", str(root / "boards"), *options]  # fmt: skip
+        with (root / "serve.out").open("w") as out, (root / "serve.err").open("w") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+
+    def wait(self) -> None:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, self.said("err")
+                assert time.monotonic() < until, "the server does not answer"
+                time.sleep(0.2)
+
+    def said(self, stream: str = "out") -> str:
+        return (self.root / f"serve.{stream}").read_text()
+
+    def look(self) -> set[tuple[int, int]]:
+        """Note every process of the tree: (pid, start)."""
+        self.seen |= family(self.process.pid)
+        return self.seen
+
+    def stop(self, how: int = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.look()
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = Server(tmp_path_factory.mktemp("served"))
+    try:
+        found.wait()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def token(advgym, server):
+    """A new token of a team, by its name."""
+
+    def make(team: str, role: str = "participant") -> str:
+        answer = advgym("token", "new", "--role", role, "--team", team, "--data", server.data)
+        assert answer.code == 0, answer.err
+        return answer.out.strip()
+
+    return make
+
+
+@pytest.fixture
+def as_team(advgym, server, token, monkeypatch):
+    """The command line, with the address and a team's token in the environment."""
+
+    def become(team: str):
+        monkeypatch.setenv("ADVGYM_SERVER", server.url)
+        monkeypatch.setenv("ADVGYM_TOKEN", token(team))
+        return advgym
+
+    return become
+
+
+# -- without a server ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--sandbox", "docker"], "bwrap, landlock, unsandboxed"),
+        (["--engine", "dask"], "local, ray"),
+        (["--lease", "10", "--heartbeat", "8"], "at most 5 s"),
+        (["--workers", "-1"], "--workers"),
+        (["--port", "70000"], "--port"),
+        (["--boards", "@nowhere"], "not a folder of boards"),
+        (["--boards", "@broken"], "did you mean 'samples'"),
+        (["--data", "@file"], "cannot be a data folder"),
+    ],
+    ids=lambda v: v[0] + v[1] if isinstance(v, list) else None,
+)
+def test_errors_of_the_organiser_exit_2(advgym, tmp_path, args, says):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "mine.toml").write_text(BOARD.replace("samples = 8", "sampels = 8", 1))
+    data = [] if "--data" in args else ["--data", tmp_path / "data"]
+    answer = advgym("serve", *data, *[tmp_path / a[1:] if a.startswith("@") else a for a in args])
+    assert answer.code == 2, answer.out + answer.err
+    assert says in answer.err
+    assert "Traceback" not in answer.err
+    assert "token" not in answer.out, "no token is made for a server that does not start"
+
+
+def test_a_port_that_is_taken(advgym, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = advgym("serve", "--port", port, "--data", tmp_path / "data")
+    assert answer.code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in answer.err
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["new", "--role", "admin", "--team", "a"], "participant"),
+        (["new"], "team"),
+        (["new", "--team", "a", "--days", "0"], "days"),
+        (["new", "--team", "x" * 100], "64"),
+        (["revoke", "0123"], "advgym token list"),
+    ],
+    ids=lambda v: " ".join(v)[:30] if isinstance(v, list) else None,
+)
+def test_errors_about_tokens_exit_2(advgym, tmp_path, args, says):
+    answer = advgym("token", *args, "--data", tmp_path / "data")
+    assert answer.code == 2, answer.out + answer.err
+    assert says in answer.err
+    assert answer.out == ""
+
+
+def test_a_token_is_shown_once_and_ends(advgym, tmp_path):
+    data = ("--data", tmp_path / "data")
+    text = advgym("token", "new", "--team", "[anna]", *data).out.strip()
+    assert re.fullmatch(r"advgym_[\w-]{40,}", text)
+    listed = advgym("token", "list", *data).out
+    assert "[anna]" in listed
+    assert text not in listed
+    assert not [p for p in (tmp_path / "data").iterdir() if text.encode() in p.read_bytes()]
+    id = listed.split()[0]
+    assert advgym("token", "revoke", id, *data).code == 0
+    assert "revoked" in advgym("token", "list", *data).out
+    assert advgym("token", "revoke", id, *data).code == 2
+
+
+# -- against a server ----------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_it_says_where_it_is_and_the_first_token_once(advgym, server):
+    assert server.url in server.said()
+    made = re.findall(r"advgym_[\w-]{40,}", server.said())
+    assert len(made) == 1
+    assert advgym("token", "list", "--data", server.data).out.count("organiser") == 1
+    assert "Traceback" not in server.said("err")
+
+
+@pytest.mark.slow
+def test_tokens_that_do_not_hold(advgym, server, token, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVGYM_SERVER", server.url)
+    own = folder(tmp_path)
+    for text in ("advgym_wrong", "nonsense", token("for a worker", "worker")):
+        monkeypatch.setenv("ADVGYM_TOKEN", text)
+        for args in (("submit", own, "--board", "tiny"), ("status", "s1"), ("cancel", "s1")):
+            answer = advgym(*args)
+            assert answer.code == 2, (args, answer)
+            assert "token" in answer.err
+            assert answer.out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["submit", "@good", "--board", "tinny"], "there is no board 'tinny' here; there are: "),
+        (["submit", "@good", "--board", "tiny", "--phase", "final"], "it has dev, test"),
+        (["submit", "@good", "--board", "tiny", "--phase", "test"], "phase-closed"),
+        (["submit", "@greedy", "--board", "tiny"], "too-much-knowledge"),
+        (["submit", "@defense", "--board", "tiny"], "wrong-track"),
+        (["submit", "@huge", "--board", "tiny"], "too-large"),
+        (["submit", "@empty", "--board", "tiny"], "card.toml"),
+        (["submit", "@good/card.toml", "--against", "0" * 16], "no entry"),
+        (["status", "s000000000000"], "no submission"),
+        (["cancel", "s000000000000"], "no submission"),
+    ],
+    ids=lambda v: " ".join(v[:5]).replace("@", "") if isinstance(v, list) else None,
+)
+def test_what_the_server_refuses(as_team, tmp_path, args, says):
+    advgym = as_team("refused")
+    for name, card in (
+        ("good", CARD), ("greedy", CARD.replace("score", "white-box")), ("huge", CARD),
+        ("defense", 'name = "mine"\ntrack = "defense"\n'),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        folder(tmp_path / name, card=card).rename(tmp_path / f"{name}-")
+    (tmp_path / "huge-" / "weights.bin").write_bytes(b"\1" * (2 << 20))
+    (tmp_path / "empty-").mkdir()
+    there = [re.sub(r"^@(\w+)", lambda m: f"{tmp_path / m[1]}-", a) for a in args]
+    answer = advgym(*there)
+    assert answer.code == 2, answer.out + answer.err
+    assert says in answer.err
+    assert answer.out == ""
+
+
+@pytest.mark.slow
+def test_a_submission_from_end_to_end(as_team, tmp_path):
+    advgym = as_team("anna")
+    own = folder(tmp_path)
+    answer = advgym("submit", own, "--board", "tiny", "--wait", "--json")
+    found = json.loads(answer.out)
+    assert (answer.code, found["state"], found["team"], found["phase"]) == (0, "scored", "anna", "dev")
+    assert re.fullmatch("[0-9a-f]{16}", found["entry"])
+    shown = advgym("status", found["id"])
+    assert shown.code == 0
+    assert "scored" in shown.out
+    assert found["entry"] in shown.out
+    late = advgym("cancel", found["id"])
+    assert late.code == 2
+    assert "over already: scored" in late.err
+    other = as_team("ben")("status", found["id"])
+    assert other.code == 2
+    assert "your team has no submission" in other.err
+
+
+@pytest.mark.slow
+def test_a_failure_says_why_and_what_it_wrote(as_team, tmp_path):
+    advgym = as_team("carl")
+    code = "def attack(env, *, seed=0):\n    print('as far as here', flush=True)\n    env.stpe(None)\n"
+    answer = advgym("submit", folder(tmp_path, code), "--board", "tiny", "--wait")
+    assert answer.code == 1
+    assert "crashed" in answer.out
+    assert "AttributeError" in answer.out
+    assert "agent.py, line 3" in answer.out
+    id = answer.out.split()[0]
+    log = advgym("status", id, "--log")
+    assert (log.code, log.out.strip()) == (0, "as far as here")
+    assert json.loads(advgym("status", id, "--json").out)["blame"] == "participant"
+
+
+@pytest.mark.slow
+def test_the_team_s_list(as_team, tmp_path):
+    advgym = as_team("dora")
+    assert "nothing was handed in" in advgym("status").out
+    ids = [advgym("submit", folder(tmp_path / str(i)), "--board", "tiny").out.split()[0] for i in made(tmp_path, 2)]
+    listed = advgym("status", "--json")
+    assert [s["id"] for s in json.loads(listed.out)] == ids[::-1]
+    assert all(id in advgym("status").out for id in ids)
+    for id in ids:
+        advgym("cancel", id)
+
+
+def made(root: Path, count: int) -> range:
+    for i in range(count):
+        (root / str(i)).mkdir()
+    return range(count)
+
+
+@pytest.mark.slow
+def test_the_quota_is_spent_and_cancelling_gives_it_back(as_team, tmp_path):
+    blocker = as_team("emil")
+    (tmp_path / "slow").mkdir()
+    busy = blocker("submit", folder(tmp_path / "slow", SLEEPS), "--board", "tiny").out.split()[0]
+    until = time.monotonic() + 60
+    while json.loads(blocker("status", busy, "--json").out)["state"] != "running" and time.monotonic() < until:
+        time.sleep(0.1)
+    advgym = as_team("fay")
+    own = folder(tmp_path)
+    first = advgym("submit", own, "--board", "stingy")
+    assert "queued, place 1" in first.out
+    again = advgym("submit", own, "--board", "stingy")
+    assert again.code == 2
+    assert "over-quota" in again.err
+    assert "1 of 1 today" in again.err
+    taken = advgym("cancel", first.out.split()[0])
+    assert taken.code == 0
+    assert "The quota was given back" in taken.out
+    once_more = advgym("submit", own, "--board", "stingy")
+    assert once_more.code == 0
+    blocker = as_team("emil")
+    running = blocker("cancel", busy)
+    assert "cancelled" in running.out
+    assert "given back" not in running.out
+
+
+# -- stopping ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_stopping_leaves_no_process_and_loses_no_job(advgym, tmp_path, monkeypatch, how):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = Server(tmp_path)
+    try:
+        server.wait()
+        monkeypatch.setenv("ADVGYM_SERVER", server.url)
+        text = advgym("token", "new", "--team", "anna", "--data", server.data).out.strip()
+        monkeypatch.setenv("ADVGYM_TOKEN", text)
+        id = advgym("submit", folder(tmp_path, SLEEPS), "--board", "tiny").out.split()[0]
+        until = time.monotonic() + 120
+        while not sleepers(server.look()):
+            assert time.monotonic() < until, advgym("status", id)
+            time.sleep(0.1)
+        began = time.monotonic()
+        code = server.stop(how)
+    finally:
+        server.stop(signal.SIGKILL)
+    assert code in (0, 130, 143, -signal.SIGTERM)
+    assert time.monotonic() - began < 45
+    assert "Traceback" not in server.said("err")
+    assert not gone_by(server.seen, 10), "processes outlived the server"
+    assert not list(tmp_path.glob("advgym-*")), "files of a sandbox outlived the server"
+    assert state_of(server, id) == ("queued", 0, True)
+
+
+def state_of(server: Server, id: str) -> tuple[str, int, bool]:
+    from advgym.leaderboards.store.db import open_store
+    from advgym.leaderboards.store.submissions import status
+
+    store = open_store(str(server.data / "db.sqlite3"))
+    try:
+        found = status(store, id)
+    finally:
+        store.close()
+    assert found is not None
+    return found.state, found.attempts, found.counted
+
+
+def born(pid: int) -> tuple[int, int, int] | None:
+    """(pid, parent, start) of a process that is alive."""
+    try:
+        rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if rest[0] in "ZX" else (pid, int(rest[1]), int(rest[19]))
+
+
+def family(root: int) -> set[tuple[int, int]]:
+    """(pid, start) of a process and of every descendant."""
+    found = [b for p in Path("/proc").iterdir() if p.name.isdigit() and (b := born(int(p.name)))]
+    inside, more = {root}, True
+    while more:
+        more = {pid for pid, parent, _ in found if parent in inside} - inside
+        inside |= more
+    return {(pid, start) for pid, _, start in found if pid in inside}
+
+
+def alive(seen: set[tuple[int, int]]) -> list[int]:
+    return [pid for pid, start in seen if (b := born(pid)) and b[2] == start]
+
+
+def sleepers(seen: set[tuple[int, int]]) -> list[int]:
+    """The submission's own processes: those of a sandbox that sleep by the clock."""
+    return [pid for pid in alive(seen) if b"zygote" in proc(pid, "cmdline") and b"nanosleep" in proc(pid, "wchan")]
+
+
+def proc(pid: int, file: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    except OSError:
+        return b""
+
+
+def gone_by(seen: set[tuple[int, int]], seconds: float) -> list[int]:
+    """Those that are still alive after so many seconds."""
+    until = time.monotonic() + seconds
+    while (left := alive(seen)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return left

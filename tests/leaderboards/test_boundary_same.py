@@ -1,0 +1,139 @@
+"""An attack gives the same through the boundary as in process: every agent, on a task of each kind in each domain."""
+
+import pytest
+import torch
+from boundary_pair import referee
+
+from advgym import make_task, registry
+from advgym.env import AttackEnv
+from advgym.leaderboards.boundary import mirror
+
+TASKS = [
+    "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",
+    "text/synth-paraphrase", "graph/karate-edge", "graph/sbm-feature", "graph/mutag-edge", "speech/synth-keyword",
+    "speech/synth-transcribe",
+]  # fmt: skip
+EMBEDDED = [t for t in TASKS if not t.startswith("graph/mutag")]
+KIND = {"image/digits-linf": "field", "image/digits-l2": "field", "speech/synth-keyword": "field",
+        "speech/synth-transcribe": "field"}  # fmt: skip
+
+
+def agents_of(task):
+    return [name for name, entry in registry.agents().items() if KIND.get(task, "edits") in entry.kinds]
+
+
+@pytest.mark.parametrize(("task", "agent"), [(t, a) for t in EMBEDDED for a in agents_of(t)])
+def test_the_same_through_the_boundary(task, agent):
+    entry = registry.agent(agent)
+    made = make_task(task, knowledge=entry.knowledge, queries=24)
+
+    def env():
+        found = AttackEnv(made, proposals=entry.proposals, assigned=range(4))
+        found.reset(seed=5)
+        return found
+
+    here, there = env(), env()
+    entry.attack(here, seed=5)
+    said, channel, error = referee(there, entry.attack)
+    assert error is None and said is not None
+    for name in ("held", "queries_left", "gradients_left", "potential", "live", "reason", "first_success"):
+        assert torch.equal(getattr(here._book, name), getattr(there._book, name)), name
+    again = env()
+    assert referee(again, entry.attack)[1].transcript == channel.transcript
+
+
+@pytest.mark.parametrize("task", EMBEDDED)
+def test_a_mirrored_batch_does_the_same_and_holds_no_label(task):
+    batch = make_task(task).samples("test", list(range(6)))
+    batch.labels = torch.full_like(batch.labels, 3)
+    twin = mirror.unpack(mirror.pack(batch))
+    p, q = batch.random(3), twin.random(3)
+    assert torch.equal(p, q)
+    assert torch.equal(batch.look(p).digest, twin.look(q).digest)
+    assert torch.equal(batch.project(p), twin.project(q))
+    assert not twin.labels.any()
+    assert batch.view().keys() == twin.view().keys()
+
+
+def test_shared_objects_cross_once():
+    task = make_task("text/synth-wordswap")
+    batch = task.samples("test", [0, 1])
+    x = batch.inputs(batch.look(batch.null()).form)
+    sent, kept = {}, {}
+    first, second = mirror.pack(x, sent), mirror.pack(x, sent)
+    assert sum(a.nbytes for a in second) < sum(a.nbytes for a in first) / 3
+    one, two = mirror.unpack(first, kept), mirror.unpack(second, kept)
+    assert one.vocabulary is two.vocabulary and one.strings() == two.strings() == x.strings()
+
+
+def test_an_object_without_a_public_form_is_named():
+    class Secret:
+        pass
+
+    with pytest.raises(TypeError, match="Secret has no public form"):
+        mirror.pack({"x": Secret()})
+
+
+def test_an_open_table_grows_on_both_sides():
+    made = make_task("text/synth-wordswap", slots=4)
+
+    def append(env, *, seed):
+        env.reset()
+        site = int(env.table.site_mask()[0].nonzero()[0])
+        word = env.table.payload[:, site, 0].clamp_min(0).unsqueeze(1)
+        choice = env.append(word)
+        assert bool((choice >= 0).all())
+        p = env.threat.null()
+        p[:, 0, 0], p[:, 0, 1] = site, choice
+        env.step(env.threat.project(p))
+
+    pair = []
+    for through in (False, True):
+        env = AttackEnv(made, assigned=range(3))
+        env.reset(seed=1)
+        if through:
+            assert referee(env, append)[2] is None
+        else:
+            append(env, seed=1)
+        pair.append(env._book)
+    assert torch.equal(pair[0].held, pair[1].held) and torch.equal(pair[0].queries_left, pair[1].queries_left)
+
+
+def test_raw_inputs_and_their_gradient_cross():
+    made = make_task("image/digits-linf", knowledge="white-box")
+    found = []
+
+    def ask(env, *, seed):
+        x = env.threat.apply(env.threat.null()).requires_grad_()
+        scores = env.victim(x, torch.arange(3))
+        (g,) = torch.autograd.grad(scores[:, 0].sum(), x)
+        found.append((scores.detach(), g))
+
+    for through in (False, True):
+        env = AttackEnv(made, assigned=range(3))
+        env.reset(seed=1)
+        if through:
+            assert referee(env, ask)[2] is None
+        else:
+            ask(env, seed=1)
+        assert env._book.queries_left.tolist() == [499] * 3 and env._book.gradients_left.tolist() == [499] * 3
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6) and torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_a_second_reset_refunds_nothing_and_views_share_the_meters():
+    made = make_task("image/digits-linf", knowledge="score", queries=10)
+
+    def twice(env, *, seed):
+        env.reset(seed=seed)
+        env.step(env.threat.random(1))
+        obs, _ = env.reset(seed=99, options={"samples": [7, 8]})
+        assert obs["queries_left"].tolist() == [9, 9, 9]
+        view = env.view([0, 2], proposals=2)
+        view.step(view.threat.random(3, 2))
+        obs, _ = env.reset()
+        assert obs["queries_left"].tolist() == [7, 9, 7]
+
+    env = AttackEnv(made, assigned=range(3))
+    env.reset(seed=1)
+    _, _, error = referee(env, twice)
+    assert error is None, error

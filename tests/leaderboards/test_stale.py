@@ -1,0 +1,101 @@
+"""Entries turn stale when board, victims, samples or scorer change, and only then."""
+
+import msgspec
+import pytest
+from scored import entry, facts, task_score
+
+from advgym import AdvgymError, registry
+from advgym.leaderboards import scorer
+from advgym.leaderboards.board import board_hash, load
+from advgym.leaderboards.phases import HiddenVictim, PhaseCard
+from advgym.leaderboards.scorer import CORE, scorer_hash
+from advgym.leaderboards.stale import stale
+
+BOARD = load("image")
+TASK = BOARD.tasks[0].id
+
+
+@pytest.fixture
+def made():
+    score = task_score(TASK, 0.5, victim="v", samples="s")
+    return entry(0.5, board="image", board_hash=board_hash(BOARD), scorer="now", tasks=[score])
+
+
+def card(weights=""):
+    victims = {TASK: HiddenVictim(name="digits", weights=weights)} if weights else {}
+    return PhaseCard(board="image", phase="dev", board_hash="", commitment="", public_data=True, victims=victims)
+
+
+def test_an_entry_of_today_is_not(made):
+    now = [facts(task=TASK, victim="v", samples="s")]
+    assert stale(made, BOARD, card(), "now") == "" == stale(made, BOARD, card("v"), "now", now)
+
+
+def test_each_change_makes_it_so(made):
+    assert "code" in stale(made, BOARD, card(), "later")
+    assert "victim" in stale(made, BOARD, card("w"), "now")
+    assert "victim" in stale(made, BOARD, card(), "now", [facts(task=TASK, victim="w", samples="s")])
+    assert "samples" in stale(made, BOARD, card(), "now", [facts(task=TASK, victim="v", samples="t")])
+    dearer = msgspec.structs.replace(BOARD.tasks[0], queries=BOARD.tasks[0].queries + 1)
+    other = msgspec.structs.replace(BOARD, tasks=[dearer, *BOARD.tasks[1:]])
+    assert "board" in stale(made, other, card(), "now")
+
+
+def test_a_title_or_a_later_end_does_not(made):
+    other = msgspec.structs.replace(BOARD, title="Another", closes=BOARD.closes.replace(year=2031))
+    assert stale(made, other, card(), "now") == ""
+
+
+# -- the scorer's hash -----------------------------------------------------------------------------------------------
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A copy of the sources that decide scores, to be changed."""
+    for name in CORE:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((registry.HOME / name).read_bytes())
+    real = registry.HOME
+    monkeypatch.setattr(scorer.registry, "HOME", tmp_path)
+    yield tmp_path
+    monkeypatch.setattr(scorer.registry, "HOME", real)
+
+
+def test_the_same_code_has_the_same_hash():
+    assert scorer_hash(BOARD) == scorer_hash(BOARD) and len(scorer_hash(BOARD)) == 64
+
+
+@pytest.mark.parametrize("name", ["verifier.py", "leaderboards/intervals.py"])
+def test_another_source_is_another_hash(house, name):
+    before = scorer_hash(BOARD)
+    path = house / name
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert scorer_hash(BOARD) == before  # a checkout with other line ends
+    path.write_bytes(path.read_bytes() + b"# more\n")
+    assert scorer_hash(BOARD) != before
+
+
+def test_a_source_that_is_missing_is_an_error(house):
+    (house / "verifier.py").unlink()
+    with pytest.raises(AdvgymError, match="reinstall"):
+        scorer_hash(BOARD)
+
+
+def test_other_domains_do_not_matter():
+    names = {key.rpartition("/")[0] for key in scorer._domain("advgym.envs.image.task")}
+    assert names == {"advgym.envs.image"}
+    assert not any(key.endswith("show.py") for key in scorer._domain("advgym.envs.image.task"))
+    assert scorer_hash(BOARD) != scorer_hash(load("text"))
+
+
+def test_a_tasks_row_matters(monkeypatch):
+    before = scorer_hash(BOARD)
+    name, row = registry.task_row(TASK)
+    rows = {**registry.tasks(), name: {**row, "constraint": {**row["constraint"], "eps": 0.123}}}
+    monkeypatch.setattr(scorer.registry, "task_row", lambda n: (n, rows[n]))
+    assert scorer_hash(BOARD) != before
+
+
+def test_a_module_of_its_own_is_hashed_alone():
+    assert list(scorer._domain("toy")) == ["toy/toy.py"]
+    with pytest.raises(AdvgymError, match="source"):
+        scorer._domain("nowhere_at_all")

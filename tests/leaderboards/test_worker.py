@@ -1,0 +1,156 @@
+"""A worker in this process: jobs become entries, faults become reasons, and nothing is scored twice."""
+
+import msgspec
+import pytest
+import tiny
+
+from advgym.leaderboards import card as cards
+from advgym.leaderboards import worker as module
+from advgym.leaderboards.audit import check_record, recheck, rerun
+from advgym.leaderboards.board import Phase
+from advgym.leaderboards.opening import close_phase, open_phase
+from advgym.leaderboards.store import artefacts, jobs, ledger, record
+from advgym.leaderboards.store.db import open_store
+from advgym.leaderboards.store.submissions import cancel, status, submit
+from advgym.leaderboards.worker import Worker, public
+from advgym.run import attack
+
+pytestmark = pytest.mark.xdist_group("worker")
+BOARD = tiny.board(phases={"dev": Phase(8, "split:test", 1), "test": Phase(8, "generator", 1)})
+
+
+class Server:
+    """A data folder, its database, and one worker that runs when it is told to."""
+
+    def __init__(self, root):
+        self.root = root
+        self.store = open_store(root / "db.sqlite3")
+        self.worker = Worker(self.store, root, {"tiny": BOARD}, name="here", lease_s=60, beat_s=1)
+
+    def hand_in(self, folder, phase="dev", team="red"):
+        card = cards.read_card(folder)
+        sha = artefacts.put(self.root, cards.pack(folder))
+        return submit(self.store, team, "tiny", phase, card.track, sha, msgspec.to_builtins(card), BOARD.quota,
+                      hidden=BOARD.phases[phase].hidden)  # fmt: skip
+
+    def run(self, folder, **options):
+        id = self.hand_in(folder, **options)
+        assert self.worker.one()
+        return status(self.store, id)
+
+    def entry(self, found):
+        return record.read_entry(self.root, found.entry)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("server")
+    open_phase(BOARD, "dev", root)
+    found = Server(root)
+    yield found
+    found.worker.spares.close()
+    found.store.close()
+
+
+def test_a_job_becomes_an_entry_that_anyone_can_check(server, tmp_path):
+    found = server.run(tiny.attack(tmp_path / "a", name="checked"))
+    assert found.state == "scored" and found.done == found.total > 0
+    entry = server.entry(found)
+    assert entry.team == "red" and entry.sandbox in ("bwrap", "landlock") and entry.name == "checked"
+    assert check_record(server.root) == []
+    path = server.root / "entries" / "tiny" / f"{entry.id}.json"
+    import advgym.leaderboards.audit as audit
+
+    real = audit.load
+    audit.load = lambda name, boards=None: BOARD
+    try:
+        assert recheck(path) == [] and rerun(path) == []
+    finally:
+        audit.load = real
+    assert not server.worker.one()  # the queue is empty
+
+
+def test_a_fault_becomes_a_reason_with_its_log(server, tmp_path):
+    code = "print('here I am')\n\ndef attack(env, *, seed):\n    raise ValueError('sample 3 is a seven')\n"
+    found = server.run(tiny.attack(tmp_path / "a", code))
+    assert found.state == "failed" and found.reason == "crashed" and found.blame == "participant" and found.counted
+    assert "ValueError: sample 3 is a seven (agent.py, line 4)" in found.text and "here I am" in found.log
+
+
+def test_a_hidden_phase_tells_type_and_line_until_it_closes(server, tmp_path):
+    open_phase(BOARD, "test", server.root)
+    code = "class Seven(Exception):\n    pass\n\ndef attack(env, *, seed):\n    raise {}('pixel 3 is 0.25')\n"
+    for name, said in (("ValueError", "ValueError (agent.py, line 5)"), ("Seven", "an exception of its own")):
+        found = server.run(tiny.attack(tmp_path / name, code.format(name)), phase="test")
+        assert found.reason == "crashed" and said in found.text and "pixel" not in found.text and not found.log
+    entry = server.entry(server.run(tiny.attack(tmp_path / "good"), phase="test"))
+    assert entry.tasks[0].victim and all(rs.options.get("own") for rs in record.read_rows(server.root, entry).sets)
+    close_phase(BOARD, "test", server.root)
+    kinds = [line.kind for line in ledger.read(server.root)]
+    assert kinds.count("open") == 2 and kinds.count("close") == 1
+
+
+def test_the_platforms_fault_gives_the_quota_back(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "evaluate", lambda *a, **k: 1 / 0)
+    found = server.run(tiny.attack(tmp_path / "a"))
+    assert (found.state, found.reason, found.blame, found.counted) == ("failed", "internal-error", "platform", False)
+
+
+def test_an_entry_written_before_the_worker_died_is_not_written_again(server, tmp_path, monkeypatch):
+    id = server.hand_in(tiny.attack(tmp_path / "a", name="dies"))
+    real = jobs.finish
+    monkeypatch.setattr(jobs, "finish", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        server.worker.one()
+    monkeypatch.setattr(jobs, "finish", real)
+    lines = len(ledger.read(server.root))
+    assert status(server.store, id).state in ("queued", "scored")
+    if status(server.store, id).state == "queued":
+        assert server.worker.one()
+    assert status(server.store, id).state == "scored" and len(ledger.read(server.root)) == lines
+
+
+def test_a_cancelled_job_writes_nothing(server, tmp_path, monkeypatch):
+    id = server.hand_in(tiny.attack(tmp_path / "a", name="gone"))
+    real = module.evaluate
+
+    def slow(runner, **options):
+        assert cancel(server.store, id, "red")
+        return real(runner, **options)
+
+    monkeypatch.setattr(module, "evaluate", slow)
+    assert server.worker.one()
+    found = status(server.store, id)
+    assert found.state == "cancelled" and not found.entry and not record.recorded(server.root, id)
+
+
+@pytest.mark.slow
+def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
+    folder = tiny.defense(tmp_path / "d")
+    found = server.run(folder)
+    entry = server.entry(found)
+    assert found.state == "scored" and entry.track == "defense" and entry.headline.value > 0
+    result = attack("image/digits-linf", "square", episodes=8, queries=400, eps="4/16", knowledge="score")
+    assert result.success_rate > 0
+    blob = artefacts.put(server.root, msgspec.json.encode(result))
+    card = {"name": "against", "against": entry.id, "task": result.task}
+    id = submit(server.store, "blue", "tiny", "dev:dispute", "dispute", blob, card, BOARD.quota)
+    assert server.worker.one()
+    said = status(server.store, id)
+    assert said.state == "scored", said.text
+    lowered = record.read_entry(server.root, said.entry)
+    assert lowered.supersedes == entry.id and lowered.headline.value < entry.headline.value
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ("ZeroDivisionError: division by zero (agent.py, line 3)", "ZeroDivisionError (agent.py, line 3)"),
+        ("on import: OSError: [Errno 2] /secret (agent.py, line 1)", "OSError (agent.py, line 1)"),
+        ("Label3OfSample7: x (agent.py, line 3)", "an exception of its own (agent.py, line 3)"),
+        ("labels are: 3 1 4 1 5 9", ""),
+        ("2056 MB used, 2048 MB allowed", "2056 MB used, 2048 MB allowed"),
+    ],
+)
+def test_what_a_hidden_phase_tells(detail, said):
+    assert public(detail) == said
