@@ -41,7 +41,7 @@ check: setup ## ruff, mypy --strict on the core, import contracts, doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q --doctest-modules advgym/ --ignore=advgym/envs --ignore=advgym/agents --ignore=advgym/leaderboards -p no:cacheprovider
+	$(BIN)/python -m pytest -q --doctest-modules advgym/ --ignore=advgym/envs --ignore=advgym/agents -p no:cacheprovider
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
