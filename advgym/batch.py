@@ -47,10 +47,22 @@ class Batch:
     labels: Tensor  # int64 (B, ...): the truth; no observation carries it
     shape: tuple[int, ...]  # of one perturbation
     reach: Tensor  # float32 (B,): the largest distance the constraint allows (d_ref of the reward)
-    members: int = 1  # M: model rows per perturbation (bundles)
+    members: int = 1  # M: model rows per perturbation (bundles); the goal's scores are then (M, ...)
+
+    @property
+    def price(self) -> int:
+        """Queries that one proposal costs: every member is an input of its own."""
+        return self.members
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def cap(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        """The most that an objective may be for the perturbation's own sake, whatever the victim says: float32 (n,).
+
+        For goals that a perturbation must also reach by itself (enough taken away); None where there is no such thing.
+        """
+        return None
 
     def null(self) -> Tensor:
         """The clean perturbation of every lane, (B, *shape)."""
@@ -119,8 +131,16 @@ class Batch:
         raise NotImplementedError
 
 
+def capped(batch: Batch, objective: Tensor, form: Tensor, rows: Tensor | None = None) -> Tensor:
+    """The objective (n,) of canonical perturbations, at most their cap."""
+    cap = batch.cap(form, rows)
+    return objective if cap is None else torch.minimum(objective, cap.to(objective))
+
+
 def take(x: Any, index: Tensor) -> Any:
-    """Rows of a model input, tensor or not."""
+    """Rows of a model input: a tensor, a list, or anything with `take`."""
+    if isinstance(x, list):
+        return [x[i] for i in index.tolist()]
     return x[index] if isinstance(x, Tensor) else x.take(index)
 
 

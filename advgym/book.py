@@ -24,7 +24,7 @@ class Book:
     """
 
     def __init__(self, batch: Batch, threat: ThreatModel, clean_objective: Tensor, attacked: Tensor) -> None:
-        self.threat = threat
+        self.threat, self.price = threat, batch.price
         device, lanes = batch.ids.device, len(batch)
         self.queries_left = torch.full((lanes,), threat.queries, device=device)
         self.gradients_left = torch.full((lanes,), threat.gradients, device=device)
@@ -87,11 +87,11 @@ class Book:
             self.began = (self.began + 1).index_add(0, lanes, torch.ones_like(lanes), alpha=-1)
         rows = self.live.shape[0] if lanes is None else lanes.shape[0]
         count = wanted if wanted.shape[0] == rows else wanted.view(rows, -1).sum(1)
-        self.floor -= wanted.shape[0] // rows
+        self.floor -= wanted.shape[0] // rows * self.price
         if lanes is None:
-            self.queries_left = self.queries_left.add(count, alpha=-1)
+            self.queries_left = self.queries_left.add(count, alpha=-self.price)
         else:
-            self.queries_left = self.queries_left.index_add(0, lanes, count.long(), alpha=-1)
+            self.queries_left = self.queries_left.index_add(0, lanes, count.long(), alpha=-self.price)
         self.asked.append((lane, digest) if every else (lane[wanted], digest[wanted]))
 
     def charge(self, lanes: Tensor, count: Tensor) -> None:
@@ -132,15 +132,15 @@ class Book:
             bool (B,), the lanes that have ended since they were last told, or None.
         """
         ends = not self.threat.least and self.threat.knowledge != "transfer"  # by success
-        if not ends and self.floor > 0 and self.step - self.earliest < self.threat.queries and not self.late:
+        if not ends and self.floor >= self.price and self.step - self.earliest < self.threat.queries and not self.late:
             return None
-        spent = over = self.queries_left <= 0
+        spent = over = self.queries_left < self.price
         if ends:
             over = over | self.success
         if self.step - self.earliest >= self.threat.queries:
             over = over | (self.step - self.began >= self.threat.queries)
         over = over & self.live
-        if self.floor <= 0:
+        if self.floor < self.price:
             self.floor = int(torch.where(self.live & ~over, self.queries_left, self.threat.queries).min())
         if not bool(over.any()):
             return self._tell(over, lanes) if self.late and tell else None

@@ -11,7 +11,7 @@ from advgym.errors import AdvgymError, VictimError
 from advgym.goals import Goal
 from advgym.rng import mix
 from advgym.task import Task
-from advgym.victim import Victim
+from advgym.victim import Victim, ask
 
 CHUNK = 64  # the verifier's fixed batching, and the clean pass's
 
@@ -24,7 +24,7 @@ def clean_keys(ids: Tensor) -> Tensor:
 def answer(victim: Victim, batch: Batch, goal: Goal) -> Tensor:
     """Scores of the clean samples of a batch; NaN or a wrong shape is the victim's error."""
     x = batch.inputs(batch.look(batch.null()).form)
-    scores = victim(x, clean_keys(batch.ids)) if victim.keyed else victim(x)
+    scores = ask(victim, x, batch.members, clean_keys(batch.ids))
     if tuple(scores.shape[1:]) != tuple(goal.scores_shape):
         raise VictimError(
             f"victim {victim.name!r} gives scores of shape {tuple(scores.shape[1:])} per input; "

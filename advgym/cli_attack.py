@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from advgym.cli_print import err, escape, heat, number, out, percent, progress, spark
+from advgym.cli_print import column_lines, err, escape, heat, number, out, percent, progress, spark
 from advgym.cli_values import read_agent, read_defense, split_settings, task_keys
 from advgym.errors import AdvgymError
 
@@ -30,6 +30,7 @@ def run_attack(
     out: Path | None,
     show: int,
     report: Path | None,
+    measures: list[str] | None = None,
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where every batch of the agent crashed."""
     from advgym import registry
@@ -60,6 +61,7 @@ def run_attack(
                 defenses=defenses,
                 out=out,
                 progress=tick,
+                measures=read_measures(measures or []),
                 **options,
             )
         except KeyboardInterrupt:
@@ -87,6 +89,15 @@ def run_attack(
         raise_crashed(result)
         return 1
     return 0
+
+
+def read_measures(pairs: list[str]) -> dict[str, str]:
+    """`--measure COLUMN=MODEL` as a mapping."""
+    split = [pair.partition("=") for pair in pairs]
+    for (name, _, model), pair in zip(split, pairs, strict=True):
+        if not name or not model:
+            raise AdvgymError(f"--measure takes COLUMN=MODEL, such as perplexity=gpt2, not {pair!r}")
+    return {name: model for name, _, model in split}
 
 
 def _check_place(path: Path | None) -> None:
@@ -155,8 +166,13 @@ def print_result(r: Result) -> None:
         f"[bold]{percent(r.robust_accuracy, 1)}[/]; {r.attacked} of {r.episodes} samples attacked"
         + (f", {percent(r.invalid_rate, 1)} of final perturbations invalid" if r.invalid_rate else "")
     )
+    for line in column_lines(r):
+        console.print(escape(line), soft_wrap=True)
     if r.curve:
         console.print(f"success at q queries  {spark(r.curve)}  [dim]q = {r.curve[0][0]} … {r.curve[-1][0]}[/]")
+    if r.success_at:
+        marks = ", ".join(f"{percent(rate)} at {q}" for q, rate in r.success_at)
+        console.print(f"[dim]within budgets: {marks} queries[/]")
     for flag in r.flags:
         console.print(f"[yellow]![/] {escape(flag)}", soft_wrap=True)
     console.print(f"[dim]{r.seconds:.1f} s; queries: mean (median); distance: median of the successes[/]")

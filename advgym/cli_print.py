@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from advgym.results import Result
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDE = 140  # columns of a table that goes to a file or a pipe
@@ -80,6 +83,25 @@ def spark(curve: Sequence[tuple[int, float]]) -> str:
     '▁▅█'
     """
     return "".join(BLOCKS[min(len(BLOCKS) - 1, int(rate * (len(BLOCKS) - 1) + 0.5))] for _, rate in curve)
+
+
+def column_lines(r: Result) -> list[str]:
+    """What a result's columns say, a line each: the rate that each bar leaves, and the means over the successes."""
+    lines = []
+    if r.members_rate is not None:
+        lines.append(f"answers changed: {percent(r.members_rate, 1)} of all members of the bundles")
+    for name, c in r.columns.items():
+        if c.success_rate is not None and c.success_ci is not None and c.bar is not None:
+            low, high = c.success_ci
+            lines.append(
+                f"success with {name} of at least {number(c.bar)}: {percent(c.success_rate, 1)} "
+                f"({100 * low:.0f}–{100 * high:.0f}) of the {r.attacked} attacked"
+            )
+    means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in r.columns.items()]
+    if means:
+        of = "successes" if any(s.success for s in r.samples) else "final perturbations"
+        lines.append(f"means over the {of}: {', '.join(means)}")
+    return lines
 
 
 def heat(rate: float) -> str:

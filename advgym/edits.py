@@ -43,6 +43,11 @@ class Table:
         """The choice that only asks ("word deleted"), never counts; None where the table has none."""
         return self._batch.probe
 
+    @property
+    def probes(self) -> dict[str, int]:
+        """All choices that only ask, by name: "deleted", "unknown" (read as something unknown); {} without any."""
+        return self._batch.probes
+
     def mask(self) -> Tensor:
         """Bool (lanes, sites, choices) without probes; only for tables of at most 2**16 cells."""
         return self._batch.mask(self._rows)
@@ -54,6 +59,11 @@ class Table:
     def choice_mask(self, sites: Tensor) -> Tensor:
         """Bool (lanes, choices) at one site per lane, int64 (lanes,), without probes."""
         return self._batch.choice_mask(sites, self._rows)
+
+    @property
+    def under(self) -> Tensor | None:
+        """Where sites live under choices of others: int64 (sites, 2), see `EditsBatch.under`; else None."""
+        return self._batch.under
 
     @property
     def payload(self) -> Tensor | None:
@@ -86,6 +96,21 @@ class EditsBatch(Batch):
     alphabet: int = 0  # payloads of appended choices are integers in [0, alphabet)
     payloads: Tensor | None = None  # int64 (B, sites, choices): what each choice stands for, as an index into `strings`
     strings: tuple[bytes, np.ndarray] | None = None
+    # int64 (sites, 2), the site and choice that a site lives under (a word of a chosen paraphrase): choice -1 where it
+    # is there while that site is unedited, (-1, -1) for a site of its own.
+    under: Tensor | None = None
+
+    @property
+    def probes(self) -> dict[str, int]:
+        """Choices that are answered and never count, by name; `probe` is "deleted"."""
+        return {} if self.probe is None else {"deleted": self.probe}
+
+    def asks_only(self, choice: Tensor) -> Tensor:
+        """Bool, of the shape of `choice`: which are probes."""
+        out = torch.zeros_like(choice, dtype=torch.bool)
+        for probe in self.probes.values():
+            out = out | (choice == probe)
+        return out
 
     # -- what a domain writes --------------------------------------------------------------------------------
     def legal(self, site: Tensor, choice: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -94,13 +119,17 @@ class EditsBatch(Batch):
             raise NotImplementedError
         lane = torch.arange(len(self), device=site.device) if rows is None else rows
         ok = self.grid[lane.unsqueeze(1), site, choice]
-        if self.probe is not None:
-            ok = ok | ((choice == self.probe) & self.site_mask(rows).gather(1, site))
+        if self.probes:
+            ok = ok | (self.asks_only(choice) & self.site_mask(rows).gather(1, site))
         return ok
 
     def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
         """Further constraints on real, canonical edits: bool (n,), or None when the table and the limit say it all."""
         return None
+
+    def room(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Bool (n, sites) or (n, 1): sites at which an edit of a new key, composed with p, stays within the limit."""
+        return ((p[..., 0] >= 0).sum(1) < pick(self.limit, rows)).unsqueeze(1)
 
     def relaxed(self, form: Tensor, weights: Tensor, rows: Tensor | None = None) -> Any:
         """Inputs when edit e is applied with weight (n, E) in [0, 1]; differentiable in the weights."""
@@ -176,8 +205,8 @@ class EditsBatch(Batch):
         form = p.gather(1, order.unsqueeze(2).expand_as(p))
         count = (~pad).sum(1)
         valid = real & (count <= pick(self.limit, rows))
-        if self.probe is not None:
-            valid = valid & ~((choice == self.probe) & ~pad).any(1)
+        if self.probes:
+            valid = valid & ~(self.asks_only(choice) & ~pad).any(1)
         extra = self.admissible(torch.where(real.view(-1, 1, 1), form, -1), rows)
         if extra is not None:
             valid = valid & extra
@@ -191,9 +220,7 @@ class EditsBatch(Batch):
         site, choice = p[..., 0], p[..., 1]
         inside = (site >= 0) & (site < self.sites) & (choice >= 0) & (choice < self.choices)
         s, c = torch.where(inside, site, 0), torch.where(inside, choice, 0)
-        keep = inside & self.legal(s, c, rows)
-        if self.probe is not None:
-            keep &= choice != self.probe
+        keep = inside & self.legal(s, c, rows) & ~self.asks_only(choice)
         position = torch.arange(p.shape[1], device=p.device)
         key = torch.where(keep, self.keys(s, c), -2 - position)
         order = key.argsort(dim=1, stable=True)

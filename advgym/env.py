@@ -137,15 +137,14 @@ class AttackEnv(Lanes):
         look = batch.look(p, rows)
         if weights is not None:
             look = relax(look, p, weights)
-        probe = None if self._task.threat.probes else getattr(batch, "probe", None)
-        if probe is not None:  # this threat model forbids them
-            look = look._replace(real=look.real & ~p[..., 1].eq(probe).any(1))
+        if not self._task.threat.probes and isinstance(batch, EditsBatch):  # this threat model forbids them
+            look = look._replace(real=look.real & ~batch.asks_only(p[..., 1]).any(1))
         asks = p.requires_grad or (weights is not None and weights.requires_grad)
         wanted = live.repeat_interleave(width) if width > 1 else live
         if not asks:  # the null perturbation is known and free, unless its gradient is asked for
             wanted = wanted & ~look.null
         if width > 1:  # where fewer than P queries are left, the first ones are evaluated
-            wanted = first_of(wanted.view(-1, width), self._mine(book.queries_left)).view(-1)
+            wanted = first_of(wanted.view(-1, width), self._mine(book.queries_left) // book.price).view(-1)
         evaluated = wanted & look.real
         every = bool(evaluated.all())
         book.spend(self._lanes, wanted, lane, look.digest, every=every)
@@ -206,7 +205,7 @@ class AttackEnv(Lanes):
         if cotangent is not None and tuple(cotangent.shape) != want:
             raise Malformed(f"a cotangent is {want}, as the scores, not {tuple(cotangent.shape)}")
         book = self._book
-        able = self._live() & (self._mine(book.queries_left) > 0) & (self._mine(book.gradients_left) > 0)
+        able = self._live() & (self._mine(book.queries_left) >= book.price) & (self._mine(book.gradients_left) > 0)
         edits = torch.full((self.num_envs, k, 2), -1, device=self.device)
         gains = torch.full((self.num_envs, k), -torch.inf, device=self.device)
         index = able.nonzero().squeeze(1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.batch import Batch
+from advgym.batch import Batch, capped
 from advgym.book import Book
 from advgym.clean import Clean
 from advgym.errors import AdvgymError
@@ -51,14 +51,14 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
     """Episodes on these samples; those that the victim has wrong arrive finished."""
     scores, truth, right = clean.of(ids)
     batch = task.samples(split, ids, device)
-    if batch.members != 1:
-        raise NotImplementedError("bundles of several members come with the first task that needs one")
     ref = task.goal.output(scores)
     said = task.goal.output(truth)  # the verdict is the true victim's, and so is what it must not say already
     target = _targets(task.goal, targets, batch, said, seed)
     with torch.no_grad():
+        form = batch.look(batch.null()).form
         objective, surrogate = task.goal.judge(scores, ref, target)
-        already = task.goal.judge(truth, said, target)[0] > SUCCESS
+        objective = capped(batch, objective, form)
+        already = capped(batch, task.goal.judge(truth, said, target)[0], form) > SUCCESS
     # Where the clean answer already is what the attacker wants there is nothing to attack.
     book = Book(batch, task.threat, objective, right & ~already)
     return Episodes(batch, book, scores, ref, target, objective, surrogate)

@@ -1,6 +1,7 @@
 """What the attacker wants: an objective that is > 0 exactly on success, and a differentiable surrogate.
 
-`ClassGoal` serves every classifier; domains with sequences write their own with the same methods.
+`ClassGoal` serves every classifier, `BundleGoal` several samples at once; domains with sequences write their own with
+the same methods.
 """
 
 from __future__ import annotations
@@ -59,6 +60,51 @@ class Goal:
     def parse_target(self, value: Any) -> Tensor:
         """A target from `options["targets"]` or the command line, one entry."""
         return torch.as_tensor(value, dtype=torch.int64).reshape(self.output_shape)
+
+
+class BundleGoal(Goal):
+    """One perturbation for M members: the objective is the mean of theirs.
+
+    Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
+    most of it right.
+
+    Args:
+        inner: of one member, without targets.
+        members: M.
+    """
+
+    def __init__(self, inner: Goal, members: int) -> None:
+        if inner.needs_target:
+            raise AdvgymError(f"a bundle has no targets: goal {inner.name!r} is for single samples")
+        self.inner, self.members, self.name = inner, members, inner.name
+        self.scores_shape = (members, *inner.scores_shape)
+        self.output_shape = (members, *inner.output_shape)
+        self.outputs = inner.outputs
+
+    def _by_member(self, values: Tensor) -> Tensor:
+        return values.view(-1, self.members, *values.shape[1:])
+
+    def output(self, scores: Tensor) -> Tensor:
+        return self._by_member(self.inner.output(scores.flatten(0, 1)))
+
+    def won(self, scores: Tensor, ref: Tensor) -> Tensor:
+        """Bool (n, M): members for which the goal is reached."""
+        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)[0]
+        return self._by_member(objective) > SUCCESS
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        each = self.inner.right(scores.flatten(0, 1), labels.flatten(0, 1))
+        return self._by_member(each).double().mean(1) > 0.5
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)
+        return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return self._by_member(self.inner.loss(scores.flatten(0, 1), labels.flatten(0, 1))).mean(1)
+
+    def describe(self, output: Tensor) -> str:
+        return ", ".join(self.inner.describe(o) for o in output)
 
 
 class ClassGoal(Goal):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advgym.batch import pick
 from advgym.edits import EditsBatch
 
 
@@ -15,10 +14,10 @@ def edit_mask(batch: EditsBatch, p: Tensor, rows: Tensor | None = None) -> Tenso
     An edit that is already there may be undone, one of a used key may be replaced, a new key needs room.
     """
     grid = batch.mask(rows)
-    room = (p[..., 0] >= 0).sum(1) < pick(batch.limit, rows)
+    room = batch.room(p, rows)
     if bool(room.all()):
         return grid
-    return grid & (room.view(-1, 1, 1) | used_cells(batch, p))
+    return grid & (room.unsqueeze(2) | used_cells(batch, p))
 
 
 def used_cells(batch: EditsBatch, p: Tensor) -> Tensor:
@@ -39,23 +38,23 @@ def used_cells(batch: EditsBatch, p: Tensor) -> Tensor:
 def site_moves(batch: EditsBatch, p: Tensor, rows: Tensor | None = None) -> Tensor:
     """Bool (n, sites): sites with a move from p; the first step of the two-step view."""
     sites = batch.site_mask(rows)
-    room = (p[..., 0] >= 0).sum(1) < pick(batch.limit, rows)
+    room = batch.room(p, rows)
     if bool(room.all()):
         return sites
-    return sites & (room.unsqueeze(1) | _used_sites(batch, p))
+    return sites & (room | _used_sites(batch, p))
 
 
 def choice_moves(batch: EditsBatch, p: Tensor, site: Tensor, rows: Tensor | None = None) -> Tensor:
     """Bool (n, choices): choices at `site` (n,) that are open from p; the second step."""
     choices = batch.choice_mask(site, rows)
-    room = (p[..., 0] >= 0).sum(1) < pick(batch.limit, rows)
+    room = batch.room(p, rows).expand(-1, batch.sites).gather(1, site.unsqueeze(1))
     if bool(room.all()):
         return choices
     every = torch.arange(batch.choices, device=p.device)
     keys = batch.keys(site.unsqueeze(1).expand(-1, batch.choices), every.expand(len(p), -1))
     held = torch.where(p[..., 0] >= 0, batch.keys(p[..., 0], p[..., 1]), -1)
     used = (keys.unsqueeze(2) == held.unsqueeze(1)).any(2)
-    return choices & (room.unsqueeze(1) | used)
+    return choices & (room | used)
 
 
 def _used_sites(batch: EditsBatch, p: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.batch import Look, take
+from advgym.batch import Look, capped, take
 from advgym.edits import EditsBatch
 from advgym.episodes import Episodes
-from advgym.errors import BudgetExhausted, Malformed, VictimError
+from advgym.errors import AdvgymError, BudgetExhausted, Malformed, VictimError
 from advgym.rng import mix
 from advgym.task import Task
-from advgym.victim import Victim
+from advgym.victim import Victim, ask
 
 
 class Oracle:
@@ -62,6 +62,7 @@ class Oracle:
                     "make it with access='scores', or give it a backward pass of its own"
                 )
             answer = self._judge(scores, at, where)
+            answer["objective"] = capped(batch, answer["objective"], form, where)
         if self.model.risk is not None:
             with torch.no_grad():
                 answer["risk"] = torch.as_tensor(self.model.risk(x)).to(answer["objective"])
@@ -92,7 +93,7 @@ class Oracle:
             nth = torch.arange(len(lanes), device=lanes.device) - torch.searchsorted(lanes, lanes)
             used = self.queries - now.book.queries_left[lanes]
             keys = mix(now.batch.ids[lanes] * 2**20 + used * 2**6 + nth)
-        scores = self.model(x, keys)
+        scores = ask(self.model, x, now.batch.members, keys)
         want = tuple(self.goal.scores_shape)
         if tuple(scores.shape[1:]) != want:
             raise VictimError(
@@ -148,7 +149,7 @@ class Oracle:
                 loss = (scores * cotangent).sum()
             grads = torch.autograd.grad(loss, leaves, allow_unused=True)
         one = torch.ones(len(lane), dtype=torch.int64, device=lane.device)
-        now.book.charge(lane, one)
+        now.book.charge(lane, one * batch.price)
         now.book.charge_gradients(lane, one.bool())
         now.book.asked.append((lane, look.digest))
         with torch.no_grad():
@@ -156,6 +157,8 @@ class Oracle:
 
     def raw(self, x: Any, lane: Tensor, *, grad: bool) -> Tensor:
         """Scores of raw inputs, one query per row, charged to `lane` before anything is evaluated."""
+        if self.episodes.batch.members > 1:
+            raise AdvgymError("a bundle takes perturbations alone: `env.victim` has no inputs for its members")
         if len(lane) != len(x):
             raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane)}")
         book = self.episodes.book

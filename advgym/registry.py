@@ -2,7 +2,8 @@
 
 Tasks and victims are rows of `advgym/envs/*/tasks.toml`; agents and defenses are files of `advgym/agents`. Other
 packages add theirs with the decorators below, from a module named in the entry-point group `advgym`; their own
-`tasks.toml` is added by `add_rows`. "module:name" imports the module first, in any process.
+`tasks.toml` is added by `add_rows`. "module:name" imports the module first, in any process. Where a victim or an agent
+declares an argument, "name:value" gives it ("transformers:FOLDER", "textattack:RECIPE").
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import importlib
 import tomllib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ class Agent:
     knowledge: str
     proposals: int | None = None
     origin: str = ""
+    argument: str = ""  # the setting that "name:value" gives; "" for none
 
     @property
     def summary(self) -> str:
         """First line of the docstring."""
-        return (self.attack.__doc__ or "").strip().split("\n")[0]
+        return (getattr(self.attack, "func", self.attack).__doc__ or "").strip().split("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,12 @@ class Rows:
 
 
 def register_agent(
-    name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None
+    name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None, argument: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare an attack: the kind(s) it plays, the knowledge it needs, and proposals per step (None: one)."""
+    """Declare an attack: the kind(s) it plays, the knowledge it needs, and proposals per step (None: one).
+
+    `argument` names the setting that is spelled after a colon, as in "textattack:pwws"; such an agent needs one.
+    """
     kinds = (kind,) if isinstance(kind, str) else tuple(kind)
     for k in kinds:
         if k not in KINDS:
@@ -81,7 +86,7 @@ def register_agent(
         raise unknown("knowledge", knowledge, KNOWLEDGE)
 
     def register(attack: Callable[..., None]) -> Callable[..., None]:
-        _agents[name] = Agent(name, attack, kinds, knowledge, proposals, attack.__module__)
+        _agents[name] = Agent(name, attack, kinds, knowledge, proposals, attack.__module__, argument)
         return attack
 
     return register
@@ -200,12 +205,29 @@ def task_row(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def victim_row(name: str) -> tuple[str, dict[str, Any]]:
-    """(name, row) of a victim."""
-    name = _import_prefix(name)
+    """(name, row) of a victim; of "name:value" the row holds the value under its `argument`."""
     table = victims()
+    head, value = _argument(name)
+    if head in table and "argument" in table[head]:
+        row = dict(table[head])
+        key = row.pop("argument")
+        return name, {**row, key: need_argument("victim", head, value)}
+    name = _import_prefix(name)
     if name not in table:
         raise unknown("victim", name, table)
     return name, table[name]
+
+
+def _argument(name: str) -> tuple[str, str]:
+    head, _, value = name.partition(":")
+    return head, value
+
+
+def need_argument(what: str, name: str, value: str) -> str:
+    """What was given after the colon, or an error that says how to give it."""
+    if not value:
+        raise AdvgymError(f"{what} {name!r} is named with its argument, as in '{name}:VALUE'")
+    return value
 
 
 def load(path: str) -> Any:
@@ -236,6 +258,12 @@ def _find(name: str, what: str, folder: str, table: dict[str, Any]) -> Any:
 
 def agent(name: str) -> Agent:
     """The agent of that name; only its own file is imported."""
+    head, value = _argument(name)
+    if head in {*_files("agents"), *_agents}:
+        entry: Agent = _find(head, "agent", "agents", _agents)
+        if entry.argument:
+            given = {entry.argument: need_argument("agent", head, value)}
+            return replace(entry, name=name, attack=partial(entry.attack, **given))
     found: Agent = _find(name, "agent", "agents", _agents)
     return found
 

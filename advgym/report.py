@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advgym import registry
+from advgym.columns import barred
 from advgym.errors import AdvgymError
 from advgym.report_examples import Example, examples
 from advgym.report_matrix import CONTROL, GROUPS, agents_by_tasks, attack_by_defense, domains_of, gather_flags, group_of
@@ -94,6 +95,7 @@ def _tiles(
         r = every[0]
         return [
             (f"{100 * r.success_rate:.0f} %", f"success ({100 * r.success_ci[0]:.0f}–{100 * r.success_ci[1]:.0f})"),
+            *((f"{100 * (c.success_rate or 0):.0f} %", f"success, {name} ≥ {c.bar:g}") for name, c in barred(r)),
             (f"{100 * r.control_rate:.0f} %", "random control"),
             (f"{100 * r.clean_accuracy:.0f} %", "clean accuracy"),
             (f"{100 * r.robust_accuracy:.0f} %", "robust accuracy"),
@@ -147,8 +149,25 @@ def _facts(results: Sequence[Result], defended: Sequence[Result], notes: Sequenc
             ("Goal", str(r.threat["goal"])),
             ("Constraint", limit),
             *facts,
+            *_measured(r),
         ]
     return [*facts, *(("Note", note) for note in notes)]
+
+
+def _measured(r: Result) -> list[tuple[str, str]]:
+    """Success at the customary numbers of queries, and the columns."""
+    marks = ", ".join(f"{100 * rate:.0f} % at {q}" for q, rate in r.success_at)
+    lines = [("Success within", f"{marks} queries")] if marks else []
+    for name, c in r.columns.items():
+        said = f"mean {c.mean:.3g}" + ("" if c.mean_success is None else f", of the successes {c.mean_success:.3g}")
+        if c.bar is not None and c.success_rate is not None and c.success_ci is not None:
+            low, high = c.success_ci
+            said += (
+                f"; successes of at least {c.bar:g}: {100 * c.success_rate:.1f} % ({100 * low:.0f}–{100 * high:.0f}) "
+                "of the attacked"
+            )
+        lines.append((name.replace("_", " ").capitalize(), said))
+    return lines
 
 
 def _figure(results: Sequence[Result], name: str) -> dict[str, Any]:

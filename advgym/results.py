@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from advgym.columns import Column
 from advgym.errors import DataError
 
 FORMAT = "advgym-result/1"
+MARKS = (25, 50, 100, 200, 500, 1000)  # queries at which papers state success
 PACKAGES = ("advgym", "torch", "gymnasium", "numpy", "transformers", "torch_geometric", "torchaudio", "scikit-learn")
 
 
@@ -36,6 +38,7 @@ class Sample(msgspec.Struct, kw_only=True):
     reason: str
     perturbation: Any
     target: Any = None
+    columns: dict[str, float] = {}  # what the task measures besides success
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -71,6 +74,14 @@ class Result(msgspec.Struct, kw_only=True):
     victim: dict[str, Any]
     curve: list[tuple[int, float]]
     samples: list[Sample]
+    # Later than the first files of this format, which load without them.
+    queries_distinct_mean: float | None = None
+    queries_distinct_median: float | None = None
+    success_at: list[tuple[int, float]] = []
+    success_area: float | None = None
+    members_rate: float | None = None  # of bundles: members whose output changed, over all members attacked
+    columns: dict[str, Column] = {}
+    columns_about: dict[str, str] = {}  # what the columns were made with
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -104,6 +115,24 @@ def success_curve(samples: list[Sample], budget: int) -> list[tuple[int, float]]
     grid = sorted({q * 10**k for k in range(7) for q in (1, 2, 5) if q * 10**k < budget} | {budget})
     n = max(len(samples), 1)
     return [(q, sum(s.success and 0 <= s.first_success <= q for s in samples) / n) for q in grid]
+
+
+def success_at(samples: list[Sample], budget: int) -> list[tuple[int, float]]:
+    """(q, share of samples whose success came within q queries) at the customary q that the budget reaches."""
+    n = max(len(samples), 1)
+    return [(q, sum(s.success and 0 <= s.first_success <= q for s in samples) / n) for q in MARKS if q <= budget]
+
+
+def success_area(samples: list[Sample], budget: int) -> float:
+    """The area under success against queries: the mean over q = 1 ... budget of the share beaten within q."""
+    wins = [max(s.first_success, 1) for s in samples if s.success and 0 <= s.first_success <= budget]
+    return sum(budget + 1 - first for first in wins) / (budget * len(samples)) if samples and budget else 0.0
+
+
+def members_rate(samples: list[Sample]) -> float:
+    """The share of members whose output differs from the clean one, over all bundles."""
+    turned = [a != b for s in samples for a, b in zip(s.after, s.before, strict=True)]
+    return mean([float(t) for t in turned])
 
 
 def versions() -> dict[str, str]:

@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import torch
 
-from advgym import registry, results
+from advgym import columns, registry, results
 from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
 from advgym.flags import growth_flags, victim_flags
+from advgym.goals import BundleGoal
 from advgym.results import Result, Sample
 from advgym.task import Task, check_knowledge, defend, make_task
 from advgym.verifier import judge, victim_card
@@ -30,7 +31,8 @@ Progress = Callable[[int, int, int], None]  # (done, total, successes)
 def attack(
     task: str | Task, agent: str | Callable[..., None] = "pgd", *, episodes: int = 100, lanes: int = 64,
     device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
-    defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None, **options: Any,
+    defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
+    measures: dict[str, str] | None = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack the first `episodes` samples of a split and let the verifier judge every one.
 
@@ -40,6 +42,7 @@ def attack(
         settings: the agent's own keyword arguments.
         defenses: names or (name, settings) pairs that guard the victim, in order.
         out: a result file; an interrupted run leaves `<out>.partial` and goes on from it.
+        measures: further columns of the task that need a model, and its name or folder: {"perplexity": "gpt2"}.
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
@@ -62,12 +65,13 @@ def attack(
             f"agent {entry.name!r} plays {' and '.join(entry.kinds)}; {made.name} takes {kind}. "
             f"`advgym list agents` shows which play what."
         )
+    meter = columns.Meter(made, measures)
     given, needs = made.threat.knowledge, entry.knowledge
     if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
         raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
     clean, right, flags = clean_pass(made, split, place)
     todo = [i for i in ids if right[i]]
-    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes]
+    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes, meter.about]
     log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
     rows = log.rows
     done = {s.id for s in rows}
@@ -77,7 +81,7 @@ def attack(
         missing = [i for i in batch_ids if i not in done]
         if len(missing) < len(batch_ids):
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
-        new, error = play(made, entry, batch_ids, place, seed, split, settings)
+        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter)
         rows += new
         log.add(new, error)
         if progress:
@@ -92,6 +96,7 @@ def attack(
         rows, task=made, agent=entry.name, seed=seed, device=place, episodes=len(ids), clean=clean, control=control,
         flags=flags, split=split, lanes=lanes, options={**shown, **own}, settings=settings,
         defenses=[[n, s] for n, s in _pairs(defenses)], seconds=log.seconds + time.perf_counter() - started,
+        about=meter.about,
     )  # fmt: skip
     if out is not None:
         results.save(result, out)
@@ -100,8 +105,9 @@ def attack(
 
 
 def play(
-    task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any]
-) -> tuple[list[Sample], str]:
+    task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any],
+    meter: columns.Meter | None = None,
+) -> tuple[list[Sample], str]:  # fmt: skip
     """One batch of episodes, one row each, and the agent's error if it crashed."""
     env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
     env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
@@ -123,6 +129,7 @@ def play(
     ]  # an appended choice means something in its own table only
     found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
     distinct = book.queries_distinct()
+    measured = meter.rows(batch, form) if meter else [{}] * len(ids)
     rows = []
     for i, sample in enumerate(ids):
         success = bool(found.success[i])
@@ -137,6 +144,7 @@ def play(
                 queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,
                 gradients=task.threat.gradients - int(book.gradients_left[i]), distance=float(found.distance[i]),
                 reason=reason, perturbation=stored[i], target=None if targets is None else targets[i],
+                columns=measured[i],
             )
         )  # fmt: skip
     return rows, error
@@ -175,7 +183,7 @@ def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int)
 def summarise(
     rows: list[Sample], *, task: Task, agent: str, seed: int, device: Any, episodes: int, clean: float, control: float,
     flags: list[str], split: str, lanes: int, options: dict[str, Any], settings: dict[str, Any], defenses: list[Any],
-    seconds: float,
+    seconds: float, about: dict[str, str] | None = None,
 ) -> Result:  # fmt: skip
     """The summary of judged samples."""
     n, wins = len(rows), sum(s.success for s in rows)
@@ -193,6 +201,12 @@ def summarise(
         distance_median=results.median([s.distance for s in rows if s.success]), seconds=round(seconds, 3), flags=flags,
         split=split, lanes=lanes, threat=threat, options=options, settings=settings, defenses=defenses,
         victim=victim_card(task), curve=results.success_curve(rows, task.threat.queries), samples=rows,
+        queries_distinct_mean=results.mean([s.queries_distinct for s in rows]),
+        queries_distinct_median=results.median([s.queries_distinct for s in rows]),
+        success_at=results.success_at(rows, task.threat.queries),
+        success_area=results.success_area(rows, task.threat.queries), columns_about=about or {},
+        members_rate=results.members_rate(rows) if isinstance(task.goal, BundleGoal) else None,
+        columns=columns.summarise(rows, {} if task.columns is None else task.columns.bars),
     )  # fmt: skip
 
 

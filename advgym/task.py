@@ -9,6 +9,7 @@ from typing import Any
 
 from advgym import registry
 from advgym.batch import Batch
+from advgym.columns import Columns
 from advgym.errors import AdvgymError, unknown
 from advgym.goals import Goal
 from advgym.victim import Victim, as_victim
@@ -71,6 +72,7 @@ class Task:
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
+    columns: Columns | None = None  # what is measured of final perturbations besides success
     defenses: tuple[str, ...] = ()
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
 

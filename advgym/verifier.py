@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advgym import results
-from advgym.batch import Batch
+from advgym import columns, results
+from advgym.batch import Batch, capped
 from advgym.clean import CHUNK, Clean, answer, assigned
 from advgym.errors import AdvgymError, DataError
 from advgym.goals import SUCCESS
 from advgym.rng import mix
 from advgym.task import Task, defend, make_task
+from advgym.victim import ask
 from advgym.weights import weights_hash
 
 DRAWS = 9  # fresh draws of a randomised victim; the verdict is their majority
@@ -72,12 +73,9 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
     wins, objectives, scores = torch.zeros(len(p), device=device), [], clean
     draws = DRAWS if victim.keyed else 1
     for draw in range(draws):
-        scores = (
-            victim(x, mix(batch.ids * 2**8 + draw + mix(torch.tensor(seed, device=device))))
-            if victim.keyed
-            else victim(x)
-        )
-        objective = goal.judge(scores, ref, target)[0]
+        keys = mix(batch.ids * 2**8 + draw + mix(torch.tensor(seed, device=device)))
+        scores = ask(victim, x, batch.members, keys)
+        objective = capped(batch, goal.judge(scores, ref, target)[0], safe.form)
         won = objective > SUCCESS  # False for NaN
         if victim.risk is not None:
             won = won & (torch.as_tensor(victim.risk(x)).to(objective) < victim.threshold)
@@ -152,6 +150,7 @@ def verify(
         wrong += _check_meters(s, task)
     wrong += [f"{k} is {getattr(task.threat, k)!r}, the file says {r.threat.get(k)!r}" for k in _KEPT
               if r.threat.get(k) != getattr(task.threat, k)]  # fmt: skip
+    wrong += columns.check(r, task, device, tolerance)
     right = _right(task, r.split, device)
     wrong += _check_assigned(r, right)
     return wrong + _check_summary(r, [bool(v) for v in found.success & found.right], float(right.double().mean()))
@@ -207,14 +206,27 @@ def _check_summary(r: results.Result, success: list[bool], clean: float) -> list
         "gradients_mean": (r.gradients_mean, results.mean([s.gradients for s in rows])),
         "distance_median": (r.distance_median, results.median([s.distance for s in rows if s.success])),
     }
+    budget = r.threat.get("queries", 0)
+    later = {  # absent from the first files of the format
+        "queries_distinct_mean": (r.queries_distinct_mean, results.mean([s.queries_distinct for s in rows])),
+        "queries_distinct_median": (r.queries_distinct_median, results.median([s.queries_distinct for s in rows])),
+        "success_area": (r.success_area, results.success_area(rows, budget)),
+        "members_rate": (r.members_rate, 0.0 if r.members_rate is None else results.members_rate(rows)),
+    }
+    claims |= {k: (old, new) for k, (old, new) in later.items() if old is not None}
     wrong = [
         f"{k} is {new:.6g}, the file says {old:.6g}" for k, (old, new) in claims.items() if not abs(old - new) <= 1e-9
     ]
-    curve = results.success_curve(rows, r.threat.get("queries", 0))
-    same = len(curve) == len(r.curve) and all(
-        q == p and abs(x - y) <= 1e-9 for (q, x), (p, y) in zip(curve, r.curve, strict=True)
-    )
-    return wrong if same else [*wrong, "the curve does not follow from the samples"]
+    if not _same_curve(results.success_curve(rows, budget), r.curve):
+        wrong.append("the curve does not follow from the samples")
+    if r.success_at and not _same_curve(results.success_at(rows, budget), r.success_at):
+        wrong.append("success_at does not follow from the samples")
+    return wrong
+
+
+def _same_curve(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(q == p and abs(x - y) <= 1e-9 for (q, x), (p, y) in pairs)
 
 
 def victim_card(task: Task) -> dict[str, Any]:

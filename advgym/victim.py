@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from advgym.batch import take
 from advgym.errors import AdvgymError, VictimError, unknown
+from advgym.rng import mix
 
 ACCESS = ("labels", "scores", "gradients")
 
@@ -101,6 +102,19 @@ class Victim:
                 "want one row of scores per input"
             )
         return scores if scores.is_floating_point() else scores.to(torch.float32)
+
+
+def ask(victim: Victim, x: Any, members: int = 1, keys: Tensor | None = None) -> Tensor:
+    """Scores (n, *shape), or (n, members, *shape) of a bundle, whose inputs are n * members rows.
+
+    Args:
+        keys: int64 (n,), of a randomised victim; each member draws its own.
+    """
+    if victim.keyed and keys is not None and members > 1:
+        nth = torch.arange(members, device=keys.device)
+        keys = mix(keys.unsqueeze(1) * 2**10 + nth).reshape(-1)
+    scores = victim(x, keys) if victim.keyed else victim(x)
+    return scores if members == 1 else scores.view(-1, members, *scores.shape[1:])
 
 
 def one_hot(labels: Any, classes: int) -> Tensor:

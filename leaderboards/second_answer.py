@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 import torch
 
+from advgym.batch import capped
 from advgym.clean import answer
 from advgym.goals import SUCCESS
 from advgym.results import Sample
 from advgym.rng import mix
 from advgym.task import Task
 from advgym.verifier import DRAWS
+from advgym.victim import ask
 
 REASON = "inconsistent"
 
@@ -42,8 +44,8 @@ def check_rows(task: Task, split: str, rows: list[Sample], seed: int, device: An
     wins, draws = torch.zeros(len(rows), device=device), DRAWS if victim.keyed else 1
     for draw in range(draws):
         keys = mix(batch.ids * 2**8 + draw + mix(torch.tensor(seed ^ 1, device=device)))
-        scores = victim(x, keys) if victim.keyed else victim(x)
-        won = goal.judge(scores, ref, target)[0] > SUCCESS
+        scores = ask(victim, x, batch.members, keys)
+        won = capped(batch, goal.judge(scores, ref, target)[0], look.form) > SUCCESS
         if victim.risk is not None:
             won &= torch.as_tensor(victim.risk(x)).to(device) < victim.threshold
         wins += won

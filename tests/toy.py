@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from advgym.batch import pick
 from advgym.edits import EditsBatch
 from advgym.field import FieldBatch
-from advgym.goals import ClassGoal
+from advgym.goals import BundleGoal, ClassGoal
 from advgym.task import Task, ThreatModel
 from advgym.victim import Victim
 
@@ -95,3 +95,40 @@ def task(
         threat=ThreatModel(**{"queries": 20, "gradients": 20, **threat}), sizes={"train": SAMPLES, "test": SAMPLES},
         deal=deal, surrogate=Victim(linear(1), name="other"),
     )  # fmt: skip
+
+
+class Shared(Cells):
+    """One set of cells for several members, each at an offset of its own."""
+
+    members = 3
+
+    def __init__(self, ids: Tensor, labels: Tensor, x: Tensor, limit: int, offsets: Tensor) -> None:
+        super().__init__(ids, labels, x, limit)
+        self.offsets = offsets
+
+    def inputs(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
+        return (super().inputs(form, rows).unsqueeze(1) + pick(self.offsets, rows)).flatten(0, 1)
+
+    def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        x = super().inputs(form, rows).requires_grad_()
+        return (x.unsqueeze(1) + pick(self.offsets, rows)).flatten(0, 1), [x]
+
+    def rank_by(self, form, grads, k, rows=None):  # type: ignore[no-untyped-def]
+        x = Cells.inputs(self, form, rows)
+        gain = grads[0].unsqueeze(2) * (torch.arange(LEVELS + 1) / (LEVELS - 1) - x.unsqueeze(2))
+        top, at = gain.masked_fill(~self.mask(rows), -torch.inf).flatten(1).topk(k, dim=1)
+        return torch.stack([at // self.choices, at % self.choices], 2), top
+
+
+def bundle(**threat) -> Task:
+    """Edits shared by three members; the victim's answers to their clean inputs are the labels."""
+    whole, x, layer = task("edits", **threat), samples(), linear()
+    offsets = 0.3 * torch.randn(SAMPLES, Shared.members, SIZE, generator=torch.Generator().manual_seed(6))
+    labels = layer(x.unsqueeze(1) + offsets).argmax(2)
+
+    def deal(split, ids, device):  # type: ignore[no-untyped-def]
+        at = torch.tensor(ids, device=device)
+        return Shared(at, labels[at], x[at], 2, offsets[at])
+
+    whole.name, whole.goal, whole.deal = "toy/bundle", BundleGoal(whole.goal, Shared.members), deal
+    return whole

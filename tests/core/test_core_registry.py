@@ -182,3 +182,26 @@ def test_specs_survive_json():
 def test_every_built_in_task_has_an_id():
     for name in advgym.built_in_tasks():
         assert advgym.ids.gym_id(name) in gym.registry
+
+
+def test_an_argument_follows_a_colon(clean_registry, module):
+    """ "name:value" for victims and agents that declare one; the value may hold colons and slashes."""
+    seen = []
+    module.load = lambda name, *, source, width=1: seen.append((name, source, width))
+    registry.register_victim("hub", make="somebody_elses:load", argument="source", width=3)
+    row = registry.victim_row("hub:/a/folder:v2")[1]
+    registry.load(row["make"])(name="hub:/a/folder:v2", source=row["source"], width=row["width"])
+    assert seen == [("hub:/a/folder:v2", "/a/folder:v2", 3)] and "argument" not in row
+
+    @registry.register_agent("bridge", kind="edits", knowledge="score", argument="recipe")
+    def bridge(env, *, recipe, seed=0):
+        """A foreign attack."""
+        seen.append(recipe)
+
+    entry = registry.agent("bridge:greedy")
+    entry.attack(None, seed=0)
+    assert entry.name == "bridge:greedy" and seen[-1] == "greedy" and entry.summary == "A foreign attack."
+    asks = (lambda: registry.agent("bridge"), lambda: registry.victim_row("hub"), lambda: registry.agent("bridge:"))
+    for call in asks:
+        with pytest.raises(AdvgymError, match=r"named with its argument, as in '(bridge|hub):VALUE'"):
+            call()

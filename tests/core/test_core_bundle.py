@@ -1,0 +1,72 @@
+"""One perturbation for several members: scores, objective, price, verdict."""
+
+import pytest
+import torch
+import toy
+
+import advgym
+from advgym import AdvgymError, registry
+from advgym.goals import BundleGoal, ClassGoal
+from advgym.run import play
+from advgym.verifier import judge
+
+
+def test_the_objective_is_the_mean_of_the_members():
+    task = toy.bundle()
+    env = advgym.make(task, lanes=8, proposals=3)
+    env.reset(seed=0)
+    p = env.threat.random(1, 3)
+    obs, *_ = env.step(p)
+    batch, goal = env._batch, ClassGoal(toy.CLASSES)
+    x = batch.inputs(p.flatten(0, 1), torch.arange(8).repeat_interleave(3)).view(8, 3, toy.Shared.members, -1)
+    ref = batch.labels.unsqueeze(1).expand(-1, 3, -1)
+    each = goal.judge(task.victim(x.flatten(0, 2)), ref.flatten(), None)[0].view(8, 3, -1)
+    live = obs["evaluated"]
+    torch.testing.assert_close(obs["objective"][live], each.mean(2)[live])
+    assert obs["scores"].shape == (8, 3, toy.Shared.members, toy.CLASSES)
+    assert obs["output"].shape == (8, 3, toy.Shared.members)
+    assert torch.equal(obs["success"], live & (each.mean(2) > 1e-6))
+
+
+def test_every_member_is_a_query_and_what_is_left_bounds_the_proposals():
+    env = advgym.make(toy.bundle(queries=10, least=True), lanes=4, proposals=2)
+    env.reset(seed=0)
+    left, first = [], env.threat.random(1, 2)
+    while not env.done:
+        obs, *_ = env.step(first)
+        left.append((obs["queries_left"].tolist(), obs["evaluated"].sum(1).tolist()))
+    assert left == [([4] * 4, [2] * 4), ([1] * 4, [1] * 4)], "one query is left, and no member of a fourth is asked"
+
+
+@pytest.mark.parametrize("name", ["greedy", "first-order", "random-search", "genetic"])
+def test_agents_play_bundles_and_the_verifier_agrees(name):
+    task = toy.bundle(queries=60)
+    entry = registry.agent(name)
+    rows, error = play(task, entry, list(range(12)), "cpu", 0, "test", {})
+    assert not error and all(s.queries <= 60 and s.queries % toy.Shared.members == 0 for s in rows)
+    found = judge(task, "test", [s.id for s in rows], [s.perturbation for s in rows])
+    assert [s.success for s in rows] == found.success.tolist()
+    assert found.after.shape == (12, toy.Shared.members)
+    goal = BundleGoal(ClassGoal(toy.CLASSES), toy.Shared.members)
+    assert goal.describe(found.before[0]).count(",") == toy.Shared.members - 1
+
+
+def test_a_randomised_victim_draws_for_each_member():
+    seen = []
+
+    def noisy(x, keys):
+        seen.append(keys)
+        return x[:, : toy.CLASSES]
+
+    env = advgym.make(toy.bundle(victim=advgym.Victim(noisy, keyed=True, access="scores"), knowledge="score"), lanes=2)
+    env.reset(seed=0)
+    assert len(set(seen[-1].tolist())) == len(seen[-1])
+
+
+def test_bundles_have_no_targets_and_no_raw_inputs():
+    with pytest.raises(AdvgymError, match="a bundle has no targets"):
+        BundleGoal(ClassGoal(3, "targeted"), 2)
+    env = advgym.make(toy.bundle(), lanes=2)
+    env.reset(seed=0)
+    with pytest.raises(AdvgymError, match="a bundle takes perturbations alone"):
+        env.victim(torch.zeros(2, toy.SIZE), [0, 1])
