@@ -13,6 +13,48 @@ from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError
 
 
+class Tap:
+    """Where the gradient of every slot's embedding is read, for rankings over a whole vocabulary.
+
+    A victim that embeds brings its table of words; the tap adds a leaf of zeros (n, W, D) to what it embeds.
+
+    Attributes:
+        leaves: the leaves, the first of which belongs to no victim.
+        embedded: for the others: (rows of the texts asked about, word -> word or None, table, remap).
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.leaves: list[Tensor] = [torch.zeros(0, requires_grad=True)]
+        self.embedded: list[tuple[Tensor | None, Tensor | None, Tensor, Tensor]] = []
+
+    def add(self, own: Tensor, at: Tensor | None, words: Tensor | None, table: Tensor, remap: Tensor) -> Tensor:
+        """`own` (m, W, D) with a leaf of its own on top; `at` int64 (m,): which text each row is of."""
+        leaf = torch.zeros_like(own, requires_grad=True)
+        self.leaves.append(leaf)
+        self.embedded.append((at, words, table.detach(), remap))
+        return own + leaf
+
+    def gains(self, grads: Sequence[Tensor | None], words: Tensor) -> Tensor:
+        """<g, E[v]> at every slot: float32 (n, W, v) for words int64 (v,), or (n, W) for one word each, int64 (n, W).
+
+        Empty slots (-1) have the gain of an empty embedding.
+        """
+        each = words.dim() == 2
+        device = words.device
+        out: Tensor | None = None
+        for (at, merge, table, remap), g in zip(self.embedded, grads[1:], strict=True):
+            if g is None:
+                continue
+            ids = words if merge is None else torch.cat([merge, merge.new_tensor([-1])])[words]
+            vectors = table[remap[ids]].to(g.dtype)
+            if at is not None:
+                g = torch.zeros(self.rows, *g.shape[1:], dtype=g.dtype, device=g.device).index_add(0, at, g)
+            gain = (g * vectors).sum(2) if each else g @ vectors.T
+            out = gain if out is None else out + gain
+        return torch.zeros(self.rows, 0, device=device) if out is None else out
+
+
 class TextInput:
     """n texts as word ids in W slots of the task; an empty slot (-1) is no word and leaves no space.
 
@@ -25,13 +67,27 @@ class TextInput:
         vocabulary: what the ids index.
         swap: int64 (n, W, C) or None: the words that are mixed in.
         weight: float (n, W, C): their parts.
+
+    With a `tap`, a victim that embeds leaves there what a ranking over all words needs.
     """
 
     def __init__(
         self, ids: Tensor, vocabulary: Vocabulary, swap: Tensor | None = None, weight: Tensor | None = None
     ) -> None:
         self.ids, self.vocabulary, self.swap, self.weight = ids, vocabulary, swap, weight
+        self.tap: Tap | None = None
+        self._at: Tensor | None = None  # which text of the tap each row is of, and what its words became
+        self._merged: Tensor | None = None
         self._strings: list[str] | None = None
+
+    def _like(self, other: TextInput, at: Tensor | None = None, merged: Tensor | None = None) -> TextInput:
+        """The same tap as `other`'s, of its rows `at`, its words replaced by `merged`."""
+        self.tap, self._at, self._merged = other.tap, other._at, other._merged
+        if at is not None:
+            self._at = at if other._at is None else other._at[at]
+        if merged is not None:
+            self._merged = merged if other._merged is None else merged[other._merged]
+        return self
 
     def public(self) -> dict[str, Any]:
         """The arguments that make this input again, in another process."""
@@ -50,13 +106,20 @@ class TextInput:
         soft = self.swap is not None and self.weight is not None
         return TextInput(
             self.ids[index], self.vocabulary, self.swap[index] if soft else None, self.weight[index] if soft else None
-        )
+        )._like(self, at=index)
+
+    def to(self, device: torch.device) -> TextInput:
+        """The same on another device."""
+        if device == self.device:
+            return self
+        parts = [None if t is None else t.to(device) for t in (self.swap, self.weight)]
+        return TextInput(self.ids.to(device), self.vocabulary, *parts)._like(self)
 
     def replace(self, table: Tensor) -> TextInput:
         """Every word w becomes table[w], int64 (V,) (a defense that merges synonyms); empty slots stay."""
         extended = torch.cat([table, table.new_tensor([-1])])  # index -1 reads the last entry
         swap = None if self.swap is None else extended[self.swap]
-        return TextInput(extended[self.ids], self.vocabulary, swap, self.weight)
+        return TextInput(extended[self.ids], self.vocabulary, swap, self.weight)._like(self, merged=table)
 
     def strings(self) -> list[str]:
         """Canonical texts: words joined by one space."""
@@ -65,6 +128,8 @@ class TextInput:
                 "this victim reads strings, and a relaxed text has none: gradients and `rank` need a victim that "
                 "embeds words by TextInput.embed"
             )
+        if self.tap is not None:
+            raise AdvgymError("this victim reads strings, which have no gradient: use a score-based agent")
         if self._strings is None:
             words = self.vocabulary.words
             self._strings = [" ".join([words[i] for i in row if i >= 0]) for row in self.ids.tolist()]
@@ -105,13 +170,17 @@ class TextInput:
             table: float (victim's vocabulary, D); the row of its padding is zero.
             remap: as in `tokens`.
         """
-        if self.weight is None or self.swap is None:
+        soft = self.weight is not None and self.swap is not None
+        if not soft and self.tap is None:
             ids, mask = self.tokens(remap)
             return table[ids], mask
         order, mask = self.packing()
-        own = table[remap[self.ids]]
-        mixed = torch.einsum("nwc,nwcd->nwd", self.weight, table[remap[self.swap]])
-        both = own * (1 - self.weight.sum(2, keepdim=True)) + mixed
+        both = table[remap[self.ids]]
+        if self.weight is not None and self.swap is not None:
+            mixed = torch.einsum("nwc,nwcd->nwd", self.weight, table[remap[self.swap]])
+            both = both * (1 - self.weight.sum(2, keepdim=True)) + mixed
+        if self.tap is not None:
+            both = self.tap.add(both, self._at, self._merged, table, remap)
         if order is None:
             return both[:, : mask.shape[1]], mask
         return both.gather(1, order.unsqueeze(2).expand(-1, -1, both.shape[2])), mask
@@ -154,6 +223,6 @@ def make_randomise(near: Tensor) -> Callable[[TextInput, float, Tensor], TextInp
         change, nth = u[..., 0] < rate, u[..., 1]
         # The same draw moves the words mixed in, so relaxed texts stay those of the plain ones at 0 and 1.
         swap = None if x.swap is None else vary(x.swap, nth.unsqueeze(2), change.unsqueeze(2))
-        return TextInput(vary(x.ids, nth, change), x.vocabulary, swap, x.weight)
+        return TextInput(vary(x.ids, nth, change), x.vocabulary, swap, x.weight)._like(x)
 
     return randomise

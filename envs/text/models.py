@@ -40,12 +40,7 @@ class WordModel(nn.Module):
         """Scores of each text."""
         text = as_text(x, self.vocabulary)
         device = self.embedding.weight.device
-        if text.device != device:
-            soft = text.swap is not None and text.weight is not None
-            text = TextInput(
-                text.ids.to(device), text.vocabulary, text.swap.to(device) if soft else None,
-                text.weight.to(device) if soft else None,
-            )  # fmt: skip
+        text = text.to(device)
         embedded, mask = text.embed(self.embedding.weight, self.remap(text.vocabulary, device))
         if not mask.shape[1]:  # nothing but empty texts
             embedded, mask = embedded.new_zeros(len(text), 1, embedded.shape[2]), mask.new_zeros(len(text), 1)

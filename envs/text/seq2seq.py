@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class SequenceModel(WordModel):
         length: T, output positions.
     """
 
+    stepwise = False  # whether `begin` and `step` decode one token at a time
+
     def __init__(self, vocabulary: Vocabulary, tokens: int, length: int, width: int) -> None:
         super().__init__(vocabulary, width)
         self.tokens, self.length = tokens, length
@@ -44,20 +47,62 @@ class SequenceModel(WordModel):
         begin = tokens.new_full((len(tokens), 1), self.tokens)
         return torch.cat([begin, tokens[:, :-1]], 1)
 
+    def begin(self, memory: Tensor, mask: Tensor) -> Any:
+        """What a step-by-step decoder knows before the first token."""
+        return None
+
+    def step(self, memory: Tensor, mask: Tensor, state: Any, token: Tensor) -> tuple[Tensor, Any]:
+        """Logits (n, V) after `token` (n,), and the state after it."""
+        raise NotImplementedError
+
+    def keep(self, state: Any, rows: Tensor) -> Any:
+        """The state of these rows alone."""
+        raise NotImplementedError
+
     def read(self, embedded: Tensor, mask: Tensor) -> Tensor:
         memory = self.encode(embedded, mask)
         with torch.no_grad():
-            tokens = torch.full((len(memory), self.length), END, device=memory.device)
-            over = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
-            for t in range(self.length):
-                logits = self.decode(memory.detach(), mask, self.shifted(tokens))
-                tokens[:, t] = torch.where(over, END, logits[:, t].argmax(1))
-                over |= tokens[:, t] == END
-                if bool(over.all()):
-                    break
-        if torch.is_grad_enabled() and memory.requires_grad:
+            write = self._write_steps if self.stepwise else self._write
+            tokens, scores = write(memory.detach(), mask)
+        return self._again(memory, mask, tokens) if torch.is_grad_enabled() and memory.requires_grad else scores
+
+    def _write(self, memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Greedy tokens (n, T) and their scores."""
+        tokens = torch.full((len(memory), self.length), END, device=memory.device)
+        over = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
+        for t in range(self.length):
             logits = self.decode(memory, mask, self.shifted(tokens))
-        return seal(logits)
+            tokens[:, t] = torch.where(over, END, logits[:, t].argmax(1))
+            over |= tokens[:, t] == END
+            if bool(over.all()):
+                break
+        return tokens, seal(logits)
+
+    def _write_steps(self, memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same a token at a time; a row that has ended is computed no further."""
+        tokens = torch.full((len(memory), self.length), END, device=memory.device)
+        scores = memory.new_full((len(memory), self.length, self.tokens), ENDED)
+        scores[..., END] = 0.0
+        rows, state = torch.arange(len(memory), device=memory.device), self.begin(memory, mask)
+        token = torch.full_like(rows, self.tokens)
+        for t in range(self.length):
+            scores[rows, t], state = self.step(memory, mask, state, token)
+            token = tokens[rows, t] = scores[rows, t].argmax(1)
+            live = (token != END).nonzero().squeeze(1)
+            if len(live) < len(rows):
+                rows, token, memory, mask = rows[live], token[live], memory[live], mask[live]
+                state = self.keep(state, live)
+            if not len(rows):
+                break
+        return tokens, scores
+
+    def _again(self, memory: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """The scores with their graph; a step-by-step decoder does not read again what lies after the last end."""
+        if not self.stepwise:
+            return seal(self.decode(memory, mask, self.shifted(tokens)))
+        last = min(self.length, int((tokens != END).sum(1).max()) + 1)
+        scores = seal(self.decode(memory, mask, self.shifted(tokens)[:, :last]))
+        return torch.cat([scores, closed(scores).expand(len(scores), self.length - last, -1)], 1)
 
     def teach(self, x: TextInput, target: Tensor) -> Tensor:
         """Teacher-forced logits (n, T, V) for training."""
@@ -69,9 +114,14 @@ def seal(logits: Tensor) -> Tensor:
     """The same logits, with what comes after the first END replaced by END 0, words ENDED."""
     end = logits.argmax(2) == END
     after = (end.cumsum(1) - end.long()) > 0
-    closed = torch.full_like(logits[0, 0], ENDED)
-    closed[END] = 0.0
-    return torch.where(after.unsqueeze(2), closed, logits)
+    return torch.where(after.unsqueeze(2), closed(logits), logits)
+
+
+def closed(logits: Tensor) -> Tensor:
+    """The scores (V,) of a position after the end."""
+    out = logits.new_full(logits.shape[2:], ENDED)
+    out[END] = 0.0
+    return out
 
 
 class Bart(SequenceModel):

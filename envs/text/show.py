@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from html import escape
 from typing import Any
 
@@ -10,28 +11,26 @@ from torch import Tensor
 from advgym.envs.text.words import TextBatch
 
 
-def _sites(batch: TextBatch, row: int, form: Tensor) -> list[tuple[str, str | None]]:
-    """(old text, new text or None where it stays) of every site in use."""
-    text = batch.lexicon.vocabulary.text
-    new = {site: choice for site, choice in form.tolist() if site >= 0}
-    out: list[tuple[str, str | None]] = []
-    for site, ids in enumerate(batch.clean[row].tolist()):
-        if any(i >= 0 for i in ids):
-            swap = text(batch.segments[row, site, new[site]].tolist()) if site in new else None
-            out.append((text(ids), swap))
-    return out
-
-
 def line(batch: TextBatch, row: int, form: Tensor, task: Any = None) -> str:
-    """One line of plain text: `the film(->movie) is fine`; sentences as `[old -> new]`, a deleted site as `->`."""
+    """One line of plain text: `the film(->movie) is fine`; sentences as `[old -> new]`, a deleted site as `->`.
+
+    What is put in stands as `(->really)`, and what cannot be seen as its code point.
+    """
     sentences = batch.width > 1
     parts = []
-    for old, new in _sites(batch, row, form):
+    for old, new in batch.pieces(row, form):
         if new is None:
             parts.append(old)
         else:
-            parts.append(f"[{old} -> {new}]" if sentences else f"{old}(->{new})")
+            parts.append(f"[{old} -> {new}]" if sentences else f"{old}(->{seen(new)})")
     return " ".join(parts)
+
+
+def seen(text: str) -> str:
+    """The text with the code points of what cannot be seen: `fi<U+200B>lm`."""
+    if text.isascii():
+        return text
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) == "Cf" else c for c in text)
 
 
 _STYLE = "margin:0;line-height:1.7;color:var(--ink);overflow-wrap:anywhere"
@@ -42,7 +41,7 @@ _CHIP = "border:1px solid var(--line);border-radius:999px;padding:.1em .6em;font
 
 def show(batch: TextBatch, row: int, form: Tensor, before: Tensor, after: Tensor, task: Any = None) -> str:
     """The text with what was replaced struck through and what came in bold, and the victim's answers to both."""
-    sites = _sites(batch, row, form)
+    sites = batch.pieces(row, form)
     if batch.width > 1:
         body = "".join(_sentence(old, new) for old, new in sites)
     else:
@@ -53,8 +52,8 @@ def show(batch: TextBatch, row: int, form: Tensor, before: Tensor, after: Tensor
 def _word(old: str, new: str | None) -> str:
     if new is None:
         return escape(old)
-    added = f' <ins style="{_NEW}">{escape(new)}</ins>' if new else ""
-    return f'<del style="{_OLD}">{escape(old)}</del>{added}'
+    gone = f'<del style="{_OLD}">{escape(old)}</del>' if old else ""
+    return " ".join([gone] * bool(gone) + [f'<ins style="{_NEW}">{escape(seen(new))}</ins>'] * bool(new))
 
 
 def _sentence(old: str, new: str | None) -> str:

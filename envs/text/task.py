@@ -1,22 +1,21 @@
-"""The text tasks: word swaps, paraphrases, headlines, Movie Reviews, and the caller's own sentences."""
+"""What the text tasks share (options, dealing), and two tasks of the embedded generator; others have their files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from advgym.drawn import SPLIT, Drawn, read_drawn
-from advgym.envs.text import data, grammar, news, own, show, synonyms, victims
+from advgym.envs.text import data, grammar, metrics, news, own, show, synonyms, victims
 from advgym.envs.text.goals import SequenceGoal
-from advgym.envs.text.inputs import TextInput, make_randomise
-from advgym.envs.text.vocabulary import Lexicon, Vocabulary, make_lexicon, neighbours, pad_rows
+from advgym.envs.text.inputs import make_randomise
+from advgym.envs.text.vocabulary import Lexicon, pad_rows
 from advgym.envs.text.words import TextBatch
 from advgym.errors import AdvgymError, unknown
 from advgym.goals import ClassGoal, Goal
@@ -112,7 +111,7 @@ def _task(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show.show, line=show.line,
+        show=show.show, line=show.line, columns=metrics.COLUMNS,
     )  # fmt: skip
 
 
@@ -169,50 +168,6 @@ def synth_wordswap(spec: Spec) -> Task:
 
 
 @cache
-def _long_lexicon() -> Lexicon:
-    """All words of the grammar, for paraphrases may use any; the statistics of what was said."""
-    corpus, vocabulary = data.long_reviews(), Vocabulary(grammar.review_words())
-    train = pad_rows([vocabulary.encode(t) for t in corpus.texts["train"]], corpus.longest)
-    near = neighbours(vocabulary, grammar.synonyms(), synonyms.NEIGHBOURS)
-    return make_lexicon(vocabulary, near, REVIEW_CHOICES, train=train, labels=torch.tensor(corpus.labels["train"]))
-
-
-@cache
-def _long_reviews(split: str) -> Texts:
-    return _sentences(data.wordings(split), data.long_reviews().labels[split], _long_lexicon())
-
-
-def _sentences(reviews: Sequence[data.LongReview], labels: list[int], lexicon: Lexicon) -> Texts:
-    sites, width, choices = grammar.SENTENCES, grammar.SENTENCE, len(grammar.FRAMES[0]) - 1
-    clean, wordings = [], []
-    for review in reviews:
-        for i in range(sites):
-            said, others = review[i] if i < len(review) else ([], [[]] * choices)
-            clean.append(lexicon.vocabulary.encode(said))
-            wordings.extend(lexicon.vocabulary.encode(o) for o in others)
-    return Texts(
-        pad_rows(clean, width).view(-1, sites, width),
-        torch.tensor(labels),
-        pad_rows(wordings, width).view(-1, sites, choices, width),
-    )
-
-
-def synth_paraphrase(spec: Spec) -> Task:
-    """Generated reviews of 3-5 sentences; a site is a sentence, a choice another wording of its meaning."""
-    drawn = _check_name(spec, "synth-long-reviews")
-    most = whole(spec.threat.constraint, "sentences", 1)
-    goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
-    victim, lexicon = own.task_victim(spec, 2), _long_lexicon()
-
-    def make(seed: int, count: int) -> Texts:
-        return _sentences(data.wordings(seed, count), data.drawn_labels(seed, count), lexicon)
-
-    sizes, part_of = _with(drawn, data.LONG_SIZES, _long_reviews, make)
-    return _task(spec, victim, goal, sizes, part_of, grammar.SENTENCES, lexicon,
-                 lambda many: many.clamp(1, most))  # fmt: skip
-
-
-@cache
 def _headlines() -> tuple[dict[str, Texts], Lexicon]:
     corpus, heads = data.headlines()
     lexicon = synonyms.lexicon_of(corpus, grammar.synonyms(), REVIEW_CHOICES)
@@ -234,48 +189,3 @@ def synth_headline(spec: Spec) -> Task:
     keywords = whole(spec.threat.constraint, "keywords", 1)
     goal = SequenceGoal(news.HEAD_WORDS, news.HEADLINE, spec.threat.goal, keywords)
     return _task(spec, own.task_victim(spec), goal, sizes, part_of, news.ARTICLE, lexicon)
-
-
-def _movie_parts(corpus: data.Corpus, source: Any, choices: int) -> tuple[dict[str, Texts], Lexicon]:
-    lexicon = synonyms.lexicon_of(corpus, synonyms.load_synonyms(source), choices, tuple(data.STOPWORDS))
-    return _flat(corpus, lexicon, corpus.longest), lexicon
-
-
-@cache
-def _movie_lexicon(dataset: str, folder: Path, source: str, choices: int) -> tuple[dict[str, Texts], Lexicon]:
-    return _movie_parts(data.movie_reviews(dataset), source, choices)
-
-
-def mr_wordswap(spec: Spec) -> Task:
-    """Movie Reviews (Pang & Lee, 2005); a choice is a counter-fitted (Mrksic et al., 2016) or WordNet neighbour."""
-    if spec.samples is not None:
-        raise AdvgymError(f"{spec.name} reads its own samples; text/wordswap takes yours")
-    options = spec.threat.constraint
-    choices, source = whole(options, "choices", 1), options["synonyms"]
-    dataset = spec.load_dataset()
-    corpus = data.movie_reviews(dataset)
-    if isinstance(source, str):
-        parts, lexicon = _movie_lexicon(dataset, data.mr_folder(dataset), source, choices)
-    else:
-        parts, lexicon = _movie_parts(corpus, source, choices)
-    goal = ClassGoal(2, spec.threat.goal, ["negative", "positive"])
-    return _task(spec, own.task_victim(spec, 2), goal, corpus.sizes, parts.__getitem__, corpus.longest, lexicon)
-
-
-def wordswap(spec: Spec) -> Task:
-    """The caller's victim and (sentence, label) pairs; `list[str]` goes in, scores (n, classes) come out."""
-    if spec.samples is None:
-        raise AdvgymError(f'task {spec.name!r} has no data of its own: pass samples=[("a fine film", 1), ...]')
-    given, options = synonyms.own_samples(spec.samples), spec.threat.constraint
-    choices = whole(options, "choices", 1)
-    lexicon = synonyms.own_lexicon(given, synonyms.load_synonyms(options["synonyms"]), choices, tuple(data.STOPWORDS))
-    width = max(1, max(map(len, given.texts)))
-    ids = pad_rows([lexicon.vocabulary.encode(t) for t in given.texts], width)
-    texts = Texts(ids.unsqueeze(2), torch.tensor(given.labels))
-    labels = max(2, max(given.labels) + 1)
-    victim = own.task_victim(spec, labels)
-    classes = own.count_classes(victim, TextInput(ids[:1], lexicon.vocabulary))
-    for i, label in enumerate(given.labels):
-        data.check_label(label, classes, f"sample {i}")
-    goal = ClassGoal(classes, spec.threat.goal)
-    return _task(spec, victim, goal, dict.fromkeys(SPLITS, len(ids)), lambda split: texts, width, lexicon)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from advgym.errors import unknown
 from advgym.victim import Victim
 from advgym.weights import load_or_train
 
+log = logging.getLogger("advgym")
 SHIPPED = Path(__file__).parent / "weights"
 CLASSIFIERS = {"bag": models.Bag, "cnn": models.Convolution, "bert": models.Bert}
 WRITERS = {"bart": seq2seq.Bart, "gru": seq2seq.Recurrent}
@@ -33,8 +36,12 @@ def fit(
     batch: int = 64,
     decay: float = 0.01,
     seed: int = 0,
+    lengths: Tensor | None = None,
 ) -> None:
-    """AdamW with a linear warm-up over a tenth of the steps and a linear fall to zero; `loss(index)` of a batch."""
+    """AdamW with a linear warm-up over a tenth of the steps and a linear fall to zero; `loss(index)` of a batch.
+
+    With `lengths` int64 (size,), batches hold samples of about the same length.
+    """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=decay)
     total = epochs * -(-size // batch)
@@ -42,14 +49,30 @@ def fit(
         optimizer, lambda step: min((step + 1) / (0.1 * total + 1), (total - step) / (0.9 * total))
     )
     module.train()
-    for _ in range(epochs):
-        for index in torch.randperm(size, generator=generator).split(batch):
+    for epoch in range(epochs):
+        started, total_loss = time.process_time(), 0.0
+        order = torch.randperm(size, generator=generator)
+        batches = list(order.split(batch) if lengths is None else _buckets(order, lengths, batch, generator))
+        for index in batches:
             optimizer.zero_grad(set_to_none=True)
-            loss(index).backward()
+            value = loss(index)
+            value.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             rate.step()
+            total_loss += value.item()
+        log.info("epoch %d: loss %.3f, %.0f s", epoch, total_loss / len(batches), time.process_time() - started)
     module.eval()
+
+
+POOL = 32  # batches that are sorted together
+
+
+def _buckets(order: Tensor, lengths: Tensor, batch: int, generator: torch.Generator) -> list[Tensor]:
+    """Batches of like lengths, in random order."""
+    pools = order.split(POOL * batch)
+    found = [part for pool in pools for part in pool[lengths[pool].argsort(stable=True)].split(batch)]
+    return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 ODDS = 4.0  # log-odds are clipped to +-ODDS
+UNKNOWN = "[UNK]"  # the word that no victim knows, for the probe of that name
 
 
 class Vocabulary:
@@ -57,6 +58,12 @@ class Vocabulary:
     def text(self, ids: Iterable[int]) -> str:
         """Canonical text: the words joined by one space."""
         return " ".join([self.words[i] for i in ids if i >= 0])
+
+
+def with_unknown(words: Iterable[str]) -> Vocabulary:
+    """A vocabulary of these words and, last, the unknown word, so that tables over it can ask about that one."""
+    found = list(words)
+    return Vocabulary(found if UNKNOWN in found else [*found, UNKNOWN])
 
 
 def pad_rows(rows: Sequence[Sequence[int]], width: int) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from advgym.batch import pick
 from advgym.edits import EditsBatch
+from advgym.envs.text.constraints import Law
 from advgym.envs.text.inputs import TextInput
-from advgym.envs.text.vocabulary import Lexicon
+from advgym.envs.text.vocabulary import UNKNOWN, Lexicon
 from advgym.errors import AdvgymError, DataError
 
 FEATURES = 16384  # most entries of `site_features`
@@ -23,17 +24,20 @@ FEATURES = 16384  # most entries of `site_features`
 class TextBatch(EditsBatch):
     """B texts of S sites of G slots each.
 
-    The last closed choice is a probe: the site deleted. Appended choices (word swaps only) come after it: word ids,
-    legal at every swappable site and admissible where either word lists the other as its neighbour.
+    After the closed choices come the probes: the site deleted and, for words, the site read as the unknown word (where
+    the vocabulary has one). Appended choices (word swaps only) come after them: word ids, legal at every swappable site
+    and admissible where either word lists the other as its neighbour.
 
     Args:
         ids, labels: int64 (B,) and (B, ...).
         clean: int64 (B, S, G), word ids, -1 in empty slots.
-        segments: int64 (B, S, C, G), what each choice puts into its site; a choice without words does not exist.
+        segments: int64 (B, S, C, G), what each choice puts into its site.
         limit: int64 (B,), most edits.
         rows_max: E, most edits that a perturbation can hold.
         lexicon: of the task.
         slots: appended choices at most.
+        exists: bool (B, S, C), the choices there are; None: those with words. A choice without words deletes its site.
+        laws: constraints on whole texts.
     """
 
     def __init__(
@@ -47,18 +51,30 @@ class TextBatch(EditsBatch):
         rows_max: int,
         lexicon: Lexicon,
         slots: int = 0,
+        exists: Tensor | None = None,
+        laws: tuple[Law, ...] = (),
     ) -> None:
         self.ids, self.labels, self.clean, self.limit = ids, labels, clean, limit
-        self.rows_max, self.lexicon, self.slots = rows_max, lexicon, slots
+        self.rows_max, self.lexicon, self.slots, self.laws = rows_max, lexicon, slots, laws
         batch, self.sites, closed, self.width = segments.shape
-        self.probe = closed
-        self.choices = closed + 1 + slots
-        extra = segments.new_full((batch, self.sites, 1 + slots, self.width), -1)
+        unknown = lexicon.vocabulary.index.get(UNKNOWN) if self.width == 1 else None
+        self.probe, self.unknown = closed, None if unknown is None else closed + 1
+        self.first = closed + len(self.probes)  # of the appended choices
+        self.choices = self.first + slots
+        extra = segments.new_full((batch, self.sites, self.choices - closed, self.width), -1)
         self.segments = torch.cat([segments, extra], 2)
-        self.grid = (self.segments >= 0).any(3)
+        self.grid = torch.zeros(self.segments.shape[:3], dtype=torch.bool, device=ids.device)
+        self.grid[:, :, :closed] = (segments >= 0).any(3) if exists is None else exists
         self.open = self.grid.any(2)  # bool (B, S): sites that may be edited
+        if self.unknown is not None:
+            self.segments[:, :, self.unknown, 0] = torch.where(self.open, unknown, -1)
         self.appended = ids.new_full((batch, slots), -1)
         self.alphabet = len(lexicon.vocabulary) if slots else 0
+
+    @property
+    def probes(self) -> dict[str, int]:
+        found = {"deleted": self.probe, "unknown": self.unknown}
+        return {name: choice for name, choice in found.items() if choice is not None}
 
     @property
     def payloads(self) -> Tensor:
@@ -77,19 +93,33 @@ class TextBatch(EditsBatch):
     def legal(self, site: Tensor, choice: Tensor, rows: Tensor | None = None) -> Tensor:
         lane = torch.arange(len(self), device=site.device) if rows is None else rows
         ok = self.grid[lane.unsqueeze(1), site, choice]
-        swap = choice == self.probe
+        swap = self.asks_only(choice)
         if self.slots:
-            filled = (self.appended >= 0)[lane.unsqueeze(1), (choice - self.probe - 1).clamp_min(0)]
-            swap = swap | ((choice > self.probe) & filled)
+            filled = (self.appended >= 0)[lane.unsqueeze(1), (choice - self.first).clamp_min(0)]
+            swap = swap | ((choice >= self.first) & filled)
         return ok | (swap & self.open[lane.unsqueeze(1), site])
 
     def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
-        if not self.slots:
-            return None
         lane = torch.arange(len(form), device=form.device) if rows is None else rows
-        site, choice = form[..., 0].clamp_min(0), form[..., 1].clamp_min(0)
-        fine = (choice <= self.probe) | self.grid[lane.unsqueeze(1), site, choice]
-        return (fine | (form[..., 0] < 0)).all(1)
+        related = None
+        if self.slots:
+            site, choice = form[..., 0].clamp_min(0), form[..., 1].clamp_min(0)
+            fine = (choice < self.first) | self.grid[lane.unsqueeze(1), site, choice]
+            related = (fine | (form[..., 0] < 0)).all(1)
+        return self._lawful(form, lane, related) if self.laws else related
+
+    def _lawful(self, form: Tensor, lane: Tensor, fine: Tensor | None) -> Tensor:
+        """Which forms the laws allow; only those are judged that the table and the limit let through."""
+        used = form[..., 0] >= 0
+        out = torch.ones(len(form), dtype=torch.bool, device=form.device) if fine is None else fine.clone()
+        out &= (used.sum(1) <= self.limit[lane]) & ~(self.asks_only(form[..., 1]) & used).any(1)
+        asked = (out & used.any(1)).nonzero().squeeze(1)
+        if len(asked):
+            texts = self.inputs(form[asked], lane[asked]).strings()
+            clean = self.inputs(torch.full_like(form[asked], -1), lane[asked]).strings()
+            for law in self.laws:
+                out[asked] &= torch.tensor(law.allow(texts, clean), dtype=torch.bool, device=out.device)
+        return out
 
     def append(self, payload: Tensor, rows: Tensor | None = None) -> Tensor:
         """Put one word id per row, int64 (n, 1), into its lane's table; a word already there keeps its choice."""
@@ -106,7 +136,7 @@ class TextBatch(EditsBatch):
             rank = torch.arange(len(at), device=at.device) - torch.searchsorted(at, at)
             place = (self.appended >= 0).sum(1)[at] + rank
             at, new, place = at[place < self.slots], new[place < self.slots], place[place < self.slots]
-            column = self.probe + 1 + place
+            column = self.first + place
             fits = self.lexicon.related(self.clean[at, :, 0], new.unsqueeze(1)) & self.open[at]
             self.appended, self.segments, self.grid = self.appended.clone(), self.segments.clone(), self.grid.clone()
             self.appended[at, place] = new
@@ -115,7 +145,7 @@ class TextBatch(EditsBatch):
             old = self.appended[lane] == word.unsqueeze(1)
         found = known & old.any(1)
         slot = old.to(torch.int8).argmax(1) if self.slots else torch.zeros_like(word)
-        return torch.where(found, self.probe + 1 + slot, -1)
+        return torch.where(found, self.first + slot, -1)
 
     # -- texts -----------------------------------------------------------------------------------------------
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> TextInput:
@@ -169,10 +199,7 @@ class TextBatch(EditsBatch):
         if gain is None:
             raise AdvgymError("this victim has no word embeddings to take gradients of: use a score-based agent")
         n = len(form)
-        able = self.mask(rows)
-        held = torch.zeros(n, self.sites + 1, dtype=torch.bool, device=form.device)
-        held.scatter_(1, torch.where(form[..., 0] >= 0, form[..., 0], self.sites), True)
-        able = able & ~held[:, : self.sites].unsqueeze(2)
+        able = self.mask(rows) & ~self.held(form).unsqueeze(2)
         flat = torch.where(able, gain, -torch.inf).reshape(n, -1)
         most = min(k, flat.shape[1])
         best, cell = flat.topk(most, 1)
@@ -183,15 +210,21 @@ class TextBatch(EditsBatch):
             best = torch.cat([best, best.new_full((n, k - most), -torch.inf)], 1)
         return edit, best
 
+    def held(self, form: Tensor) -> Tensor:
+        """Bool (n, S): sites that the edits of `form` leave no room at."""
+        out = torch.zeros(len(form), self.sites + 1, dtype=torch.bool, device=form.device)
+        out.scatter_(1, torch.where(form[..., 0] >= 0, form[..., 0], self.sites), True)
+        return out[:, : self.sites]
+
     # -- what policies and files see -------------------------------------------------------------------------
     def view(self) -> dict[str, Tensor]:
         """`words` int64 (B, W) and `site_features` float32 (B, S, F).
 
-        F = 3 + 2 (C - 1): may it be edited; class log-odds and log-frequency of the site (means over its words); the
+        F = 3 + 2 C: may it be edited; class log-odds and log-frequency of the site (means over its words); the
         change of each of these two by every choice. All from the training split, none from a victim.
         """
         out = {"words": self.clean.reshape(len(self), -1)}
-        closed = self.probe or 0
+        closed = self.segments.shape[2] - len(self.probes) - self.slots
         if self.sites * (3 + 2 * closed) > FEATURES:
             return out
         odds, frequency = self._means(self.clean)
@@ -215,12 +248,18 @@ class TextBatch(EditsBatch):
         odds, frequency = (torch.where(here, t[ids.clamp_min(0)], 0.0).sum(-1) / many for t in tables)
         return odds, frequency
 
+    def pieces(self, row: int, form: Tensor) -> list[tuple[str, str | None]]:
+        """(old text, new text or None where it stays) of every site in use, in the order of the text."""
+        text, new = self.lexicon.vocabulary.text, {s: c for s, c in form.tolist() if s >= 0}
+        old = [(site, text(ids)) for site, ids in enumerate(self.clean[row].tolist()) if any(i >= 0 for i in ids)]
+        return [(said, self.payload(row, site, new[site]) if site in new else None) for site, said in old]
+
     def payload(self, row: int, site: int, choice: int) -> str:
-        """The words of a choice; empty for the probe."""
+        """The words of a choice; empty for a deletion."""
         return self.lexicon.vocabulary.text(self.segments[row, site, choice].tolist())
 
     def restore(self, row: int, site: int, choice: int, payload: Any) -> int:
-        if choice <= (self.probe or 0):
+        if choice < self.first:
             return super().restore(row, site, choice, payload)
         word = self.lexicon.vocabulary.index.get(payload) if isinstance(payload, str) else None
         if word is None:

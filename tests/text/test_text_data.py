@@ -97,7 +97,7 @@ def test_missing_files_say_what_works_without_them(monkeypatch, tmp_path):
     monkeypatch.delenv("ADVGYM_DATA", raising=False)
     with pytest.raises(DataError, match=r"ADVGYM_DATA is not set.*text/synth-wordswap"):
         make_task("text/mr-wordswap")
-    with pytest.raises(DataError, match=r"counterfitted.*synonyms='synth'"):
+    with pytest.raises(DataError, match=r"counterfitted.*candidates='synth'"):
         synonyms.load_synonyms("counter-fitted")
     assert synonyms.load_synonyms("auto") == grammar.synonyms()
     with pytest.raises(DataError, match="is no folder"):

@@ -5,7 +5,7 @@ from advgym.task import make_task
 
 def test_a_line_and_a_fragment_of_a_word_swap():
     groups = {"film": ["movie<b>"], "dull": ["slow"]}
-    task = make_task("text/wordswap", victim=lambda t: [[0.0, 1.0]] * len(t), synonyms=groups,
+    task = make_task("text/wordswap", victim=lambda t: [[0.0, 1.0]] * len(t), candidates=groups,
                      samples=[("the film is <i>dull & dull", 1)])  # fmt: skip
     b = task.samples("test", [0])
     p = b.null()

@@ -222,7 +222,7 @@ def keyword_victim(texts):
 
 
 def test_five_lines_with_your_own_victim():
-    task = make_task("text/wordswap", victim=keyword_victim, samples=SAMPLES, synonyms=GROUPS)
+    task = make_task("text/wordswap", victim=keyword_victim, samples=SAMPLES, candidates=GROUPS)
     assert task.threat.knowledge == "score" and task.sizes == {"train": 4, "test": 4}
     b, _, ref = play(task, 4)
     assert ref.tolist() == [1, 0, 1, 0] and b.sites == 9
@@ -238,10 +238,10 @@ def test_five_lines_with_your_own_victim():
 
 def test_labels_only_and_modules_and_registered_names():
     task = make_task("text/wordswap", victim=Victim(lambda t: [int("awful" in s) for s in t], access="labels"),
-                     samples=SAMPLES, synonyms=GROUPS)  # fmt: skip
+                     samples=SAMPLES, candidates=GROUPS)  # fmt: skip
     assert task.threat.knowledge == "decision" and task.goal.outputs == 2
     assert play(task, 4)[2].tolist() == [0, 1, 0, 1]
-    named = make_task("text/wordswap", victim="synth-bert", samples=SAMPLES, synonyms="synth")
+    named = make_task("text/wordswap", victim="synth-bert", samples=SAMPLES, candidates="synth")
     assert named.threat.knowledge == "white-box" and play(named, 4)[1].shape == (4, 2)
     b = named.samples("test", [0, 1, 2, 3])
     x, leaves = b.leaves(b.null())
@@ -252,7 +252,7 @@ def test_labels_only_and_modules_and_registered_names():
         def forward(self, x):
             return torch.tensor([[float(len(t)), 1.0, 2.0] for t in x.strings()])
 
-    three = make_task("text/wordswap", victim=Reader(), samples=SAMPLES, synonyms=GROUPS)
+    three = make_task("text/wordswap", victim=Reader(), samples=SAMPLES, candidates=GROUPS)
     assert three.goal.outputs == 3
     b = three.samples("test", [0, 1, 2, 3])
     with pytest.raises(AdvgymError, match="reads strings"):
@@ -272,21 +272,21 @@ def test_labels_only_and_modules_and_registered_names():
         ({"victim": lambda t: [0.5] * len(t)}, VictimError, "at least 2 classes"),
         ({"victim": lambda t: 1 / 0}, VictimError, "ZeroDivisionError"),
         ({"victim": lambda t: [[1.0, 2.0]] * 7}, VictimError, "one row of scores per input"),
-        ({"synonyms": {"film": "movie"}}, DataError, "list of single words"),
-        ({"synonyms": "thesaurus"}, AdvgymError, "unknown synonyms"),
+        ({"candidates": {"film": "movie"}}, DataError, "list of single words"),
+        ({"candidates": "thesaurus"}, AdvgymError, "unknown candidates"),
         ({"choices": 0}, AdvgymError, "choices is a whole number"),
         ({"slots": -1}, AdvgymError, "slots is a whole number"),
         ({"victim": None}, AdvgymError, "pass victim="),
     ],
 )
 def test_plain_errors(change, error, says):
-    given = {"victim": keyword_victim, "samples": SAMPLES, "synonyms": GROUPS, **change}
+    given = {"victim": keyword_victim, "samples": SAMPLES, "candidates": GROUPS, **change}
     with pytest.raises(error, match=says):
         make_task("text/wordswap", **given)
 
 
 def test_only_empty_texts_still_make_a_task():
-    task = make_task("text/wordswap", victim=keyword_victim, samples=[("", 0), ("  ", 1)], synonyms=GROUPS)
+    task = make_task("text/wordswap", victim=keyword_victim, samples=[("", 0), ("  ", 1)], candidates=GROUPS)
     b = task.samples("test", [0, 1])
     assert b.inputs(b.null()).strings() == ["", ""] and b.check(b.random(0)).all()
     scores = load_victim("synth-bert")(["", "an unknown word zzz"])
@@ -299,7 +299,7 @@ def test_movie_reviews_with_own_victim(data_dir):
     from pathlib import Path
 
     for source in ("counter-fitted", "wordnet"):
-        task = make_task("text/mr-wordswap", victim=keyword_victim, synonyms=source, slots=2)
+        task = make_task("text/mr-wordswap", victim=keyword_victim, candidates=source, slots=2)
         b = task.samples("test", list(range(64)))
         first = (data_dir / "text/mr/mr-1000.txt").read_text().splitlines()[0]
         line = b.inputs(b.null()).strings()[0]

@@ -1,0 +1,160 @@
+"""Whose texts a task attacks, and what judges them: Movie Reviews, the embedded reviews, or the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advgym.batch import Batch
+from advgym.drawn import SPLIT
+from advgym.envs.text import data, grammar, metrics, own, readers, show, synonyms
+from advgym.envs.text.inputs import TextInput, make_randomise
+from advgym.envs.text.space import Space
+from advgym.envs.text.task import SPLITS, _check_name, whole
+from advgym.envs.text.vocabulary import Vocabulary, pad_rows
+from advgym.errors import AdvgymError
+from advgym.goals import ClassGoal, Goal
+from advgym.task import Spec, Task
+from advgym.victim import Victim
+
+
+@dataclass(frozen=True)
+class Given:
+    """Texts and a victim.
+
+    Attributes:
+        corpus: splits of word lists and labels.
+        victim: that takes TextInput.
+        classes: of the victim; names: of the classes, or None.
+        width: words of the longest text, at least 1.
+        mine: the caller's texts, whose words stand in punctuation; others come apart.
+        drawn: texts and labels that a seed draws, beside the corpus.
+    """
+
+    corpus: data.Corpus
+    victim: Victim
+    classes: int
+    names: list[str] | None
+    width: int
+    mine: bool
+    drawn: tuple[list[list[str]], list[int]] | None = None
+
+    @property
+    def texts(self) -> dict[str, list[list[str]]]:
+        """Every split, the drawn one too."""
+        return {**self.corpus.texts, **({} if self.drawn is None else {SPLIT: self.drawn[0]})}
+
+    @property
+    def labels(self) -> dict[str, list[int]]:
+        """As `texts`."""
+        return {**self.corpus.labels, **({} if self.drawn is None else {SPLIT: self.drawn[1]})}
+
+    @property
+    def paired(self) -> bool:
+        """Whether the texts are one of two, the other a single word."""
+        return self.mine and any(own.PAIR in word for word in self.corpus.texts["test"][0])
+
+
+def read_given(spec: Spec) -> Given:
+    """The texts of a task by its row's dataset; a row without one takes the caller's samples or dataset."""
+    row = str(spec.row.get("dataset", ""))
+    if row.startswith("synth-reviews"):
+        drawn = _check_name(spec, "synth-reviews")
+        more = None
+        if drawn is not None:
+            more = data.drawn_reviews(drawn.seed, drawn.count), data.drawn_labels(drawn.seed, drawn.count)
+        return Given(data.reviews(), own.task_victim(spec, 2), 2, ["blame", "praise"], grammar.SHORT, False, more)
+    if row:
+        if spec.samples is not None:
+            raise AdvgymError(f"{spec.name} reads its own samples; {spec.name.replace('mr-', '')} takes yours")
+        corpus = data.movie_reviews(spec.load_dataset())
+        return Given(corpus, own.task_victim(spec, 2), 2, ["negative", "positive"], max(corpus.longest, 1), False)
+    return _mine(spec)
+
+
+def _mine(spec: Spec) -> Given:
+    found = synonyms.own_samples(readers.samples_of(spec), whole(spec.threat.constraint, "attacked"))
+    victim = own.task_victim(spec, max(2, max(found.labels) + 1))
+    text = found.texts[0]
+    vocabulary = Vocabulary(dict.fromkeys(text))
+    classes = own.count_classes(victim, TextInput(pad_rows([vocabulary.encode(text)], max(len(text), 1)), vocabulary))
+    if spec.samples is None and max(found.labels) >= classes:
+        readers.samples_of(spec, classes=classes)  # says the file and the line
+    for i, label in enumerate(found.labels):
+        data.check_label(label, classes, f"sample {i}")
+    corpus = data.Corpus("own", dict.fromkeys(SPLITS, found.texts), dict.fromkeys(SPLITS, found.labels), ())
+    return Given(corpus, victim, classes, None, max(corpus.longest, 1), True)
+
+
+# -- spaces --------------------------------------------------------------------------------------------------
+_spaces: dict[str, Space] = {}
+NEEDS = ("candidates", "choices", "stopwords", "antonyms", "pos", "edit_distance", "similarity", "similarity_min",
+         "perplexity", "perplexity_max")  # fmt: skip
+
+
+def space_of(given: Given, options: Mapping[str, Any], more: tuple[str, ...] = ()) -> Space:
+    """The table of choices for these texts; kept for the process where corpus and options have names."""
+    chosen = {key: options[key] for key in NEEDS if key in options}
+    choices = whole(chosen, "choices", 1)
+
+    def make() -> Space:
+        return Space(given.corpus, chosen, choices, dress_up=given.mine, more=more)
+
+    if given.mine or not all(_plain(value) for value in chosen.values()):
+        return make()
+    from advgym.weights import data_dir
+
+    name = repr((given.corpus.name, given.corpus.digest, sorted(chosen.items(), key=str), more, data_dir()))
+    if name not in _spaces:
+        if len(_spaces) >= 8:
+            _spaces.clear()
+        _spaces[name] = make()
+    return _spaces[name]
+
+
+def _plain(value: Any) -> bool:
+    named = isinstance(value, str) and not value.endswith(".json")  # a file may change
+    return named or isinstance(value, int | float) or (isinstance(value, list) and all(map(_plain, value)))
+
+
+def _told(value: Any) -> Any:
+    """An option as results hold it: objects by name, tables by their size."""
+    if isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [_told(v) for v in value]
+    if isinstance(value, dict):
+        return f"a table of {len(value)} words"
+    return str(getattr(value, "name", None) or getattr(value, "__name__", type(value).__name__))
+
+
+def encoded(given: Given, vocabulary: Vocabulary, splits: tuple[str, ...]) -> dict[str, tuple[Tensor, Tensor]]:
+    """(word ids int64 (N, W), labels) of each split, and of what a seed drew."""
+    out = {}
+    for split in [*splits, *([SPLIT] if given.drawn is not None else [])]:
+        ids = [vocabulary.encode(text) for text in given.texts[split]]
+        out[split] = pad_rows(ids, given.width), torch.tensor(given.labels[split])
+    return out
+
+
+def make_task(
+    spec: Spec, given: Given, space: Space, deal: Callable[[str, list[int], Any], Batch], goal: Goal | None = None
+) -> Task:
+    """The task over a space: what is public of it, and how it is shown."""
+    lexicon = space.lexicon
+    sizes = {split: len(given.texts[split]) for split in space.splits}
+    if given.drawn is not None:
+        sizes[SPLIT] = len(given.drawn[0])
+    return Task(
+        spec.name, given.victim, goal or ClassGoal(given.classes, spec.threat.goal, given.names),
+        replace(spec.threat, constraint={key: _told(value) for key, value in spec.threat.constraint.items()}),
+        sizes=sizes, deal=deal,
+        context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
+                 "synonyms": lexicon.near, "frequency": lexicon.frequency},
+        randomise=make_randomise(lexicon.near), show=show.show, line=show.line,
+        columns=metrics.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
+    )  # fmt: skip
