@@ -22,8 +22,8 @@ def is_entry(path: Path) -> bool:
 
 def verify_record(root: Path) -> int:
     """The chain and every file of a data folder."""
-    from advgym.leaderboards.audit import check_record
     from advgym.leaderboards.store import ledger
+    from advgym.leaderboards.store.record import check_record
 
     if not ledger.path(root).is_file():
         raise AdvgymError(f"{root} holds no ledger.jsonl: give a server's data folder, an entry or a result file")

@@ -30,11 +30,11 @@ import httpx
 from _common import arguments, table
 
 from advgym.leaderboards import card as cards
-from advgym.leaderboards.audit import check_record
 from advgym.leaderboards.serve import Plan, run_worker, serve
 from advgym.leaderboards.store import ledger, submissions
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.rebuild import rebuild
+from advgym.leaderboards.store.record import check_record
 from advgym.leaderboards.store.tokens import new_token
 from advgym.task import make_task
 
@@ -46,7 +46,7 @@ TEAM = "storm"
 OPEN = 3  # submissions that are queued or running at a time
 CRASHES = 5  # every so many-th submission fails by its own fault
 PATIENCE_S = 40.0  # for the moment that a kill waits for
-CALM_S = 300.0  # for what is left when the storm is over
+CALM_S = 900.0  # for what is left when the storm is over
 BOARD = """
 title = "Storm"
 opens = 2020-01-01T00:00:00Z
@@ -263,7 +263,7 @@ class Storm:
         for pid in (self.server, self.worker):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 300
         while below(os.getpid()) and time.monotonic() < until:
             reap()
             time.sleep(0.1)

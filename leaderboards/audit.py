@@ -1,10 +1,11 @@
-"""Anyone's check of a record: the chain, every file's hash, an entry's rows judged again, a submission run again."""
+"""Anyone's check of an entry: its rows judged again, its submission run again."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +22,8 @@ from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.shards import Runner, against
 from advgym.leaderboards.stage import Stage
-from advgym.leaderboards.store import artefacts, ledger, record
+from advgym.leaderboards.store import artefacts
 from advgym.task import Task
-
-
-def check_record(root: Path) -> list[str]:
-    """What is wrong with a data folder's ledger, entries and rows, in words; rows of hidden phases may be absent."""
-    wrong = ledger.verify_chain(root)
-    if wrong:
-        return wrong
-    for line in ledger.read(root):
-        if line.kind != "entry":
-            continue
-        try:
-            entry = record.load_entry(root, line)
-            where = root / "entries" / entry.board / f"{entry.id}.rows.json"
-            if where.is_file():
-                record.read_rows(root, entry)
-        except DataError as error:
-            wrong.append(str(error))
-    return wrong
 
 
 def read_entry_file(path: Path) -> tuple[Entry, Rows]:
@@ -101,9 +84,7 @@ def opened(root: Path | None, entry: Entry, stage: Stage, level: str | None) -> 
     if root is None or not entry.submission:
         raise DataError("this entry's submission is not here: its archive lies in DIR/blobs of a server's data folder")
     with tempfile.TemporaryDirectory(prefix="advgym-audit-") as scratch:
-
-        def take() -> Box:
-            return Box(level)
+        take = partial(Box, level)
 
         folder = Path(scratch) / "submission"
         card = unpacked(artefacts.get(root, entry.submission), folder, stage.board)

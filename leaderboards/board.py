@@ -76,11 +76,17 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Defended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The defense track: the panel's baseline agents, and the floor under clean accuracy (a share of the victim's)."""
+    """The defense track.
+
+    Attributes:
+        panel: the baseline agents.
+        floor: under clean accuracy, a share of the victim's.
+        device: where a defense computes: "cpu", or "cuda", the worker's GPU (a worker without one cannot run it).
+    """
 
     panel: list[str] = []
     floor: float = 0.95
-    device: bool = False  # a defense may use the worker's device
+    device: str = "cpu"
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

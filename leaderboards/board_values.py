@@ -17,6 +17,7 @@ from advgym.leaderboards.board import PHASES, TRACKS, Board, Phase
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 SOURCES = '"split:NAME", "generator" or "path:DIR"'
 ORDERS = ("listed", "shuffled")
+DEVICES = ("cpu", "cuda")
 
 
 def shape_problems(raw: Any, kind: Any, place: str) -> list[str]:
@@ -94,6 +95,7 @@ def _head(board: Board) -> Iterator[str]:
     yield from _among("tracks", board.tracks, TRACKS)
     if not 0 <= board.defense.floor <= 1:
         yield f"defense.floor is a share in [0, 1], not {board.defense.floor}"
+    yield from _among("defense.device", [board.defense.device], DEVICES)
     if "defense" in board.tracks and not board.defense.panel:
         yield "defense.panel is empty: the defense track needs agents that attack (`advgym list agents`)"
 

@@ -79,9 +79,10 @@ class Contestant:
 
 @contextmanager
 def guarded(
-    box: Box, limits: Limits, task: Task, options: dict[str, Any], env: dict[str, str], played: Played
-) -> Iterator[Task]:
-    """The task with its victim behind a submitted defense, which runs in a fresh process.
+    box: Box, limits: Limits, task: Task, options: dict[str, Any], env: dict[str, str], played: Played, *,
+    device: str = "cpu",
+) -> Iterator[Task]:  # fmt: skip
+    """The task with its victim behind a submitted defense, which runs in a fresh process, on a device of its own.
 
     `DefenseFailed` leaves the block with `played` filled in; whoever scores counts what was not answered as broken.
     """
@@ -90,7 +91,7 @@ def guarded(
     channel.keep()
     try:
         guard = Guard(task, channel, turn.clock)
-        victim = guard.enlist(task.name, options, {}, env)
+        victim = guard.enlist(task.name, options, {}, env, device)
         yield replace(task, victim=victim, defenses=(*task.defenses, "submission"))
     except DefenseFailed as failure:
         played.reason = failure.code if failure.code in {*_SAID, "malformed", "exited"} else "crashed"

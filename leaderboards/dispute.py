@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +14,7 @@ from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical
 from advgym.leaderboards.headline import headline_defense
 from advgym.leaderboards.outcome import DISPUTE, lost
-from advgym.leaderboards.reasons import tidy
+from advgym.leaderboards.reasons import Refused, table, tidy
 from advgym.results import Result, Sample
 
 if TYPE_CHECKING:
@@ -21,15 +23,19 @@ if TYPE_CHECKING:
 
 ROUNDS = 3  # verdicts, each of fresh draws, that a perturbation of a randomised defense has to win
 MARK = "dispute"  # the reason of such a row
+WRONG = "inconsistent"  # or, for a sample that the defense has wrong by now even when it is clean
+MOST_STOPPED = 16  # samples of one dispute that may stop the defense; each is a process, and may take its whole limit
+Behind = Callable[[], AbstractContextManager["Task"]]
 
 
-class DisputeRefused(AdvgymError):
-    """Perturbations that lower nothing; the message says why."""
+class DisputeRefused(Refused):
+    """Perturbations that lower nothing, as not-disputable, bad-result or nothing-lowered; the message says why."""
 
 
 def lower(
-    entry: Entry, rows: Rows, result: Result, board: Board, task: Task, *, seed: int, created: str, device: Any = "cpu"
-) -> tuple[Entry, Rows]:
+    entry: Entry, rows: Rows, result: Result, board: Board, task: Task, *, seed: int, created: str, device: Any = "cpu",
+    behind: Behind | None = None,
+) -> tuple[Entry, Rows]:  # fmt: skip
     """The entry with its worst case lowered by what was handed in, superseding the old one, and its rows.
 
     Nothing that the result says is believed: each of its perturbations is judged again on the entry's own victim and
@@ -39,7 +45,9 @@ def lower(
     Args:
         entry, rows: of the defense track.
         result: the perturbations, a result file on the same task.
-        task: behind the entry's defense, at the board's threat model.
+        task: at the board's threat model; behind the entry's defense, unless `behind` puts it there.
+        behind: opens the task behind the defense, in a fresh process. One that stops answering is asked again about one
+            sample at a time, and what stops it is broken: not answering is losing here, too.
         seed: of the verdict's fresh draws; drawn after the result came in, so that nobody can search against it.
         created: when, as an ISO date-time.
 
@@ -47,22 +55,22 @@ def lower(
         DisputeRefused: when it is no defense of that task, cannot be read, or breaks nothing that held.
     """
     if entry.track != "defense":
-        raise DisputeRefused(
-            f"entry {entry.id} is an attack: perturbations lower a defense. `advgym verify` re-judges an attack's own"
-        )
+        raise DisputeRefused("not-disputable", f"entry {entry.id} is an attack, which `advgym verify` judges again")
     known = [rs for rs in rows.sets if rs.task == result.task and not rs.attack.startswith(DISPUTE)]
     if not known or task.name != result.task:
         names = ", ".join(dict.fromkeys(s.task for s in entry.tasks))
-        raise DisputeRefused(f"the result is on {result.task}; entry {entry.id} has rows on {names}")
+        raise DisputeRefused("not-disputable", f"the result is on {result.task}; entry {entry.id} has rows on {names}")
     open_ids = held(entry, rows, result.task)
     chosen = [s for s in result.samples if s.id in open_ids and _dealt(task, known, s)]
     if not chosen:
-        raise DisputeRefused(f"none of the {len(result.samples)} samples of the result is one that held so far")
+        what = f"none of the {len(result.samples)} samples of the result is one that held so far"
+        raise DisputeRefused("nothing-lowered", what)
     if len({s.id for s in chosen}) != len(chosen):
-        raise DisputeRefused("the result lists a sample twice")
-    broken = _judged(task, known[0].split, chosen, seed, device)
+        raise DisputeRefused("bad-result", "it lists a sample twice")
+    broken = _judged(task, behind or (lambda: nullcontext(task)), known[0].split, chosen, seed, device)
     if not broken:
-        raise DisputeRefused(f"none of {len(chosen)} perturbations breaks its sample: judged again, all of them fail")
+        what = f"none of {len(chosen)} perturbations breaks its sample: judged again, all of them fail"
+        raise DisputeRefused("nothing-lowered", what)
     number = 1 + sum(rs.attack.startswith(DISPUTE) for rs in rows.sets)
     given = RowSet(
         task=result.task, attack=f"{DISPUTE}{number}", seed=seed, split=known[0].split, options=known[0].options,
@@ -73,7 +81,8 @@ def lower(
     flag = f"{result.task}: {len(broken)} more samples broken by perturbations handed in ({given.attack})"
     changed = msgspec.structs.replace(
         entry, headline=head.interval, columns=head.columns, flags=[*entry.flags, flag], created=created,
-        rows=hashlib.sha256(canonical(new)).hexdigest(), supersedes=entry.id,
+        rows=hashlib.sha256(canonical(new)).hexdigest(), supersedes=entry.id, cause="dispute",
+        disputes=entry.disputes + 1,
     )  # fmt: skip
     return changed, new
 
@@ -96,32 +105,58 @@ def _dealt(task: Task, known: list[RowSet], sample: Sample) -> bool:
     return any(s.target == sample.target for rs in known for s in rs.samples if s.id == sample.id)
 
 
-def _judged(task: Task, split: str, chosen: list[Sample], seed: int, device: Any) -> list[Sample]:
+def _judged(task: Task, behind: Behind, split: str, chosen: list[Sample], seed: int, device: Any) -> list[Sample]:
     """The samples that are broken, as the verifier sees them, with their perturbations in canonical form."""
+    from advgym.leaderboards.boundary.guard import DefenseFailed
+
+    try:
+        with behind() as defended:
+            return _broken(defended, split, chosen, seed, device)
+    except DefenseFailed as failure:
+        if len(chosen) == 1:
+            return _broken(task, split, chosen, seed, device, failure.code if failure.code in table() else "crashed")
+    found: list[Sample] = []
+    for s in chosen:
+        found += _judged(task, behind, split, [s], seed, device)
+        if sum(f.reason not in (MARK, WRONG) for f in found) == MOST_STOPPED:
+            break
+    return found
+
+
+def _broken(task: Task, split: str, chosen: list[Sample], seed: int, device: Any, stopped: str = "") -> list[Sample]:
+    """What breaks: a success in every round, or an answer to the clean input that is wrong by now.
+
+    Args:
+        stopped: why the defense gave no answer; every perturbation within the constraint then counts.
+    """
     import torch
 
     from advgym.verifier import judge
 
     ids, perturbations = [s.id for s in chosen], [s.perturbation for s in chosen]
     targets = [s.target for s in chosen] if task.goal.needs_target else None
-    wins = torch.ones(len(ids), dtype=torch.bool)
+    wins, wrong = torch.ones(len(ids), dtype=torch.bool), torch.zeros(len(ids), dtype=torch.bool)
     try:
         for turn in range(ROUNDS if task.victim.keyed else 1):
             found = judge(task, split, ids, perturbations, device=device, seed=seed + turn, targets=targets)
             wins &= found.success & found.right
+            wrong |= found.valid & ~found.right
         batch = task.samples(split, ids, device)
-        form = batch.look(batch.load(perturbations)).form
+        look = batch.look(batch.load(perturbations))
     except DataError as error:
-        raise DisputeRefused(f"the result holds something that is no perturbation of {task.name}: {error}") from None
+        what = f"it holds something that is no perturbation of {task.name}: {error}"
+        raise DisputeRefused("bad-result", what) from None
+    counts = found.valid & ~look.null.cpu() if stopped else wins | wrong
     return [
         Sample(
             id=s.id, label=found.labels[i].tolist(), before=found.before[i].tolist(), after=found.after[i].tolist(),
             success=True, valid=True, objective=float(found.objective[i]), queries=0, queries_distinct=0,
-            first_success=0, gradients=0, distance=float(found.distance[i]), reason=MARK,
-            perturbation=batch.dump(form[i], i), target=s.target if targets else None,
+            first_success=0, gradients=0, distance=float(found.distance[i]),
+            reason=stopped or (MARK if wins[i] else WRONG), perturbation=batch.dump(look.form[i], i),
+            target=s.target if targets else None,
         )
         for i, s in enumerate(chosen)
-        if wins[i]
+        if counts[i]
     ]  # fmt: skip
 
 
@@ -143,4 +178,5 @@ def mark(
         entry, external=entry.external if external is None else external,
         unreliable=entry.unreliable if unreliable is None else unreliable,
         footnote="; ".join(filter(None, (entry.footnote, said))), created=created, supersedes=entry.id,
+        cause="mark",
     )  # fmt: skip

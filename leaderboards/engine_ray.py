@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,9 @@ def _open(plan_: dict[str, Any], board: str, phase: str, archive: bytes) -> tupl
     if (board, phase) not in _stages:
         _stages[board, phase] = Stage(boards_of(plan)[board], phase, Path(plan.root), plan.device)
     stage, scratch = _stages[board, phase], tempfile.mkdtemp(prefix="advgym-ray-")
-    rivals = Rivals(stage, Path(plan.root), lambda: Box(plan.level))
-    card = unpacked(archive, Path(scratch) / "submission", stage.board)
-    runner = Runner(stage, card, Path(scratch) / "submission", lambda: Box(plan.level), rival=rivals)
-    return runner, rivals, scratch
+    take = partial(Box, plan.level)
+    rivals, folder = Rivals(stage, Path(plan.root), take), Path(scratch) / "submission"
+    return Runner(stage, unpacked(archive, folder, stage.board), folder, take, rival=rivals), rivals, scratch
 
 
 @atexit.register

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -73,7 +73,8 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         rows: SHA-256 of the rows file (`Rows`), published at once on public phases and at close on hidden ones.
         transcript: SHA-256 over the frames of all shards, in the plan's order.
         external: not run by this server; unreliable: footnote says why. Both are set by the organiser alone.
-        supersedes: the entry that a dispute lowered to this one.
+        supersedes: the entry that this is a new version of. cause: why: "dispute" (perturbations that were handed in
+            lowered it) or "mark" (the organiser's). disputes: how often it was lowered, over all its versions.
     """
 
     format: str = FORMAT
@@ -108,6 +109,8 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     unreliable: bool = False
     footnote: str = ""
     supersedes: str = ""
+    cause: Literal["", "dispute", "mark"] = ""
+    disputes: int = 0
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from advgym import results
 from advgym.errors import AdvgymError
 from advgym.leaderboards.entry import Interval, RowSet, TaskScore
 from advgym.leaderboards.intervals import mean_interval, sound, worst_weighted
-from advgym.leaderboards.outcome import DISPUTE, lost, won
+from advgym.leaderboards.outcome import DISPUTE, lost
 
 if TYPE_CHECKING:
     from advgym.leaderboards.board import Board
@@ -126,7 +126,7 @@ def _held(row_sets: Sequence[RowSet], attacks: Sequence[str], seeds: Sequence[in
     """In how many runs each sample held."""
     if not seeds:
         raise AdvgymError("there are no seeds, so nothing was run")
-    broken = {s.id for rs in row_sets if rs.attack.startswith(DISPUTE) for s in rs.samples if won(s)}
+    broken = {s.id for rs in row_sets if rs.attack.startswith(DISPUTE) for s in rs.samples if s.success and s.valid}
     kept = {(rs.attack, rs.seed): {s.id for s in rs.samples if not lost(s, "defense")} for rs in row_sets}
     held: Counter[int] = Counter()
     for seed in seeds:

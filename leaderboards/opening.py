@@ -15,6 +15,7 @@ from advgym.errors import AdvgymError
 from advgym.leaderboards import commitments
 from advgym.leaderboards.board import PHASES, Board, board_hash, phase_of
 from advgym.leaderboards.entry import Entry, canonical
+from advgym.leaderboards.intervals import rate_interval
 from advgym.leaderboards.phases import (
     HiddenVictim,
     PhaseCard,
@@ -28,7 +29,7 @@ from advgym.leaderboards.ranking import rank
 from advgym.leaderboards.store import ledger
 from advgym.results import write_atomic
 
-WORSE = 0.8  # of its recipe's public accuracy: a hidden victim below that share is not worth attacking
+WORSE = 0.8  # of its recipe's public accuracy: a hidden victim that is surely below that share is not worth attacking
 
 
 def open_phase(board: Board, phase: str, root: str | Path, device: Any = "cpu") -> PhaseCard:
@@ -74,12 +75,12 @@ def _victims(board: Board, phase: str, root: Path, secret: bytes, device: Any) -
         dataset, split = hidden.hidden_dataset(board, phase, row.id, secret)
         victim = hidden.train_victim(row, root, secret, dataset)
         task = make_task(row.id, dataset=dataset, victim=victim.on(device), knowledge="decision")
-        accuracy = clean_pass(task, split, device)[0]
+        accuracy, right, _ = clean_pass(task, split, device)
         usual = float(victim.card.get("clean_accuracy", 0.0))
-        if not accuracy >= WORSE * usual:
+        if not rate_interval(accuracy, len(right)).high >= WORSE * usual:  # a few samples prove nothing
             raise AdvgymError(
-                f"the hidden victim of {row.id} has {accuracy:.2f} of its samples right, where its recipe has "
-                f"{usual:.2f} in public: open the phase again, for another secret"
+                f"the hidden victim of {row.id} has {accuracy:.2f} of its {len(right)} samples right, where its recipe "
+                f"has {usual:.2f} in public: open the phase again, for another secret"
             )
         card = hidden.public_card(victim.card, (hidden.victim_seed(row, secret),))
         weights = "" if victim.module is None else weights_hash(victim.module)

@@ -15,6 +15,7 @@ from advgym.leaderboards.boundary.guard import DefenseFailed
 from advgym.leaderboards.card import Card
 from advgym.leaderboards.contestant import Contestant, Played, guarded
 from advgym.leaderboards.phases import PhaseTask
+from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.second_answer import check_rows
 from advgym.leaderboards.stage import Stage
@@ -76,13 +77,13 @@ class Runner:
     Args:
         stage: the phase, warm.
         card, folder: the submission.
-        take: gives a fresh sandbox.
+        take: gives a fresh sandbox; called with gpu=True where it has to have the GPU.
         rival: gives the agent of a panel's name.
         env: environment variables that a defense's side needs (where public data lies).
     """
 
     def __init__(
-        self, stage: Stage, card: Card, folder: Path, take: Callable[[], Box], *,
+        self, stage: Stage, card: Card, folder: Path, take: Callable[..., Box], *,
         rival: Callable[[str], registry.Agent] = registry.agent, env: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.stage, self.card, self.folder, self.take = stage, card, folder, take
@@ -92,13 +93,29 @@ class Runner:
 
     @property
     def box(self) -> Box:
-        """This submission's sandbox."""
+        """This submission's sandbox.
+
+        Raises:
+            Refused: no-device.
+        """
         if self._box is None:
-            self._box = self.take()
+            self._box = self.take(gpu=True) if self.device == "cuda" else self.take()
             self._box.assign(self.folder)
             self._box.prepare(PREPARE, *self._needs())
             self.level = self._box.level
         return self._box
+
+    @property
+    def device(self) -> str:
+        """Where the submission computes, in its sandbox: "cuda" is the one GPU that it is given.
+
+        Raises:
+            Refused: no-device, where the board promises defenses a GPU and this worker has none.
+        """
+        given = self.stage.board.defense.device if self.card.track == "defense" else "cpu"
+        if given == "cuda" and self.stage.device.type != "cuda":
+            raise Refused("no-device", f"it runs on {self.stage.device}; its organiser starts it with --device cuda")
+        return given
 
     def _needs(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]], dict[str, str]]:
         """What the sandbox loads once: modules for an attack, whole tasks for a defense."""
@@ -144,7 +161,8 @@ class Runner:
 
     def defended(self, here: PhaseTask, played: Played) -> AbstractContextManager[Task]:
         """The task behind the submitted defense."""
-        return guarded(self.box, self.stage.board.limits, here.task, _given(here), self.env, played)
+        limits = self.stage.board.limits
+        return guarded(self.box, limits, here.task, _given(here), self.env, played, device=self.device)
 
 
 def _given(here: PhaseTask) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def try_out(
             cards.files(folder, board.limits.size_mb)  # an empty folder has no card either
             card = cards.read_card(folder)
             cards.check_folder(folder, board, card)
-            with Box(level) as box:  # it warms up while the tasks are loaded
-                runner = Runner(Stage(board, phase, None, device), card, folder, lambda: box)
+            gpu = card.track == "defense" and board.defense.device == "cuda"
+            with Box(level, gpu=gpu) as box:  # it warms up while the tasks are loaded
+                runner = Runner(Stage(board, phase, None, device), card, folder, lambda gpu=False: box)
                 entry, rows = evaluate(runner, created="", progress=progress)
         except (Refused, Failure) as failure:
             said = (getattr(failure, "first", b"") + getattr(failure, "last", b"")).decode("utf-8", "replace")

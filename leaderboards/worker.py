@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
+import secrets
 import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 
-from advgym import registry
-from advgym.errors import AdvgymError, VictimError
+from advgym.errors import VictimError
 from advgym.leaderboards.board import Board
 from advgym.leaderboards.engines import Engine, local
 from advgym.leaderboards.evaluate import Failure, evaluate
@@ -96,7 +97,7 @@ class Worker:
         found = record.recorded(self.root, job.id)  # a worker may have died between its entry and its last word
         if not found:
             data = artefacts.get(self.root, job.blob)
-            found = self._dispute(job, data) if job.track == DISPUTE else self._score(job, data, beat)
+            found = self._dispute(job, data, beat) if job.track == DISPUTE else self._score(job, data, beat)
         rebuild.refresh(self.store, self.root)
         jobs.finish(self.store, job, self.name, found)
         self._draw(found)
@@ -138,39 +139,35 @@ class Worker:
         card = unpacked(data, folder, stage.board)
         return Runner(stage, card, folder, self.spares.take, rival=rivals)
 
-    def _dispute(self, job: jobs.Job, data: bytes) -> str:
+    def _dispute(self, job: jobs.Job, data: bytes, beat: Beat) -> str:
         """Judge what was handed in against a defense, on that defense, and lower its entry."""
         from advgym.leaderboards.contestant import Played
         from advgym.leaderboards.dispute import lower
-        from advgym.leaderboards.shards import against
         from advgym.results import Result
 
         entry = record.read_entry(self.root, str(job.card["against"]))
         if entry is None:
-            raise Refused("wrong-track", f"there is no entry {job.card['against']}")
+            raise Refused("not-disputable", f"there is no entry {job.card['against']}")
         stage = self.stage(entry.board, entry.phase)
         result = msgspec.json.decode(data, type=Result)
         here = next(t for t in stage.tasks if t.row.id == result.task)
-        with (
-            tempfile.TemporaryDirectory(prefix="advgym-job-") as scratch,
-            Rivals(stage, self.root, self.spares.take) as rivals,
-        ):
-            archive = artefacts.get(self.root, entry.submission)
-            runner = self._runner(stage, Path(scratch) / "submission", archive, rivals)
-            try:
-                with runner.defended(here, Played()) as task:
-                    task = against(task, here.task.victim, registry.agent("noise"))
-                    seed = entry.run_seeds[0] if entry.run_seeds else 0
-                    rows = record.read_rows(self.root, entry)
-                    try:
-                        lowered, kept = lower(
-                            entry, rows, result, stage.board, task, seed=seed, created=now(), device=stage.device
-                        )
-                    except AdvgymError as error:
-                        raise Refused("wrong-track", str(error)) from None
-            finally:
-                runner.close()
-        return record.write_entry(self.root, lowered, kept, job.id)
+        archive = artefacts.get(self.root, entry.submission)
+        with ExitStack() as open_:
+            scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="advgym-job-")))
+            rivals = open_.enter_context(Rivals(stage, self.root, self.spares.take))
+            runner = open_.enter_context(closing(self._runner(stage, scratch / "submission", archive, rivals)))
+            while True:
+                rows, seed = record.read_rows(self.root, entry), secrets.randbits(48)
+                lowered, kept = lower(
+                    entry, rows, result, stage.board, here.task, seed=seed, created=now(), device=stage.device,
+                    behind=lambda: runner.defended(here, Played()),
+                )  # fmt: skip
+                beat.check()
+                try:
+                    return record.write_entry(self.root, lowered, kept, job.id)
+                except record.Superseded as meanwhile:  # another dispute, or a mark
+                    entry = record.read_entry(self.root, meanwhile.newer)
+                    assert entry is not None
 
 
 class Beat:

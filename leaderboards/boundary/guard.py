@@ -42,11 +42,13 @@ class Guard:
         self.sent: mirror.Seen = {}
         self.broken: DefenseFailed | None = None
 
-    def enlist(self, name: str, options: dict[str, Any], settings: dict[str, Any], env: dict[str, str]) -> Victim:
-        """Start the defense; the victim that attacks and the verifier play."""
+    def enlist(
+        self, name: str, options: dict[str, Any], settings: dict[str, Any], env: dict[str, str], device: str = "cpu"
+    ) -> Victim:
+        """Start the defense, to compute on `device`; the victim that attacks and the verifier play."""
         module = self.task.victim.module
         weights = {} if module is None else {k: v.detach().cpu() for k, v in module.state_dict().items()}
-        ready, _ = self._ask(m.Enlist(name, options, settings, env), mirror.pack(weights), m.Ready)
+        ready, _ = self._ask(m.Enlist(name, options, settings, env, device), mirror.pack(weights), m.Ready)
         base, model = self.task.victim, _Guarded(self, ready.risk)
         return Victim(
             model, name=f"{base.name}+submission", access=ready.access, keyed=ready.keyed,

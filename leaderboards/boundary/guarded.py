@@ -38,7 +38,7 @@ def guard(sock: socket.socket, folder: str) -> None:
 
 def _serve(channel: Channel, folder: str) -> None:
     order, arrays = channel.recv()
-    victim = enlist(order, mirror.unpack(arrays), folder)
+    victim, device = enlist(order, mirror.unpack(arrays), folder), order.device
     channel.send(m.Ready(victim.access, victim.keyed, victim.risk is not None, float(victim.threshold)))
     graphs: OrderedDict[int, tuple[list[Tensor], Tensor]] = OrderedDict()
     kept: dict[int, Any] = {}
@@ -48,13 +48,13 @@ def _serve(channel: Channel, folder: str) -> None:
         try:
             if isinstance(order, m.Pull):
                 leaves, scores = graphs[order.step]
-                cotangent = torch.from_numpy(arrays[0])
+                cotangent = torch.from_numpy(arrays[0]).to(device)
                 grads = torch.autograd.grad(scores, leaves, cotangent, retain_graph=True, allow_unused=True)
                 found = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True)]
                 channel.send(m.Pulled(), [_array(g) for g in found])
                 continue
-            x, leaves = with_leaves(mirror.unpack(arrays[:3], kept), order.leaves)
-            keys = torch.from_numpy(arrays[3]) if order.keyed else None
+            x, leaves = with_leaves(mirror.unpack(arrays[:3], kept, device), order.leaves)
+            keys = torch.from_numpy(arrays[3]).to(device) if order.keyed else None
             with torch.set_grad_enabled(bool(leaves)):
                 scores = victim(x, keys)
             steps += 1
@@ -87,8 +87,9 @@ def enlist(order: Any, weights: dict[str, Tensor], folder: str) -> Any:
         victim.model = copy.deepcopy(task.victim.module)
         victim.model.load_state_dict(weights)
         task = replace(task, victim=victim)
+    task = replace(task, victim=task.victim.on(order.device))
     try:
-        return as_victim(defend(task.victim, task, **order.settings))
+        return as_victim(defend(task.victim, task, **order.settings)).on(order.device)
     except BaseException as error:
         raise Fault("crashed", described(error, folder)) from None
 

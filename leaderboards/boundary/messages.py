@@ -104,6 +104,7 @@ class Enlist(_Message):
     options: dict[str, Any]
     settings: dict[str, Any]
     env: dict[str, str] = {}
+    device: str = "cpu"
 
 
 class Ready(_Message):

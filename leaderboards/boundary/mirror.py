@@ -35,10 +35,10 @@ def pack(value: Any, sent: Seen | None = None) -> list[np.ndarray]:
     return [np.frombuffer(msgspec.msgpack.encode(tree), np.uint8), *_joined(arrays)]
 
 
-def unpack(arrays: list[np.ndarray], kept: dict[int, Any] | None = None) -> Any:
-    """The object that `pack` saw; `kept` holds the shared objects of a conversation."""
+def unpack(arrays: list[np.ndarray], kept: dict[int, Any] | None = None, device: str = "cpu") -> Any:
+    """The object that `pack` saw, its tensors on `device`; `kept` holds the shared objects of a conversation."""
     tree = msgspec.msgpack.decode(arrays[0].tobytes())
-    return _value(tree, _split(arrays[1:]), {}, {} if kept is None else kept)
+    return _value(tree, _split(arrays[1:]), {}, {} if kept is None else kept, device)
 
 
 def _joined(arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -102,12 +102,12 @@ def _public(value: Any) -> dict[str, Any]:
     )
 
 
-def _value(tree: Any, arrays: list[np.ndarray], made: dict[int, Any], kept: dict[int, Any]) -> Any:
+def _value(tree: Any, arrays: list[np.ndarray], made: dict[int, Any], kept: dict[int, Any], device: str) -> Any:
     if not isinstance(tree, dict):
         return tree
     for key, kind in (("l", list), ("t", tuple)):
         if key in tree:
-            return kind(_value(v, arrays, made, kept) for v in tree[key])
+            return kind(_value(v, arrays, made, kept, device) for v in tree[key])
     if "r" in tree:
         return made[tree["r"]]
     number = tree["n"]
@@ -115,17 +115,19 @@ def _value(tree: Any, arrays: list[np.ndarray], made: dict[int, Any], kept: dict
         made[number] = kept[tree["k"]]
     elif "a" in tree:
         array = arrays[tree["a"]]
-        made[number] = torch.from_numpy(array.copy()) if tree["x"] else array
+        made[number] = torch.from_numpy(array.copy()).to(device) if tree["x"] else array
     elif "d" in tree:
-        made[number] = {_value(k, arrays, made, kept): _value(v, arrays, made, kept) for k, v in tree["d"]}
+        made[number] = {
+            _value(k, arrays, made, kept, device): _value(v, arrays, made, kept, device) for k, v in tree["d"]
+        }
     else:
-        made[number] = _object(tree, arrays, made, kept)
+        made[number] = _object(tree, arrays, made, kept, device)
     return made[number]
 
 
-def _object(tree: Any, arrays: list[np.ndarray], made: dict[int, Any], kept: dict[int, Any]) -> Any:
+def _object(tree: Any, arrays: list[np.ndarray], made: dict[int, Any], kept: dict[int, Any], device: str) -> Any:
     kind = load(tree["o"])
-    state = {k: _value(v, arrays, made, kept) for k, v in tree["s"].items()}
+    state = {k: _value(v, arrays, made, kept, device) for k, v in tree["s"].items()}
     if issubclass(kind, Batch):
         found = object.__new__(kind)
         found.__dict__.update(state)

@@ -59,9 +59,10 @@ class _Layout:
         if len(specs) > MOST_ARRAYS or any(len(s.shape) > MOST_AXES or min(s.shape, default=0) < 0 for s in specs):
             raise Broken(f"at most {MOST_ARRAYS} arrays of {MOST_AXES} axes, no negative sizes")
         self.message, self.places = message, []
+        self.bools = [i for i, s in enumerate(specs) if s.dtype == "b1" and s.size]
         at = head + -head % 8
         for s in specs:
-            self.places.append((at, at + s.size, DTYPES[s.dtype], s.shape))
+            self.places.append((s.shape, np.dtype(DTYPES[s.dtype]), at))
             at += s.size + -s.size % 8
         self.need = at
 
@@ -69,9 +70,9 @@ class _Layout:
         """The arrays of a frame's body."""
         if self.need != len(body):
             raise Broken(f"the arrays need {self.need} bytes, the frame has {len(body)}")
-        arrays = [body[start:end].view(kind).reshape(shape) for start, end, kind, shape in self.places]
-        for a in arrays:
-            if a.dtype == np.bool_ and a.size and int(a.view(np.uint8).max()) > 1:
+        arrays = [np.ndarray(shape, kind, body, at) for shape, kind, at in self.places]
+        for i in self.bools:
+            if int(arrays[i].view(np.uint8).max()) > 1:
                 raise Broken("a bool that is neither 0 nor 1")
         return arrays
 
@@ -98,24 +99,27 @@ class Channel:
     # -- sending ---------------------------------------------------------------------------------------------
     def send(self, message: msgspec.Struct, arrays: Sequence[np.ndarray] = ()) -> None:
         """Write one frame; the arrays' bytes go out as they lie in memory, and stay as they are until `recv`."""
-        flat = [np.asarray(a, order="C") for a in arrays]
+        flat = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
         header = self._encoder.encode((message, [(_CODES[a.dtype], a.shape) for a in flat]))
         head = len(header)
         if head > HEADER:
             raise Broken(f"a header of {head} bytes; at most {HEADER} fit")
         parts: list[Any] = [b"", header + _ZEROS[: -head % 8]]
-        total = 2 + len(parts[1])
+        total = 2 + head + -head % 8
         for a in flat:
             size = a.nbytes
             if size:
-                parts.append(a.reshape(-1).view(np.uint8).data)
-                total += size + -size % 8
+                parts.append(a)
+                total += size
                 if size % 8:
                     parts.append(_ZEROS[: -size % 8])
+                    total += -size % 8
         if total > HARD_CAP:
             raise Broken(f"a frame of {total} bytes; at most {HARD_CAP} fit")
         parts[0] = PREFIX.pack(total, head)
-        self._note(b">", parts)
+        self.frames += 1
+        if self._digest is not None:
+            self._unhashed += [b">", *parts]
         try:
             sent = self.sock.sendmsg(parts)
             if sent != total + 4:
@@ -125,9 +129,10 @@ class Channel:
 
     def _send_rest(self, parts: list[Any], sent: int) -> None:
         for part in parts:
-            if sent < len(part):
-                self.sock.sendall(memoryview(part)[sent:])
-            sent = max(0, sent - len(part))
+            view = memoryview(part).cast("B")
+            if sent < len(view):
+                self.sock.sendall(view[sent:])
+            sent = max(0, sent - len(view))
 
     # -- receiving -------------------------------------------------------------------------------------------
     def recv(self) -> tuple[Any, list[np.ndarray]]:
@@ -141,7 +146,12 @@ class Channel:
             self._hash()
         # Most frames are as long as the one before: prefix and body then come in one call, without a copy.
         body = np.empty(self._guess, np.uint8)
-        got = self._read([self._prefix, body])
+        try:
+            got = self.sock.recvmsg_into((self._prefix, body))[0]
+        except OSError as error:
+            raise Gone(f"the other side is gone ({type(error).__name__})") from None
+        if not got:
+            raise Gone("the other side has closed")
         while got < PREFIX.size:
             got += self._read([self._prefix[got:], body])
         total, head = PREFIX.unpack(self._prefix)
@@ -156,9 +166,11 @@ class Channel:
             self._guess = min(rest, MOST_GUESSED)
         while got < rest:
             got += self._read([body[got:]])
-        key = body[:head].tobytes()
+        key = bytes(body.data[:head])
         layout = self._layouts.get(key) or self._layout(key)
-        self._note(b"<", [body.data])
+        self.frames += 1
+        if self._digest is not None:
+            self._unhashed += [b"<", body]
         return layout.message, layout.cut(body)
 
     def _layout(self, header: bytes) -> _Layout:
@@ -185,11 +197,6 @@ class Channel:
     def keep(self) -> None:
         """Start a transcript: SHA-256 over every frame's header and arrays, in order, with its direction. No times."""
         self._digest = hashlib.sha256()
-
-    def _note(self, side: bytes, parts: list[Any]) -> None:
-        self.frames += 1
-        if self._digest is not None:
-            self._unhashed += [side, *parts]
 
     def _hash(self) -> None:
         for part in self._unhashed:

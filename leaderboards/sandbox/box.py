@@ -91,7 +91,7 @@ class Box:
             self.close()
 
     # -- what the host does with it ----------------------------------------------------------------------------
-    def wait(self, timeout: float = 60) -> None:
+    def wait(self, timeout: float = 300) -> None:
         """Until it is warm.
 
         Raises:
@@ -105,7 +105,7 @@ class Box:
                 self._talk(self._preparation)
                 self._await("prepared", until)
 
-    def prepare(self, call: str, *arguments: Any, timeout: float = 120) -> None:
+    def prepare(self, call: str, *arguments: Any, timeout: float = 600) -> None:
         """Let the first process do some of our own work once, which every child then finds done.
 
         Args:
@@ -294,7 +294,7 @@ class Box:
 
     def _over(self, fit: bool) -> None:
         """A turn is over: clear what it left on the host's disk."""
-        if self.level != "bwrap" and not wipe.wipe(str(self._scratch), time.monotonic() + 10):
+        if self.level != "bwrap" and not wipe.wipe(str(self._scratch), time.monotonic() + 20):
             fit = False
         self._stale = self._stale or not fit
         self._turn = None

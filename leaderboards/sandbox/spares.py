@@ -31,8 +31,8 @@ class Spares:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self) -> Box:
-        """A warm box, the caller's from now on; waits for one where there is none.
+    def take(self, gpu: bool = False) -> Box:
+        """A warm box, the caller's from now on; waits for one where there is none. One with the GPU starts now.
 
         Raises:
             SandboxError: when boxes cannot be started.
@@ -40,6 +40,8 @@ class Spares:
         """
         if self._closed.is_set():
             raise RuntimeError("these spares are closed")
+        if gpu:
+            return Box(self._level, **{**self._options, "gpu": True})
         found = self._ready.get()
         self._wanted.release()
         if isinstance(found, BaseException):

@@ -16,7 +16,7 @@ from advgym.leaderboards.sandbox import watchdog
 from advgym.leaderboards.sandbox.ended import OUTPUT_MB, Ended, Output, cpu_said, verdict
 
 TICK = 0.1  # seconds between looks at what the tree uses
-GRACE = 5.0  # seconds that the zygote has for clearing up, before the whole box is killed
+GRACE = 30.0  # seconds that the zygote has for clearing up, before the whole box is killed
 
 
 class Turn:

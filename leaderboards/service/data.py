@@ -50,7 +50,7 @@ def placed_data(p: Placed) -> dict[str, Any]:
         "rank": p.rank, "tied": p.tied, "entry": p.id, "name": e.name, "team": e.team, "origin": e.origin,
         "headline": msgspec.to_builtins(e.headline), "columns": e.columns, "created": e.created, "sandbox": e.sandbox,
         "eligible": e.eligible, "external": e.external, "unreliable": e.unreliable, "unranked": p.why,
-        "footnote": e.footnote, "supersedes": e.supersedes, "flags": e.flags,
+        "footnote": e.footnote, "supersedes": e.supersedes, "cause": e.cause, "flags": e.flags,
         "tasks": {f"{s.task}|{s.attack}" if s.attack else s.task: s.success.value if s.status == "scored" else None
                   for s in e.tasks},
     }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from advgym.errors import AdvgymError, DataError
+from advgym.errors import AdvgymError
 from advgym.leaderboards import card as cards
 from advgym.leaderboards.board import Board, Quota
 from advgym.leaderboards.reasons import Refused
@@ -84,26 +84,26 @@ def take_dispute(store: Store, shelf: Shelf, team: str, against: str, data: byte
         The id, as of a submission.
 
     Raises:
-        AdvgymError: no such entry, not a result file, or nothing that could lower the entry.
+        Refused: not-disputable (no such entry, or none that it could lower), phase-closed or bad-result.
     """
     found = shelf.find(against)
     if found is None:
-        raise AdvgymError(f"there is no entry {against[:40]!r}")
+        raise Refused("not-disputable", f"there is no entry {against[:40]!r}")
     book, entry = found
     if entry.track != "defense":
-        raise AdvgymError("perturbations lower a defense; `advgym verify` judges an attack's own again")
+        raise Refused("not-disputable", "perturbations lower a defense; `advgym verify` judges an attack's own again")
     if against in book.lowered:
-        raise AdvgymError(f"entry {against} was superseded by {book.lowered[against]}; hand it in against that")
+        raise Refused("not-disputable", f"entry {against} was superseded by {book.lowered[against]}")
     if not book.published(entry.phase):
-        raise AdvgymError("the samples of this phase are hidden until it closes")
+        raise Refused("phase-closed", "the samples of a hidden phase can be disputed once it is closed")
     try:
         result = msgspec.json.decode(data, type=Result)
     except msgspec.DecodeError as error:
-        raise DataError(f"this is not a result file of advgym: {str(error)[:200]}") from None
+        raise Refused("bad-result", f"this is not a result file of advgym: {str(error)[:200]}") from None
     if result.format != FORMAT:
-        raise DataError(f"the file has format {result.format[:40]!r}; this server reads {FORMAT!r}")
+        raise Refused("bad-result", f"it has format {result.format[:40]!r}; this server reads {FORMAT!r}")
     if result.task not in {s.task for s in entry.tasks}:
-        raise AdvgymError(f"the result is on {result.task[:60]!r}; the entry was scored on other tasks")
+        raise Refused("not-disputable", f"the result is on {result.task[:60]!r}; the entry was scored on other tasks")
     sha = artefacts.put(shelf.root, data)
     card = {"name": f"against {entry.name}", "against": against, "task": result.task}
     return submit(store, team, entry.board, f"{entry.phase}:{DISPUTE}", DISPUTE, sha, card, DISPUTES)

@@ -45,8 +45,8 @@ def place(p: Placed) -> str:
 
 
 def lowered(entry: Entry) -> bool:
-    """Whether a dispute lowered it: `dispute.lower` says so in a flag. An organiser's mark supersedes, too."""
-    return any("(dispute:" in flag for flag in entry.flags)
+    """Whether a dispute lowered it, or one of the versions before it."""
+    return entry.disputes > 0
 
 
 def worst(entry: Entry, task: str) -> TaskScore | None:

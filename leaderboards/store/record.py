@@ -17,6 +17,14 @@ ID = re.compile(r"[0-9a-f]{16}")
 T = TypeVar("T")
 
 
+class Superseded(AdvgymError):
+    """A newer version of the entry came first; attribute `newer` is its id."""
+
+    def __init__(self, old: str, newer: str) -> None:
+        super().__init__(f"entry {old} was superseded by {newer} meanwhile: go on from that one")
+        self.newer = newer
+
+
 def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> str:
     """Put an entry into the record: its rows, itself, then its line in the ledger, which is what counts.
 
@@ -34,6 +42,7 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
 
     Raises:
         AdvgymError: the entry cannot be written as JSON and read back, or it was made for other rows.
+        Superseded: the entry that this one is a new version of has another new version already.
     """
     data, rest = canonical(entry), canonical(rows)
     if _sha(rest) != entry.rows:
@@ -48,11 +57,15 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
     body: ledger.Body = {
         "entry": entry.id, "sha": _sha(data), "rows": entry.rows, "board": files.check_name(entry.board),
         "phase": entry.phase, "track": entry.track, "submission": submission,
+        **({"supersedes": entry.supersedes} if entry.supersedes else {}),
     }  # fmt: skip
     with ledger.lock(root):
         known = ledger.find(root, "entry", "submission", submission) if submission else None
         known = known or ledger.find(root, "entry", "entry", entry.id)
         if known is None:
+            newer = ledger.find(root, "entry", "supersedes", entry.supersedes) if entry.supersedes else None
+            if newer is not None:
+                raise Superseded(entry.supersedes, str(newer.body["entry"]))
             folder = root / "entries" / entry.board
             files.write(folder / f"{entry.id}.rows.json", rest)
             files.write(folder / f"{entry.id}.json", data)
@@ -123,3 +136,21 @@ def _load(where: Path, sha: str, type: type[T]) -> T:
 
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def check_record(root: Path) -> list[str]:
+    """What is wrong with a data folder's ledger, entries and rows, in words; rows of hidden phases may be absent."""
+    wrong = ledger.verify_chain(root)
+    if wrong:
+        return wrong
+    for line in ledger.read(root):
+        if line.kind != "entry":
+            continue
+        try:
+            entry = load_entry(root, line)
+            where = root / "entries" / entry.board / f"{entry.id}.rows.json"
+            if where.is_file():
+                read_rows(root, entry)
+        except DataError as error:
+            wrong.append(str(error))
+    return wrong

@@ -34,17 +34,19 @@ def advgym(capsys, monkeypatch):
 
 @pytest.fixture
 def slow_agent(tmp_path) -> Path:
-    """Random search that takes its time where ADVGYM_TEST_PAUSE is set."""
+    """Random search that waits to be stopped from its ADVGYM_TEST_BATCHES-th batch on."""
     path = tmp_path / "dawdler.py"
     path.write_text(
         "import os, time\n\n"
+        "left = [int(os.environ.get('ADVGYM_TEST_BATCHES', 1000))]\n\n"
         "def attack(env, *, draws=3, seed=0):\n"
         '    """Random draws."""\n'
         "    env.reset(seed=seed)\n"
+        "    left[0] -= 1\n"
+        "    time.sleep(3600 * (left[0] < 0))\n"
         "    for t in range(draws):\n"
         "        if env.done:\n"
         "            break\n"
-        '        time.sleep(float(os.environ.get("ADVGYM_TEST_PAUSE", "0")))\n'
         "        env.step(env.threat.random(seed + t))\n"
     )
     return path

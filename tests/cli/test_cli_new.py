@@ -31,18 +31,14 @@ def test_a_new_defense_guards(advgym, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["agent", "defense"])
-def test_its_own_test_passes(advgym, tmp_path, what):
-    folder = tmp_path / "mine"
-    assert advgym("new", what, folder).code == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_their_own_tests_pass(advgym, tmp_path):
+    for what in ("agent", "defense"):
+        assert advgym("new", what, tmp_path / what).code == 0
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "agent", "defense"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_agent.py::" in done.stdout
+    assert "test_defense.py::" in done.stdout
 
 
 def test_what_is_there_stays(advgym, tmp_path):

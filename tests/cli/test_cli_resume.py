@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
+
+import processes
 
 TASK = "image/digits-linf"
 
@@ -15,20 +16,21 @@ def command(agent, out):
             "--set", "queries=5", "--out", str(out)]  # fmt: skip
 
 
-def interrupt(agent, out, how):
-    """Start, wait for the first finished batch, stop; the process's code and stderr."""
+def interrupt(agent, out, how, lines):
+    """Start, wait until one batch more is done and the next is at work, stop; the process's code and stderr."""
     partial = out.with_name(out.name + ".partial")
-    run = subprocess.Popen(
-        command(agent, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "ADVGYM_TEST_PAUSE": "0.4"},
+    run = processes.start(
+        command(agent, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env={**os.environ, "ADVGYM_TEST_BATCHES": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and run.poll() is None:
-        if partial.is_file() and partial.read_bytes().count(b"\n") >= 2:
-            break
-        time.sleep(0.02)
+
+    def written():
+        assert run.poll() is None, run.communicate()[1]
+        return partial.is_file() and partial.read_bytes().count(b"\n") >= lines
+
+    processes.until(written, f"{lines} lines of {partial}")
     run.send_signal(how)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=300)
     assert partial.is_file(), err
     assert not out.exists()
     return run.returncode, err, partial
@@ -43,11 +45,11 @@ def finish(advgym, agent, out):
 def test_ctrl_c_and_kill_resume_to_the_same_result(advgym, slow_agent, tmp_path):
     whole = finish(advgym, slow_agent, tmp_path / "whole.json")
     out = tmp_path / "r.json"
-    code, err, partial = interrupt(slow_agent, out, signal.SIGINT)
+    code, err, partial = interrupt(slow_agent, out, signal.SIGINT, 2)
     assert code == 130
     assert "the same command goes on" in err
     assert "Traceback" not in err
-    interrupt(slow_agent, out, signal.SIGKILL)
+    interrupt(slow_agent, out, signal.SIGKILL, 3)
     with partial.open("ab") as file:
         file.write(b'[1.0, [{"id": 3')  # a torn last line
     assert finish(advgym, slow_agent, out) == whole

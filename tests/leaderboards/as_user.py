@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 UID = 61234
 
@@ -28,3 +33,12 @@ def prefix(*folders: Path) -> list[str]:
         options += ["--ro-bind", str(path), str(path)]
     caps = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     return [bwrap, *options, *caps, setpriv, "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder of that user's; pytest's own are closed to him, and opened ones are closed again by other runs."""
+    folder = Path(tempfile.mkdtemp(prefix="advgym-user-"))
+    os.chown(folder, UID, UID)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

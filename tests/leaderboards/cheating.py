@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,19 +15,17 @@ from typing import Any
 
 import msgspec
 import pytest
+import warm
 from sandbox_play import need
 
 from advgym.leaderboards.board import Board, load
 from advgym.leaderboards.card import check_folder, read_card
 from advgym.leaderboards.entry import Entry, Rows
 from advgym.leaderboards.evaluate import Failure, evaluate
-from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.shards import Runner, ShardRun
 from advgym.leaderboards.stage import Stage
 
-LEVELS = [
-    pytest.param(level, marks=pytest.mark.xdist_group(f"cheats-{level}"), id=level) for level in ("bwrap", "landlock")
-]
+LEVELS = ("bwrap", "landlock")
 QUERIES, SAMPLES, LANES = 12, 6, 3  # two shards a run
 BOARD = """
 title = "Cheats"
@@ -51,7 +47,7 @@ seeds = 2
 lanes = 3
 [limits]
 cpu_s = 20
-wall_s = 20
+wall_s = 300
 memory_mb = 1024
 processes = 16
 [defense]
@@ -78,26 +74,6 @@ def attack(env, *, seed):
             break
         env.step(env.threat.random(seed + i))
 """
-
-
-class Swapped:
-    """The warm box of a level, its files swapped between cheats: that is the tests' doing alone, for speed."""
-
-    def __init__(self, box: Box) -> None:
-        self.box, self.level = box, box.level
-
-    def assign(self, folder: Path) -> None:
-        """Another submission; its processes are new and its scratch folders empty, as for every turn."""
-        for path in self.box._folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.box._assigned = False
-        self.box.assign(folder)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.box, name)
-
-    def close(self) -> None:
-        """Stays warm."""
 
 
 @dataclass
@@ -133,7 +109,7 @@ class Place:
 
     def __init__(self, level: str) -> None:
         self.level = level
-        self.canary = f"advgym-canary-{secrets.token_hex(16)}"
+        self.canary = warm.CANARY
         self.folder = Path(tempfile.mkdtemp(prefix="advgym-cheats-"))
         self.folder.chmod(0o755)  # so that it is the sandbox that stands in the way, not the modes of files
         self.planted = [self.folder / name for name in ("labels.csv", "data/secrets/own-test.json", "data/db.sqlite3")]
@@ -142,9 +118,7 @@ class Place:
             path.write_text(self.canary)
             path.chmod(0o644)
             path.parent.chmod(0o755)
-        os.environ["ADVGYM_TOKEN_OF_THE_HOST"] = self.canary
-        self.swapped = Swapped(Box(level))
-        self.swapped.box.wait(120)
+        self.swapped = warm.swapped(level)
         self.count = 0
 
     def write(self, code: str, track: str = "attack", **files: str | bytes) -> Path:
@@ -169,7 +143,7 @@ class Place:
             board = msgspec.structs.replace(board, limits=msgspec.structs.replace(board.limits, **limits))
         card = read_card(folder)
         check_folder(folder, board, card)
-        runner = Runner(_limited(stage, board), card, folder, lambda: self.swapped)  # type: ignore[arg-type,return-value]
+        runner = Runner(_limited(stage, board), card, folder, lambda: self.swapped)
         runs: list[ShardRun] = []
 
         def engine(shards: Any, runner: Runner) -> Iterator[ShardRun]:
@@ -190,8 +164,7 @@ class Place:
         return found
 
     def close(self) -> None:
-        """The sandbox and the plants."""
-        self.swapped.box.close()
+        """The plants."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

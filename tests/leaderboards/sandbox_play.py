@@ -12,7 +12,7 @@ import pytest
 from advgym.leaderboards.board import Limits
 from advgym.leaderboards.sandbox import Box, Ended, ladder, launch, lockdown
 
-ROOMY = Limits(cpu_s=20, wall_s=30, memory_mb=1024, processes=16)
+ROOMY = Limits(cpu_s=20, wall_s=300, memory_mb=1024, processes=16)
 OLD = "landlock-1"  # as on the first kernels that had Landlock: no signal scope, no truncation, no devices
 CONFINED = ("bwrap", "landlock", OLD)
 AGENT = """

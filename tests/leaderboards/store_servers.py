@@ -51,12 +51,12 @@ def server():
     def run(program, *arguments):
         with log.open("ab") as out:  # a pipe would stay open in the server
             command = [*prefix, binaries / program, "-D", data, *arguments]
-            return subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=120)
+            return subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=500)
 
     options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off -c max_connections=50"
     for step in (
         ("initdb", "-U", "advgym", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"),
-        ("pg_ctl", "-w", "-t", "60", "-o", options, "start"),
+        ("pg_ctl", "-w", "-t", "400", "-o", options, "start"),
     ):
         if run(*step).returncode:
             return "", f"{step[0]} failed: {log.read_text()[-500:]}"

@@ -80,6 +80,7 @@ def test_names_are_found_in_a_folder_and_by_path(write, monkeypatch):
         ("opens = 2026-01-01T00:00:00Z", "opens = 2026-01-01", ["opens is a date and time such as"]),
         ('panel = ["noise"]', "panel = []", ["defense.panel is empty"]),
         ('panel = ["noise"]', "floor = nan", ["defense.floor is a share", "defense.panel is empty"]),
+        ('panel = ["noise"]', 'panel = ["noise"]\ndevice = "gpu"', ["defense.device: unknown 'gpu'", "cpu, cuda"]),
         ('panel = ["noise"]', 'panel = ["noise"]\n[limits]\ncpu_s = inf', ["limits.cpu_s is from 1"]),
         ('panel = ["noise"]', 'panel = ["noise"]\n[limitz]\ncpu_s = 1', ["limitz", "did you mean 'limits'"]),
         ('title = "A board"', 'title = "A\\u001bboard"', ["title is at most"]),

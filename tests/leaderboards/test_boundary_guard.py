@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from advgym import make_task, registry
-from advgym.leaderboards.boundary import guarded
+from advgym.leaderboards.boundary import guarded, mirror
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
 from advgym.leaderboards.boundary.wire import Channel
@@ -32,13 +32,13 @@ def defend(victim, task):
 class Defended:
     """A task behind the code of a defense, which runs in a thread of this process."""
 
-    def __init__(self, task, code, folder, settings=None):
+    def __init__(self, task, code, folder, device="cpu"):
         (folder / "defense.py").write_text(code)
         self.ours, theirs = socket.socketpair()
         self.thread = threading.Thread(target=self._serve, args=(theirs, str(folder)), daemon=True)
         self.thread.start()
         self.guard = Guard(task, Channel(self.ours, m.Report))
-        self.task = task
+        self.task, self.device = task, device
 
     @staticmethod
     def _serve(sock, folder):
@@ -47,7 +47,7 @@ class Defended:
 
     def __enter__(self):
         options = {"knowledge": self.task.threat.knowledge, "queries": self.task.threat.queries}
-        return replace(self.task, victim=self.guard.enlist(self.task.name, options, {}, {}))
+        return replace(self.task, victim=self.guard.enlist(self.task.name, options, {}, {}, self.device))
 
     def __exit__(self, *_):
         self.ours.close()
@@ -143,6 +143,19 @@ def defend(victim, task):
         victim(x)
         assert victim.risk(x).tolist() == [0.0, 1.0] and victim.threshold == pytest.approx(0.3)
         assert victim.risk(x.flip(0)).tolist() == [1.0, 0.0]
+
+
+def test_it_is_asked_to_compute_on_the_device_that_it_was_given(tmp_path):
+    code = """
+def defend(victim, task):
+    raise ValueError([str(p.device) for v in (victim, task.victim) for p in v.module.parameters()][::2])
+"""
+    task = make_task("image/digits-linf", knowledge="score")
+    with pytest.raises(DefenseFailed, match=r"\['meta', 'meta'"), Defended(task, code, tmp_path, "meta"):
+        pass
+    sent = mirror.pack({"x": torch.ones(2, 3), "n": np.zeros(2)})
+    found = mirror.unpack(sent, device="meta")
+    assert (found["x"].device.type, found["x"].shape, type(found["n"])) == ("meta", (2, 3), np.ndarray)
 
 
 def test_the_weights_are_those_of_the_evaluators_victim(tmp_path):

@@ -105,6 +105,23 @@ def test_renaming_comments_and_layout_do_not_hide_a_copy(tmp_path):
     assert folder_hash(one) != folder_hash(two)
 
 
+def test_renaming_within_one_function_does_not_hide_a_copy():
+    one = """
+def far(x, step):
+    def near(y): return y * step
+    return near(x)
+class Held:
+    def best(self, x):
+        for step in x:
+            yield step
+x = far(1, 2)
+"""
+    other = one.replace("def best(self, x):", "def best(me, them):").replace("in x:", "in them:")
+    assert other != one and code_digest(other.encode()) == code_digest(one.encode())
+    swapped = one.replace("return near(x)", "return x(near)")
+    assert code_digest(swapped.encode()) != code_digest(one.encode())
+
+
 def test_code_is_never_run_or_imported(tmp_path, monkeypatch):
     import builtins
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cheating import SOFT, Outing, Place, each, place  # noqa: F401
 
 EASY = SOFT.replace('eps = "6/16"', 'eps = "4/16"')
-EASY = EASY.replace("samples = 6", "samples = 12").replace("lanes = 3", "lanes = 12")
+EASY = EASY.replace("lanes = 3", "lanes = 6")
 # With thirty queries the panel breaks every sample of the bare victim, whatever the seeds.
 HARD = EASY.replace("queries = 12", "queries = 30")
 IDENTITY = """
@@ -51,7 +51,7 @@ REFUSALS = {
     "no_number": "wrapped(victim, lambda v, x: v(x) * float('nan'))",
     "infinities": "wrapped(victim, lambda v, x: v(x).sign() / 0.0)",
     "other_shape": "wrapped(victim, lambda v, x: v(x)[:, :3])",
-    "hang_when_attacked": "wrapped(victim, lambda v, x: v(x) if asked[0] < 3 else time.sleep(60))",
+    "hang_when_attacked": "wrapped(victim, lambda v, x: v(x) if asked[0] < 3 else time.sleep(600))",
     "leave_when_attacked": "wrapped(victim, lambda v, x: v(x) if asked[0] < 3 else os._exit(0))",
     "raise_when_attacked": "wrapped(victim, lambda v, x: v(x) if asked[0] < 3 else 1 / 0)",
 }
@@ -60,7 +60,8 @@ REFUSALS = {
 @each(**REFUSALS)
 def test_not_answering_is_losing(place: Place, code: str) -> None:  # noqa: F811
     """Whatever is rejected, late, no number or never said counts as broken, and clean accuracy has a floor."""
-    found = place.play(f"{HEAD}def defend(victim, task):\n    return {code}\n", EASY, track="defense", wall_s=2)
+    wall_s = 1 if "sleep" in code else 300
+    found = place.play(f"{HEAD}def defend(victim, task):\n    return {code}\n", EASY, track="defense", wall_s=wall_s)
     assert robust(found) == 0 < bare(place, EASY), (found.entry and found.entry.headline, found.log)
 
 
@@ -115,7 +116,7 @@ KNOWING = {
     "and_misleads": """
     def answer(v, x):
         scores = v(x)
-        return torch.eye(10)[scores.argmax(1)] * 9 - (x.flatten(1)[:, :10] if len(x) <= 12 else 0)
+        return torch.eye(10)[scores.argmax(1)] * 9 - (x.flatten(1)[:, :10] if len(x) <= 6 else 0)
 """,
 }
 MEMORY = """
@@ -157,12 +158,12 @@ def defend(victim, task):
 TWO_FACED = {
     "wrong_when_dealt": """
     def answer(v, x):
-        return v(x) if len(x) > 12 else -v(x)
+        return v(x) if len(x) > 6 else -v(x)
 """,
     "one_answer_after_the_first": """
     few = []
     def answer(v, x):
-        if len(x) > 12:
+        if len(x) > 6:
             return v(x)
         few.append(1)
         return v(x) if len(few) == 1 else torch.eye(10)[[3] * len(x)]

@@ -127,13 +127,13 @@ def attack(env, *, seed):
 # -- row 13 ----------------------------------------------------------------------------------------------------
 CLOCKS = """
 import signal, time, threading
-real = time.time
+clock = time.process_time
 time.time = time.monotonic = time.perf_counter = time.process_time = lambda: 0.0
 for number in (signal.SIGXCPU, signal.SIGTERM, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
     signal.signal(number, signal.SIG_IGN)
 def burn(seconds):
-    until = real() + seconds
-    while real() < until:
+    until = clock() + seconds
+    while clock() < until:
         sum(range(1000))
 def attack(env, *, seed):
     WAY
@@ -153,10 +153,10 @@ def attack(env, *, seed):
       in_threads="\n    [threading.Thread(target=burn, args=(30,)).start() for _ in range(3)]")  # fmt: skip
 def test_time_is_the_evaluators(place: Place, code: str) -> None:  # noqa: F811
     """CPU seconds of the whole tree decide, whatever the submission did to its clocks and signals."""
-    found = place.play(CLOCKS.replace("WAY", code), HONEYPOT.replace("samples = 6", "samples = 3"), cpu_s=1, wall_s=8)
+    found = place.play(CLOCKS.replace("WAY", code), HONEYPOT.replace("samples = 6", "samples = 3"), cpu_s=0.4)
     assert found.entry is None and found.failure is not None
     assert found.failure.code in ("cpu-limit", "exited"), (found.failure, found.log)
-    assert found.runs[0].cpu_s >= 0.9
+    assert found.runs[0].cpu_s >= 0.35
 
 
 def test_work_outside_a_turn_does_not_happen(place: Place) -> None:  # noqa: F811
@@ -167,18 +167,18 @@ def attack(env, *, seed):
     tell(there=[n for n in os.listdir(".") if n.startswith("thought")])
     if os.fork() == 0:
         os.setsid()
-        for i in range(500):
+        for i in range(5000):
             open(f"thought-{i}", "w").close()
             time.sleep(0.01)
         os._exit(0)
-    time.sleep(0.2)
-    count = len(os.listdir("."))
+    while not (count := len([n for n in os.listdir(".") if n.startswith("thought")])):
+        time.sleep(0.01)
     tell(works=count > 0)
 """
     found = place.play(code)
     assert found.entry is not None and found.gain == 0, found.log
     assert found.said == [{"there": []}, {"works": True}] * 2
-    lazy = place.play("import time\ndef attack(env, *, seed):\n    time.sleep(20)\n", wall_s=0.5)
+    lazy = place.play("import time\ndef attack(env, *, seed):\n    time.sleep(600)\n", wall_s=0.5)
     assert lazy.failure is not None and lazy.failure.code == "wall-limit"
     assert lazy.runs[0].cpu_s < 5
 

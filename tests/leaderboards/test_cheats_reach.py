@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
-import time
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +18,7 @@ ONE_SHARD = HONEYPOT.replace("samples = 6", "samples = 3")
 
 def play_honest(place: Place) -> str:  # noqa: F811
     """The id of an honest entry: the hash of all its scores, moves and rows."""
-    found = place.play(NOISE, SOFT)
+    found = place.play(NOISE, SOFT.replace("samples = 6", "samples = 3"))
     assert found.entry is not None and found.gain > 0
     return found.entry.id
 
@@ -190,9 +188,9 @@ def attack(env, *, seed):
         os.setsid()
         if os.fork() == 0:
             os.closerange(0, 64)
-            time.sleep(60)
+            time.sleep(600)
         os._exit(0)
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "left-behind"], start_new_session=True)
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "left-behind"], start_new_session=True)
     try:
         with open(__file__, "a") as file:
             file.write("# me")
@@ -230,29 +228,12 @@ def attack(env, *, seed):
 
 
 def test_nobody_can_be_called(place: Place) -> None:  # noqa: F811
-    heard: list[object] = []
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(0.2)
-    over = threading.Event()
-
-    def listen() -> None:
-        while not over.is_set():
-            try:
-                heard.append(server.accept())
-            except OSError:
-                continue
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    try:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         found = place.play(f"PORT = {server.getsockname()[1]}\n" + CALLER)
-        time.sleep(0.3)
-    finally:
-        over.set()
-        thread.join()
-        server.close()
-    assert found.gain == 0 and found.said == [{"ways": []}] * 2, found.log
-    assert heard == []
+        assert found.gain == 0 and found.said == [{"ways": []}] * 2, found.log
+        server.setblocking(False)  # whoever called is in the queue
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 # -- row 25 ----------------------------------------------------------------------------------------------------
@@ -261,7 +242,7 @@ import ctypes, signal, subprocess, time
 libc = ctypes.CDLL(None, use_errno=True)
 def attack(env, *, seed):
     WAY
-    time.sleep(30)
+    time.sleep(600)
 """
 WAYS = {
     "kill_everybody": """
@@ -271,13 +252,13 @@ WAYS = {
     except OSError:
         os.kill(-1, 9)""",
     "fork_bomb": "\n    while True:\n        try: os.fork()\n        except OSError: time.sleep(0.01)",
-    "threads": "import threading\n    [threading.Thread(target=time.sleep, args=(30,)).start() for _ in range(200)]",
+    "threads": "import threading\n    [threading.Thread(target=time.sleep, args=(600,)).start() for _ in range(200)]",
     "memory": "x = []\n    while True: x.append(bytearray(os.urandom(1 << 20) * 16))",
     "memory_of_children": """
     for _ in range(4):
         if os.fork() == 0:
             x = bytearray(os.urandom(1 << 20)) * 400
-            time.sleep(30)""",
+            time.sleep(600)""",
     "scratch": "\n    for i in range(10**6):\n        with open(f'f{i}', 'wb') as f: f.write(bytes(1 << 20) * 8)",
     "files": "\n    for i in range(10**6): open(f'{i}', 'w').close()",
     "output": "\n    while True: os.write(2, b'x' * (1 << 20))",
@@ -285,7 +266,7 @@ WAYS = {
     "stop_oneself": "os.kill(os.getpid(), signal.SIGSTOP)",
     "abort": "os.abort()",
     "null_pointer": "ctypes.string_at(0)",
-    "silence": "time.sleep(60)",
+    "silence": "pass",
     "trace": """
     tell(reached=[2]) if 0 in (libc.ptrace(16, HOST, 0, 0), libc.ptrace(16, os.getppid(), 0, 0)) else None
     os._exit(3)""",
@@ -299,13 +280,12 @@ LIMITED = ("process-limit", "memory-limit", "output-limit", "cpu-limit", "wall-l
 
 @each(**WAYS)
 def test_who_breaks_out_breaks_himself_alone(place: Place, code: str) -> None:  # noqa: F811
-    """Each ends with a reason, soon; the host lives, and the next submission's entry is what it was."""
-    before, started = honest(place.level), time.monotonic()
-    limits = {"cpu_s": 1, "wall_s": 1, "memory_mb": 700, "processes": 12}
+    """Each ends with a reason; the host lives, and the next submission's entry is what it was."""
+    before = honest(place.level)
+    limits = {"cpu_s": 0.5, "wall_s": 1, "memory_mb": 700, "processes": 12}
     found = place.play(f"HOST = {os.getpid()}\n" + BREAKER.replace("WAY", code), ONE_SHARD, **limits)
     assert found.entry is None and found.failure is not None and found.failure.code in LIMITED, found.log
     assert not any("reached" in s for s in found.said)
-    assert time.monotonic() - started < 60
     assert play_honest(place) == before
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import warm
 from cheating import HONEYPOT, NOISE, OPEN, SOFT, Place, board_of, each, place, stage_of  # noqa: F401
 
 from advgym.leaderboards import worker as working
@@ -159,19 +160,6 @@ def attack(env, *, seed):
 """
 
 
-class _Same:
-    """Hands the warm sandbox out again and again."""
-
-    def __init__(self, place: Place) -> None:  # noqa: F811
-        self.place = place
-
-    def take(self) -> object:
-        return self.place.swapped
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 @each(
     scored="env.step(env.threat.random(seed))",
     crashed="raise ValueError(text)",
@@ -188,7 +176,7 @@ def test_hidden_samples_do_not_leave_by_the_log(
     code: str,
 ) -> None:
     """A real worker, queue and record: nothing that the team may see before the close holds a sample."""
-    monkeypatch.setattr(working, "Spares", lambda *_: _Same(place))
+    monkeypatch.setattr(working, "Spares", lambda *_: warm.Spares(1, place.level))
     board, store = board_of(OPEN), open_store(tmp_path / "db.sqlite3")
     folder = place.write(LEAK.replace("WAY", code))
     card = msgspec.to_builtins(read_card(folder))

@@ -2,6 +2,8 @@
 
 import copy
 import hashlib
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ import toy
 from scored import board, entry
 
 from advgym import AdvgymError, Victim, attack
+from advgym.leaderboards.boundary.guard import DefenseFailed
 from advgym.leaderboards.dispute import DisputeRefused, held, lower, mark
 from advgym.leaderboards.entry import Rows, RowSet, canonical
 from advgym.leaderboards.facts import measure
@@ -66,7 +69,8 @@ def test_perturbations_that_work_lower_the_worst_case(scene):
     want = sum(len(right - lost - fallen) for lost in runs) / (2 * 40)
     assert new.headline.value == pytest.approx(want) and new.headline.value < made.headline.value
     assert new.headline.low < made.headline.low
-    assert new.supersedes == made.id and new.rows == hashlib.sha256(canonical(more)).hexdigest()
+    assert (new.supersedes, new.cause, new.disputes) == (made.id, "dispute", 1)
+    assert new.rows == hashlib.sha256(canonical(more)).hexdigest()
     assert "dispute:1" in new.flags[-1] and new.created == "2026-02-01"
     assert [e.id for _, e in rank([made, new])] == [new.id]
     assert msgspec.json.decode(canonical(more), type=Rows) == more
@@ -80,7 +84,7 @@ def test_the_same_again_lowers_nothing_and_a_second_one_is_added(scene):
     with pytest.raises(DisputeRefused, match="all of them fail"):
         lower(new, more, half, BOARD, task, seed=9, created="c")
     last, most = lower(new, more, strong, BOARD, task, seed=9, created="c")
-    assert last.supersedes == new.id and most.sets[-1].attack == "dispute:2"
+    assert (last.supersedes, last.disputes) == (new.id, 2) and most.sets[-1].attack == "dispute:2"
     assert last.headline == dispute(scene, strong)[0].headline
 
 
@@ -92,8 +96,9 @@ def test_nothing_that_a_result_says_is_believed(scene):
     assert outside
     for rows in (outside, [msgspec.structs.replace(s, perturbation=None) for s in strong.samples]):
         claim = msgspec.structs.replace(strong, samples=[msgspec.structs.replace(s, success=True) for s in rows])
-        with pytest.raises(DisputeRefused, match="all of them fail"):
+        with pytest.raises(DisputeRefused, match="all of them fail") as caught:
             dispute(scene, claim)
+        assert caught.value.code == "nothing-lowered"
 
 
 def test_what_an_author_calls_a_failure_is_judged_all_the_same(scene):
@@ -109,14 +114,16 @@ def test_garbage_is_refused(scene, garbage):
     strong.samples[-1].perturbation = garbage
     for s in strong.samples:
         s.perturbation = garbage
-    with pytest.raises(DisputeRefused, match="no perturbation"):
+    with pytest.raises(DisputeRefused, match="no perturbation") as caught:
         dispute(scene, strong)
+    assert caught.value.code == "bad-result" and "advgym attack TASK --out FILE" in caught.value.text
 
 
 def test_other_tasks_tracks_and_samples_are_refused(scene):
     _, made, _, strong = scene
-    with pytest.raises(DisputeRefused, match="is an attack"):
+    with pytest.raises(DisputeRefused, match="is an attack") as caught:
         dispute(scene, strong, entry=msgspec.structs.replace(made, track="attack"))
+    assert (caught.value.code, caught.value.blame) == ("not-disputable", "participant")
     with pytest.raises(DisputeRefused, match="the result is on toy/edits"):
         dispute(scene, msgspec.structs.replace(strong, task="toy/edits"))
     with pytest.raises(DisputeRefused, match="the result is on"):
@@ -141,6 +148,49 @@ def test_a_target_of_ones_own_choosing_proves_nothing():
         s.target = s.before  # its own class
     with pytest.raises(DisputeRefused, match="held so far"):
         lower(made, rows, good, BOARD, task, seed=9, created="c")
+
+
+def test_a_defense_that_stops_answering_loses_what_stops_it(scene):
+    """One process for each sample then; the perturbation must lie within the constraint all the same."""
+    task, made, rows, strong = scene
+    bad = [s.id for s in strong.samples if s.success][:2]
+    opened = []
+
+    @contextmanager
+    def behind():
+        opened.append(1)
+
+        def model(x):
+            if any(bool((x == far[i]).all(1).any()) for i in bad):
+                raise DefenseFailed("cpu-limit", "3 s used")
+            return plain(x)
+
+        yield replace(task, victim=Victim(model, access="scores"))
+
+    batch = task.samples("test", bad)
+    x = batch.inputs(batch.look(batch.load([s.perturbation for s in strong.samples if s.id in bad])).form)
+    far, plain = dict(zip(bad, x, strict=True)), task.victim
+    claim = msgspec.structs.replace(strong, samples=[s for s in strong.samples if s.id in bad])
+    new, more = lower(made, rows, claim, BOARD, task, seed=9, created="c", behind=behind)
+    assert {(s.id, s.reason) for s in more.sets[-1].samples} == {(i, "cpu-limit") for i in bad} and len(opened) == 3
+    assert held(new, more, "toy/field") == held(made, rows, "toy/field") - set(bad)
+    assert new.headline.value < made.headline.value
+    wide = attack(toy.task(eps=1.0, queries=20), "pgd", episodes=40, lanes=8)
+    outside = [s for s in wide.samples if s.id in bad and s.distance > 0.25]
+    batch = task.samples("test", [s.id for s in outside])
+    far.update(zip([s.id for s in outside], batch.inputs(batch.load([s.perturbation for s in outside])), strict=True))
+    with pytest.raises(DisputeRefused, match="all of them fail"):
+        claim = msgspec.structs.replace(strong, samples=outside)
+        lower(made, rows, claim, BOARD, task, seed=9, created="c", behind=behind)
+
+
+def test_a_defense_that_has_the_clean_input_wrong_by_now_does_not_hold_it(scene):
+    task, made, rows, strong = scene
+    claim = msgspec.structs.replace(strong, samples=[s for s in strong.samples if s.success][:3])
+    liar = replace(task, victim=Victim(lambda x: task.victim(x).roll(1, 1), access="scores"))
+    new, more = lower(made, rows, claim, BOARD, task, seed=9, created="c", behind=lambda: nullcontext(liar))
+    assert {s.reason for s in more.sets[-1].samples} == {"inconsistent"} and len(more.sets[-1].samples) == 3
+    assert new.headline.value < made.headline.value
 
 
 def test_luck_does_not_break_a_randomised_defense():
@@ -172,7 +222,8 @@ def test_marks_are_new_versions_with_a_reason(scene):
     made = scene[1]
     marked = mark(made, created="now", footnote="crashed\non other machines", unreliable=True)
     assert marked.unreliable and not marked.external and marked.footnote == "crashed on other machines"
-    assert marked.supersedes == made.id and marked.headline == made.headline
+    assert (marked.supersedes, marked.cause, marked.disputes) == (made.id, "mark", 0)
+    assert marked.headline == made.headline
     again = mark(marked, created="later", footnote="repaired", unreliable=False)
     assert not again.unreliable and again.footnote == "crashed on other machines; repaired"
     assert [place for place, _ in rank([made, marked, again])] == [1]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
+import warm
 
 from advgym.leaderboards.board import load
 from advgym.leaderboards.card import pack, read_card
@@ -12,13 +13,12 @@ from advgym.leaderboards.engines import local, make_engine
 from advgym.leaderboards.entry import canonical
 from advgym.leaderboards.evaluate import Failure, evaluate
 from advgym.leaderboards.opening import open_phase
-from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.serve import Plan
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 BOARD = """
 title = "Placed"
 opens = 2020-01-01T00:00:00Z
@@ -64,12 +64,13 @@ def place(tmp_path_factory):
     plan = Plan(root=str(root / "data"), db=str(root / "db.sqlite3"), boards=str(boards))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     found = {phase: load(phase, boards) for phase in played}
-    yield SimpleNamespace(boards=found, root=root / "data", engine=make_engine("ray", plan))
+    yield SimpleNamespace(boards=found, root=root / "data", engine=make_engine("ray", plan), stages={})
     ray.shutdown()
 
 
 def scored(place, folder, engine, phase="dev"):
-    runner = Runner(Stage(place.boards[phase], phase, place.root), read_card(folder), folder, Box)
+    stage = place.stages.setdefault(phase, Stage(place.boards[phase], phase, place.root))
+    runner = Runner(stage, read_card(folder), folder, warm.swapped)
     seen = []
     found = evaluate(runner, created="2026-03-01T00:00:00Z", engine=engine, progress=lambda *at: seen.append(at))
     assert seen and [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
@@ -82,17 +83,20 @@ def different(one, other):
     return [(name, a, b) for name, a, b in pairs if a != b]
 
 
-@pytest.mark.parametrize("phase", ["dev", "test"])
-def test_an_attack_scores_the_same_wherever_its_shards_run(place, tmp_path, phase):
+def test_an_attack_scores_the_same_wherever_its_shards_run(place, tmp_path, monkeypatch):
+    """On a hidden phase; and nothing but bytes goes to a node."""
     folder = tiny.attack(tmp_path / "a")
-    (here, rows), (there, others) = (scored(place, folder, e, phase) for e in (local, place.engine))
+    sent = []
+    real = place.engine._task.remote
+    monkeypatch.setattr(place.engine, "_task", SimpleNamespace(remote=lambda *a: sent.append(a) or real(*a)))
+    (here, rows), (there, others) = (scored(place, folder, e, "test") for e in (local, place.engine))
     assert different(here, there) == [] and canonical(rows) == canonical(others)
     assert canonical(here) == canonical(there) and here.id == there.id
-    assert (
-        len(here.tasks) == 2
-        and all(t.status == "scored" for t in here.tasks)
-        and there.sandbox in ("bwrap", "landlock")
-    )
+    assert len(here.tasks) == 2 and all(t.status == "scored" for t in here.tasks)
+    assert there.sandbox in ("bwrap", "landlock")
+    assert len(sent) > 1 and all(isinstance(shard, bytes) and isinstance(order, ray.ObjectRef) for order, shard in sent)
+    order = ray.get(sent[0][0])
+    assert isinstance(order, bytes) and pack(folder) in order
 
 
 def test_a_defense_scores_the_same_wherever_its_shards_run(place, tmp_path):
@@ -110,14 +114,3 @@ def test_a_crash_is_the_same_reason_there_and_cancels_the_rest(place, tmp_path):
             scored(place, folder, engine)
         told.append((caught.value.code, caught.value.detail))
     assert told[0] == told[1] and told[0][0] == "crashed" and "line 2" in told[0][1]
-
-
-def test_only_bytes_go_to_a_node(place, tmp_path, monkeypatch):
-    folder = tiny.attack(tmp_path / "a")
-    sent = []
-    real = place.engine._task.remote
-    monkeypatch.setattr(place.engine, "_task", SimpleNamespace(remote=lambda *a: sent.append(a) or real(*a)))
-    scored(place, folder, place.engine)
-    assert len(sent) > 1 and all(isinstance(shard, bytes) and isinstance(order, ray.ObjectRef) for order, shard in sent)
-    order = ray.get(sent[0][0])
-    assert isinstance(order, bytes) and pack(folder) in order

@@ -5,18 +5,19 @@ import hashlib
 import msgspec
 import pytest
 import tiny
+import torch
+import warm
 
 from advgym.leaderboards import evaluate as module
 from advgym.leaderboards.board import BoardTask, Limits
 from advgym.leaderboards.card import read_card
+from advgym.leaderboards.contestant import Played
 from advgym.leaderboards.entry import canonical
 from advgym.leaderboards.evaluate import Failure, evaluate
+from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.sandbox import Spares
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
-
-pytestmark = pytest.mark.xdist_group("evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +25,11 @@ def stage():
     return Stage(tiny.board(), "dev")
 
 
-@pytest.fixture(scope="module")
-def spares():
-    with Spares(1) as found:
-        yield found
-
-
 @pytest.fixture
-def run(stage, spares):
+def run(stage):
     def go(folder, at=None, **options):
-        return evaluate(
-            Runner(at or stage, read_card(folder), folder, spares.take), created="2026-01-01T00:00:00Z", **options
-        )
+        runner = Runner(at or stage, read_card(folder), folder, warm.swapped)
+        return evaluate(runner, created="2026-01-01T00:00:00Z", **options)
 
     return go
 
@@ -94,8 +88,8 @@ def attack(env, *, seed):
 
 @pytest.mark.parametrize(("end", "reason"), [("raise KeyError('x')", "crashed"), ("os._exit(0)", "exited"),
                                              ("while True: pass", "cpu-limit")])  # fmt: skip
-def test_a_crash_fails_the_unfinished_samples_of_its_batch_and_the_rest_go_on(run, tmp_path, end, reason, spares):
-    quick = Stage(tiny.board(limits=Limits(cpu_s=2, wall_s=30, memory_mb=1536, processes=16, size_mb=5)), "dev")
+def test_a_crash_fails_the_unfinished_samples_of_its_batch_and_the_rest_go_on(run, tmp_path, end, reason):
+    quick = Stage(tiny.board(limits=Limits(cpu_s=0.5, wall_s=300, memory_mb=1536, processes=16, size_mb=5)), "dev")
     entry, rows = run(tiny.attack(tmp_path / "a", CRASH_LATE.format(end=end)), quick)
     reasons = entry.tasks[0].reasons
     assert reasons.get(reason) and any(r in reasons for r in ("queries", "steps", "stopped", "success"))
@@ -178,6 +172,42 @@ def defend(victim, task):
 """
     entry, _ = run(tiny.defense(tmp_path / "d", code))
     assert not entry.eligible and "clean accuracy" in entry.footnote
+
+
+def test_a_board_that_gives_defenses_a_gpu_hands_it_on(tmp_path):
+    """As far as a machine without one can tell: the box and the defense's process are asked for it."""
+    asked = []
+
+    class Here:
+        level = "bwrap"
+
+        def __init__(self, **options):
+            asked.append(options)
+
+        def assign(self, folder):
+            pass
+
+        def prepare(self, *call):
+            pass
+
+        def turn(self, limits, *, role):
+            raise InterruptedError(role)
+
+    wanted = msgspec.structs.replace(tiny.board().defense, device="cuda")
+    stage = Stage(tiny.board(defense=wanted), "dev")
+    folder = tiny.defense(tmp_path / "d")
+    with pytest.raises(Refused) as caught:
+        evaluate(Runner(stage, read_card(folder), folder, Here), created="")
+    assert (caught.value.code, caught.value.blame, asked) == ("no-device", "platform", [])
+    assert "--device cuda" in caught.value.text
+    assert stage.tasks  # loaded before it seems to lie on a GPU
+    stage.device = torch.device("cuda")
+    runner = Runner(stage, read_card(folder), folder, Here)
+    with pytest.raises(InterruptedError, match="defense"), runner.defended(stage.tasks[0], Played()):
+        pass
+    assert asked == [{"gpu": True}] and runner.device == "cuda"
+    mine = tiny.attack(tmp_path / "a")
+    assert Runner(stage, read_card(mine), mine, Here).device == "cpu"
 
 
 def test_giving_up_is_decided_in_the_plans_order():

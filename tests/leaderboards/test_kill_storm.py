@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("storm"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 STORM = Path(__file__).parents[2] / "benchmarks" / "kill_storm.py"
 NEVER = (
     "lost", "there twice, or never handed in", "scored twice", "scored, not in the ledger", "in the ledger, not scored",

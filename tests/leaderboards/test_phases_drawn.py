@@ -41,17 +41,19 @@ def content(task, split, ids):
 def test_every_embedded_generator_is_declared():
     assert set(TASKS) == {
         "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-paraphrase",
+        "text/synth-charswap", "text/synth-insert", "text/synth-reduction", "text/synth-joint",
         "text/synth-headline", "graph/sbm-edge", "graph/sbm-feature", "speech/synth-keyword", "speech/synth-transcribe",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_drawn_samples(name):
-    one, again, other = drawn(name, 2**62 + 5), drawn(name, 2**62 + 5), drawn(name, 6)
+    one, more, other = drawn(name, 2**62 + 5), drawn(name, 2**62 + 5, COUNT + 13), drawn(name, 6)
     public = make_task(name)
     ids = list(range(COUNT))
     assert one.sizes == {**public.sizes, SPLIT: COUNT}
-    assert same(content(one, SPLIT, ids), content(again, SPLIT, ids))
+    assert same(content(one, SPLIT, ids), content(more, SPLIT, ids))  # whatever else is drawn
+    assert same(one.samples(SPLIT, ids).labels, more.samples(SPLIT, ids).labels)
     assert not same(content(one, SPLIT, ids), content(other, SPLIT, ids))
     assert not same(content(one, SPLIT, ids), content(public, "test", ids))
     batch = one.samples(SPLIT, ids)
@@ -63,16 +65,8 @@ def test_drawn_samples(name):
     assert right >= (0.6 if name.startswith("graph/") else 0.85)  # the shipped victim has never seen this graph
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_sample_does_not_depend_on_how_many_are_drawn(name):
-    one, more = drawn(name, 11), drawn(name, 11, COUNT + 13)
-    few = [0, 3, COUNT - 1]
-    assert same(content(one, SPLIT, few), content(more, SPLIT, few))
-    assert same(one.samples(SPLIT, few).labels, more.samples(SPLIT, few).labels)
-
-
 def test_images_stay_on_their_levels():
-    x = inputs(drawn("image/digits-linf", 3, 600), SPLIT, list(range(600)))[1]
+    x = inputs(drawn("image/digits-linf", 3, 451), SPLIT, list(range(451)))[1]
     assert bool((x * 16 == (x * 16).round()).all()) and float(x.min()) >= 0 and float(x.max()) <= 1
     assert not same(x[0], x[450])  # the same digit of the test set, turned otherwise
 
@@ -82,7 +76,7 @@ def test_a_graph_has_no_more_nodes_than_it_has():
         drawn("graph/sbm-edge", 3, 241)
 
 
-@pytest.mark.parametrize("name", ["text/synth-wordswap", "graph/karate-edge", "speech/fsdd-keyword"])
+@pytest.mark.parametrize("name", ["text/synth-wordswap", "graph/karate-edge", "speech/synth-keyword"])
 def test_what_has_no_generator_says_so(name):
     with pytest.raises(AdvgymError):
         make_task(name, dataset="nothing#1:2", victim=registry.task_row(name)[1]["victim"]).samples(SPLIT, [0])

@@ -56,10 +56,21 @@ def own(tmp_path):
     return board.load(tmp_path / "own.toml")
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The data folder of a phase that was opened: its victims are trained once for all tests."""
+    folder = tmp_path_factory.mktemp("opened")
+    (folder / "own.toml").write_text(TEXT)
+    open_phase(board.load(folder / "own.toml"), "test", folder / "data")
+    return folder / "data"
+
+
 @pytest.fixture
-def opened(own, tmp_path):
+def opened(own, once, tmp_path):
+    """(the board, a copy of that folder, the phase's card)."""
     root = tmp_path / "data"
-    return own, root, open_phase(own, "test", root)
+    shutil.copytree(once, root)
+    return own, root, phase_card(own, "test", root)
 
 
 def public_text(root) -> bytes:
@@ -136,6 +147,23 @@ def test_two_openings_differ(own, tmp_path):
     cards = [open_phase(own, "test", tmp_path / name) for name in ("a", "b")]
     assert cards[0].commitment != cards[1].commitment
     assert cards[0].victims["graph/sbm-edge"].weights != cards[1].victims["graph/sbm-edge"].weights
+
+
+@pytest.mark.parametrize(
+    ("right", "samples", "opens"), [(5, 8, True), (2, 8, False), (60, 100, False), (75, 100, True)]
+)
+def test_a_victim_that_did_not_learn_is_refused_where_samples_tell(own, tmp_path, monkeypatch, right, samples, opens):
+    """0.8 of the recipe's accuracy is about 0.76; of eight samples, five right are no proof against it."""
+    one = msgspec.structs.replace(own, tasks=own.tasks[:1])
+    found = np.arange(samples) < right
+    monkeypatch.setattr("advgym.run.clean_pass", lambda *a: (float(found.mean()), found, []))
+    monkeypatch.setattr(hidden, "train_victim", lambda row, *a: make_task(row.id).victim)
+    if opens:
+        assert open_phase(one, "test", tmp_path).victims["graph/sbm-edge"].clean_accuracy == right / samples
+        return
+    with pytest.raises(AdvgymError, match=f"of its {samples} samples right"):
+        open_phase(one, "test", tmp_path)
+    assert not card_path(tmp_path, "own", "test").exists()
 
 
 def test_opened_once(opened):

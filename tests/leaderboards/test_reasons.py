@@ -12,7 +12,7 @@ from advgym.leaderboards import reasons
 from advgym.leaderboards.reasons import LONGEST, Refused, find, table, text, tidy
 
 # What the rest of the house raises, by blame.
-PLATFORM = {"worker-lost", "victim-error", "sandbox-error", "internal-error"}
+PLATFORM = {"worker-lost", "no-device", "victim-error", "sandbox-error", "internal-error"}
 
 
 def test_the_platform_is_to_blame_for_its_own_faults_alone():

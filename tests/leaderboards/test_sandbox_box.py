@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LEVEL = pytest.mark.parametrize("level", LEVELS)
+
+
+def until(seen: Callable[[], object]) -> None:
+    """Returns as soon as `seen` is true."""
+    end = time.monotonic() + 300
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def alive_below(root: int) -> list[int]:
@@ -138,11 +147,10 @@ for i in range(3):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            os.execv(sys.executable, ["{mark}", "-c", "import time; time.sleep(60)"])
+            os.execv(sys.executable, ["{mark}", "-c", "import time; time.sleep(600)"])
         os._exit(0)
-time.sleep(0.5)
 tell(1)
-time.sleep(60)
+time.sleep(600)
 '''
 
     def strays() -> list[int]:
@@ -159,13 +167,10 @@ time.sleep(60)
         turn = box.turn(ROOMY, role="agent")
         turn.sock.sendall(struct.pack("<I", len(code)) + code.encode())
         turn.sock.recv(5)
-        assert len(strays()) == 3
+        until(lambda: len(strays()) == 3)
         os.kill(box._root, signal.SIGKILL)
         turn.end()
-        deadline = time.monotonic() + 3
-        while strays() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert strays() == []
+        until(lambda: not strays())
 
 
 @LEVEL
@@ -181,27 +186,20 @@ import threading
 box = open_box({level!r}, Path({str(tmp_path / "in")!r}))
 box.wait()
 print(box._root, box._process.pid, box._home, flush=True)
-code = "import os, time\\nfor i in range(3):\\n    if os.fork() == 0: os.setsid(); os.fork(); break\\ntime.sleep(60)"
+code = "import os, time\\nfor i in range(3):\\n    if os.fork() == 0: os.setsid(); os.fork(); break\\ntime.sleep(600)"
 threading.Thread(target=lambda: {"play(box, code)" if busy else "None"}).start()
-time.sleep(60)
+time.sleep(600)
 """)
     host = subprocess.Popen([sys.executable, str(tmp_path / "sandbox_host.py")], stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
     root, process, home = host.stdout.readline().split()
-    time.sleep(0.7 if busy else 0)
+    until(lambda: len(alive_below(int(root))) == (8 if busy else 1))
     tree = alive_below(int(root))
-    assert len(tree) == (8 if busy else 1)
     host.kill()
     host.wait()
     host.stdout.close()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        left = [p for p in [*tree, int(process)] if (found := watchdog.read(p)) and found.state not in "ZX"]
-        if not left:
-            break
-        time.sleep(0.02)
-    assert left == []
-    wipe.wipe(home, time.monotonic() + 5)
+    until(lambda: not [p for p in [*tree, int(process)] if (found := watchdog.read(p)) and found.state not in "ZX"])
+    wipe.wipe(home, time.monotonic() + 60)
     os.rmdir(home)
 
 

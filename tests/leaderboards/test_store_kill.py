@@ -22,7 +22,7 @@ def test_twenty_kills_lose_nothing_and_score_nothing_twice(url, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     command = [sys.executable, HERE / "store_kill.py", url, root, str(ROUNDS), "7"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr[-3000:]
 
     store = open_store(url)

@@ -181,7 +181,7 @@ for i in range(40):
 
 def test_processes_append_one_at_a_time(tmp_path):
     crowd = [subprocess.Popen([sys.executable, "-c", APPENDER, tmp_path, str(i)]) for i in range(3)]
-    assert [p.wait(timeout=120) for p in crowd] == [0, 0, 0]
+    assert [p.wait(timeout=500) for p in crowd] == [0, 0, 0]
     lines = ledger.read(tmp_path)
     assert ledger.verify_chain(tmp_path) == [] and len(lines) == 120
     for by in "012":

@@ -169,7 +169,7 @@ tokens.new_token(open_store(sys.argv[1]), "worker", "")
 
 def test_many_processes_may_open_a_new_database_at_once(url):
     crowd = [subprocess.Popen([sys.executable, "-c", OPENER, url], stderr=subprocess.PIPE) for _ in range(4)]
-    ends = [(p.communicate(timeout=120)[1], p.returncode) for p in crowd]
+    ends = [(p.communicate(timeout=500)[1], p.returncode) for p in crowd]
     assert all(code == 0 for _, code in ends), ends
     store = open_store(url)
     assert len(tokens.list_tokens(store)) == 4

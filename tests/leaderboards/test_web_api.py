@@ -205,15 +205,15 @@ def test_disputes_are_queued_for_a_worker(site, client):
     assert (job.track, job.card["against"], job.phase) == ("dispute", entries["quantised"].id, "dev:dispute")
     assert artefacts.get(site.root, job.blob) == raw
     assert status(site.store, good.json()["id"]).state == "running"
-    for against, body, say in (
-        (entries["evolve"].id, raw, "defense"),
-        ("0" * 16, raw, "no entry"),
-        (entries["quantised"].id, b"{}", "not a result file"),
-        (entries["quantised"].id, raw.replace(b"image/digits-linf", b"image/nowhere"), "other tasks"),
+    for against, body, code, say in (
+        (entries["evolve"].id, raw, "not-disputable", "defense"),
+        ("0" * 16, raw, "not-disputable", "no entry"),
+        (entries["quantised"].id, b"{}", "bad-result", "not a result file"),
+        (entries["quantised"].id, raw.replace(b"image/digits-linf", b"image/no"), "not-disputable", "other tasks"),
     ):
         answer = send(against, body)
         assert answer.status_code == 400
-        assert say in answer.json()["error"]["text"]
+        assert answer.json()["error"]["reason"] == code and say in answer.json()["error"]["text"]
     assert send(entries["quantised"].id, token="").status_code == 401
 
 

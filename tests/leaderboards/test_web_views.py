@@ -134,7 +134,7 @@ def test_stale_entries_are_marked_and_not_ranked(root):
         ({"flags": ["no better than the random control"]}, "1 flag", True),
         ({"sandbox": "unsandboxed"}, "unsandboxed", True),
         ({"origin": "baseline"}, "baseline", True),
-        ({"flags": ["t: 2 more samples broken by perturbations handed in (dispute:1)"]}, "lowered by a dispute", True),
+        ({"cause": "dispute", "disputes": 1}, "lowered by a dispute", True),
     ],
 )
 def test_marks(shelf, root, changes, chip, ranked):

@@ -3,19 +3,21 @@
 import msgspec
 import pytest
 import tiny
+import warm
 
+from advgym.leaderboards import audit
 from advgym.leaderboards import card as cards
 from advgym.leaderboards import worker as module
-from advgym.leaderboards.audit import check_record, recheck, rerun
+from advgym.leaderboards.audit import recheck, rerun
 from advgym.leaderboards.board import Phase
 from advgym.leaderboards.opening import close_phase, open_phase
 from advgym.leaderboards.store import artefacts, jobs, ledger, record
 from advgym.leaderboards.store.db import open_store
+from advgym.leaderboards.store.record import check_record
 from advgym.leaderboards.store.submissions import cancel, status, submit
 from advgym.leaderboards.worker import Worker, public
 from advgym.run import attack
 
-pytestmark = pytest.mark.xdist_group("worker")
 BOARD = tiny.board(phases={"dev": Phase(8, "split:test", 1), "test": Phase(8, "generator", 1)})
 
 
@@ -46,9 +48,12 @@ class Server:
 def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("server")
     open_phase(BOARD, "dev", root)
-    found = Server(root)
-    yield found
-    found.worker.spares.close()
+    with pytest.MonkeyPatch.context() as patch:  # that workers take real spares is tested with `advgym serve`
+        patch.setattr(module, "Spares", warm.Spares)
+        patch.setattr(audit, "Box", warm.swapped)
+        patch.setattr(audit, "load", lambda name, boards=None: BOARD)
+        found = Server(root)
+        yield found
     found.store.close()
 
 
@@ -59,14 +64,7 @@ def test_a_job_becomes_an_entry_that_anyone_can_check(server, tmp_path):
     assert entry.team == "red" and entry.sandbox in ("bwrap", "landlock") and entry.name == "checked"
     assert check_record(server.root) == []
     path = server.root / "entries" / "tiny" / f"{entry.id}.json"
-    import advgym.leaderboards.audit as audit
-
-    real = audit.load
-    audit.load = lambda name, boards=None: BOARD
-    try:
-        assert recheck(path) == [] and rerun(path) == []
-    finally:
-        audit.load = real
+    assert recheck(path) == [] and rerun(path) == []
     assert not server.worker.one()  # the queue is empty
 
 
@@ -77,7 +75,8 @@ def test_a_fault_becomes_a_reason_with_its_log(server, tmp_path):
     assert "ValueError: sample 3 is a seven (agent.py, line 4)" in found.text and "here I am" in found.log
 
 
-def test_a_hidden_phase_tells_type_and_line_until_it_closes(server, tmp_path):
+def test_a_hidden_phase_tells_type_and_line_until_it_closes(server, tmp_path, monkeypatch):
+    tiny.train_shortly(monkeypatch)
     open_phase(BOARD, "test", server.root)
     code = "class Seven(Exception):\n    pass\n\ndef attack(env, *, seed):\n    raise {}('pixel 3 is 0.25')\n"
     for name, said in (("ValueError", "ValueError (agent.py, line 5)"), ("Seven", "an exception of its own")):
@@ -140,6 +139,17 @@ def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
     assert said.state == "scored", said.text
     lowered = record.read_entry(server.root, said.entry)
     assert lowered.supersedes == entry.id and lowered.headline.value < entry.headline.value
+    assert (lowered.cause, lowered.disputes) == ("dispute", 1)
+    seeds = {rs.seed for rs in record.read_rows(server.root, lowered).sets if rs.attack == "dispute:1"}
+    assert not seeds & set(entry.run_seeds)  # nobody could search against its draws
+    # One that was handed in meanwhile, against the version that is old by now, goes on from the new one.
+    again = submit(server.store, "blue", "tiny", "dev:dispute", "dispute", blob, card, BOARD.quota)
+    assert server.worker.one()
+    said = status(server.store, again)
+    assert (said.state, said.reason, said.blame) == ("failed", "nothing-lowered", "participant"), said.text
+    with pytest.raises(record.Superseded, match=lowered.id):
+        rows = record.read_rows(server.root, entry)
+        record.write_entry(server.root, msgspec.structs.replace(entry, supersedes=entry.id, cause="mark"), rows)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def board(**changes) -> Board:
         ],
         "phases": {"dev": Phase(8, "split:test", 2)},
         "shards": Shards(4, "listed"),
-        "limits": Limits(cpu_s=20, wall_s=30, memory_mb=1536, processes=16, size_mb=5),
+        "limits": Limits(cpu_s=20, wall_s=300, memory_mb=1536, processes=16, size_mb=5),
         "quota": Quota(10, 50), "defense": Defended(["noise", "square", "greedy"], 0.5),
     }  # fmt: skip
     return Board(**{**about, **changes})
@@ -52,3 +52,11 @@ def defense(folder, code=None, *, defense="bit-depth", name="guard"):
     (folder / "defense.py").write_text(GUARD.format(defense=defense) if code is None else code)
     (folder / "card.toml").write_text(f'name = "{name}"\ntrack = "defense"\n')
     return folder
+
+
+def train_shortly(patch, epochs=6):
+    """Hidden victims learn in a second: their recipe stays, most of its epochs are left out."""
+    from advgym.envs.image import victims
+
+    real = victims.fit
+    patch.setattr(victims, "fit", lambda module, x, y, recipe: real(module, x, y, {**recipe, "epochs": epochs}))

@@ -1,27 +1,11 @@
 """The report in a browser: no errors, no sideways scrolling, both colour schemes, readable without looking."""
 
-from pathlib import Path
-
 import pytest
 import toy
+from browser import new_context
 
 from advgym import attack, registry
 from advgym.report import write_report
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.is_file():
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    with sync.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +38,7 @@ def page_path(tmp_path_factory):
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser, page_path, request):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=request.param)
+    context = new_context(browser, viewport={"width": 390, "height": 844}, color_scheme=request.param)
     found = context.new_page()
     found.problems = []
     found.on("console", lambda m: found.problems.append(m.text) if m.type in ("error", "warning") else None)
