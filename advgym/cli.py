@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from advgym.cli_board import board, new_board
+from advgym.cli_compare import compare
 from advgym.cli_record import baseline, export_, rerun
+from advgym.cli_rescore import rescore
 from advgym.cli_score import score
 from advgym.cli_serve import serve, token
 from advgym.cli_submit import cancel, status, submit, test
@@ -110,17 +112,21 @@ def attack(
     ] = None,
     show: Annotated[int, typer.Option(help="Examples to print.", min=0, metavar="K")] = 0,
     report: Annotated[Path | None, typer.Option(help="An HTML report of this attack.", metavar="HTML")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that needs a model: perplexity=gpt2. May be repeated.", metavar="COLUMN=MODEL"),
+    ] = None,
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli_attack import run_attack
 
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
-        split=split, out=out, show=show, report=report,
+        split=split, out=out, show=show, report=report, measures=measure,
     )  # fmt: skip
 
 
-for _command in (score, test, submit, status, cancel, serve):
+for _command in (score, compare, rescore, test, submit, status, cancel, serve):
     app.command()(_command)
 
 

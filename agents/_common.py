@@ -36,13 +36,16 @@ def best_of(values: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
     return top, proposals[torch.arange(len(at), device=at.device), at]
 
 
-def sweep(env, state: Tensor, candidates: Tensor, merit: Callable[[dict], Tensor] = fitness) -> tuple[Tensor, Tensor]:
+def sweep(
+    env, state: Tensor, candidates: Tensor, merit: Callable[[dict], Tensor] = fitness, *, checked: bool = True
+) -> tuple[Tensor, Tensor]:
     """Fitness and merit of each single edit on top of `state`: (lanes, M), -inf for padding and what was not evaluated.
 
     Args:
         state: (lanes, E, 2).
         candidates: edits int64 (lanes, M, 2), -1 for padding; asked `env.proposals` at a time.
         merit: another measure of an observation, (lanes, P).
+        checked: ask only what the threat model's free check lets through; False for probes.
     """
     many, width = candidates.shape[1], env.proposals
     out = torch.full(candidates.shape[:2], -torch.inf, device=candidates.device)
@@ -57,6 +60,8 @@ def sweep(env, state: Tensor, candidates: Tensor, merit: Callable[[dict], Tensor
         if not bool(real.any()):
             continue
         whole = env.threat.compose(state.unsqueeze(1).expand(-1, width, -1, -1), part)
+        if checked:
+            real &= env.threat.check(whole)
         whole = torch.where(real.unsqueeze(2).unsqueeze(3), whole, -1)  # padding is free
         obs, *_ = env.step(whole)
         out[:, start : start + width] = fitness(obs)[:, : many - start]

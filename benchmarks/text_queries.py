@@ -37,7 +37,7 @@ def environment(args, victim, lines: list[str]) -> advgym.AttackEnv:
     """The MR sentences as the caller's own samples, all of class 0, which is what a free victim says."""
     env = advgym.make(
         "text/wordswap", args.lanes, args.proposals, victim=victim, samples=[(line, 0) for line in lines],
-        synonyms="counter-fitted", queries=10**6, least=True, device=args.device,
+        candidates="counter-fitted", queries=10**6, least=True, device=args.device,
     )  # fmt: skip
     env.reset(seed=0)
     return env

@@ -64,12 +64,18 @@ def tasks():
 
 
 TASKS = tasks()
-AGENTS = {name: entry for name, entry in registry.agents().items() if entry.origin.startswith("advgym.")}
+AGENTS = {
+    name: entry
+    for name, entry in registry.agents().items()
+    if entry.origin.startswith("advgym.") and not entry.argument  # a bridge has tests of its own
+}
+# Searches over words that differ from others of the table in what their task offers: one domain will do.
+WORDS = {"a2t", "bae", "bert-attack", "clare", "deepwordbug", "input-reduction", "policy", "textbugger", "textfooler"}
 TABLE = [
     pytest.param(agent, task, id=f"{agent}-{task}")
     for agent, entry in AGENTS.items()
-    for (_, kind), task in TASKS.items()
-    if kind in entry.kinds
+    for (domain, kind), task in TASKS.items()
+    if kind in entry.kinds and (agent not in WORDS or domain == "text")
 ]
 
 
@@ -95,7 +101,8 @@ def test_an_agent_keeps_the_rules(agent, task):
     honest = replace(entry, attack=lambda env, **kw: entry.attack(Public(env, PUBLIC), **kw))
     rows, error = play(made, honest, [s.id for s in result.samples], "cpu", 1, "test", {})
     assert error == ""
-    assert [msgspec.to_builtins(r) for r in rows] == [msgspec.to_builtins(s) for s in result.samples]
+    unmeasured = [msgspec.structs.replace(s, columns={}) for s in result.samples]
+    assert [msgspec.to_builtins(r) for r in rows] == [msgspec.to_builtins(s) for s in unmeasured]
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -195,7 +202,11 @@ def test_the_proxy_shows_the_contract_alone():
             read()
 
 
-REAL = [n for n, row in registry._built_in().tasks.items() if row.get("dataset") and not embedded(row)]
+# Its victim learns for ten minutes; tests/text/test_text_translation.py has a small one.
+LONG = {"text/multi30k-wordswap"}
+REAL = [
+    n for n, row in registry._built_in().tasks.items() if row.get("dataset") and not embedded(row) and n not in LONG
+]
 
 
 @pytest.mark.realdata

@@ -1,0 +1,19 @@
+"""The search of our own against plain greedy, on success per distinct query: two victims, two tables.
+
+The goal: at least plain greedy's success at no more than half of its distinct queries (`greedy-search` and `wir-delete`),
+everywhere. The last rows leave the public log-odds out: what the model of effects does by itself.
+
+Command: python benchmarks/own_agent.py        (200 sentences; --episodes 1000 for the published figures)
+"""
+
+from __future__ import annotations
+
+import sys
+
+from search_grid import main
+
+if __name__ == "__main__":
+    if not any(a.startswith("--victims") for a in sys.argv):
+        sys.argv += ["--victims", "mr-cnn,mr-bert"]
+    sys.argv += ["--searches", "greedy-search,wir-delete,additive"]
+    main()
