@@ -1,8 +1,7 @@
-"""One headless Chromium for the tests of pages: `from browser import browser`."""
+"""A headless Chromium for the tests of pages; the fixture `browser` is in conftest.py."""
 
+import contextlib
 from pathlib import Path
-
-import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -10,12 +9,12 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--
 PATIENCE_MS = 120_000  # for a machine that does much else; what is waited for ends a wait at once
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.is_file():
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    with sync.sync_playwright() as play:
+@contextlib.contextmanager
+def launched():
+    """The browser, closed afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
         found = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGS, timeout=PATIENCE_MS)
         yield found
         found.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import CHROMIUM, launched
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,3 +21,13 @@ def data_dir() -> Path:
     if found is None:
         pytest.skip("realdata: ADVGYM_DATA is not set")
     return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One headless Chromium for the tests of pages."""
+    if not CHROMIUM.is_file():
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    with launched() as found:
+        yield found
