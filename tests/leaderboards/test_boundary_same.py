@@ -10,8 +10,8 @@ from advgym.leaderboards.boundary import mirror
 
 TASKS = [
     "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",
-    "text/synth-paraphrase", "graph/karate-edge", "graph/sbm-feature", "graph/mutag-edge", "speech/synth-keyword",
-    "speech/synth-transcribe",
+    "text/synth-paraphrase", "text/synth-joint", "text/synth-insert", "text/synth-reduction", "text/synth-trigger",
+    "graph/karate-edge", "graph/sbm-feature", "graph/mutag-edge", "speech/synth-keyword", "speech/synth-transcribe",
 ]  # fmt: skip
 EMBEDDED = [t for t in TASKS if not t.startswith("graph/mutag")]
 KIND = {"image/digits-linf": "field", "image/digits-l2": "field", "speech/synth-keyword": "field",
@@ -23,7 +23,8 @@ TRYING = {"field": ("pgd", "square"), "edits": ("first-order", "random-search")}
 
 
 def pairs():
-    found = [(CHEAP[kind], name) for name, entry in registry.agents().items() for kind in entry.kinds if kind in CHEAP]
+    own = {name: entry for name, entry in registry.agents().items() if not entry.argument}  # a bridge plays words alone
+    found = [(CHEAP[kind], name) for name, entry in own.items() for kind in entry.kinds if kind in CHEAP]
     found += [(task, agent) for task in EMBEDDED for agent in TRYING[KIND.get(task, "edits")]]
     return list(dict.fromkeys(found))
 
