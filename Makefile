@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 export OMP_NUM_THREADS ?= 1
-ARGS ?= -n 2
+ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 export TOKENIZERS_PARALLELISM = false
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test fast check format bench docs wheel lock clean
