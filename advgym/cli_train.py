@@ -1,7 +1,9 @@
-"""`advgym train`: a victim's weights, or a defense built for a task."""
+"""`advgym train`: a victim's weights, a defense built for a task, or an agent that learns."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,13 @@ def run_train(name: str, task: str | None, pairs: list[str], *, force: bool) -> 
         guards = set(registry.defenses())
     if name in guards or ":" in name:
         return _defense(name, task, settings, force=force)
-    raise unknown("victim or defense", name, {*victims, *guards}, "`advgym list victims` shows what each is.")
+    learners = [agent for agent in registry.agents() if _learner(agent) is not None]
+    if name in learners:
+        return _agent(name, task, settings, force=force)
+    raise unknown(
+        "victim, defense or agent that learns", name, {*victims, *guards, *learners},
+        "`advgym list victims` shows what each is.",
+    )  # fmt: skip
 
 
 def _victim(name: str, settings: dict[str, Any], *, force: bool) -> int:
@@ -68,6 +76,28 @@ def _defense(name: str, task: str | None, settings: dict[str, Any], *, force: bo
     return 0
 
 
+def _learner(name: str) -> Any:
+    """The `train(task, ...) -> (module, card)` beside an agent's `attack`, or None."""
+    return getattr(importlib.import_module(registry.agents()[name].origin), "train", None)
+
+
+def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool) -> int:
+    from advgym import weights
+
+    train = _learner(name)
+    known = keywords(train)
+    for key in settings:
+        if known is not None and key not in known:
+            raise unknown(f"setting of {name}", key, known)
+    given = {**({} if task is None else {"task": task}), **settings}
+    if force:
+        usual = inspect.signature(train).parameters["task"].default
+        weights.retrain(f"{name}-{given.get('task', usual)}".replace("/", "-"))
+    _, card = train(**given)
+    _print(name, card, _kept(str(card.get("name", name)), card))
+    return 0
+
+
 def _kept(name: str, card: dict[str, Any]) -> list[tuple[str, str]]:
     """Where the weights lie."""
     from advgym.weights import cache_dir, fingerprint
@@ -78,7 +108,7 @@ def _kept(name: str, card: dict[str, Any]) -> list[tuple[str, str]]:
             path = cache_dir() / "victims" / f"{named}-{fingerprint(card['recipe'])}.safetensors"
             if path.is_file():
                 found.append(("kept in", str(path)))
-    shipped: list[Path] = sorted(registry.HOME.glob(f"envs/*/weights/{name}.safetensors"))
+    shipped: list[Path] = sorted(registry.HOME.glob(f"*/**/weights/{name}.safetensors"))
     found += [("ships as", str(path)) for path in shipped]
     return found
 

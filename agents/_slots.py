@@ -99,7 +99,7 @@ class Slots:
         return torch.where(rank < self.limit.view(-1, 1, 1), x, -1)
 
     def free(self, x: Tensor) -> Tensor:
-        """Bool (lanes, Q, M): cells that may come on top of x (lanes, Q, slots): of clean slots, while there is room."""
+        """Bool (lanes, Q, M): cells that may come on top of x (lanes, Q, slots), in clean slots while there is room."""
         taken = torch.cat([x >= 0, x.new_zeros(*x.shape[:2], 1, dtype=torch.bool)], 2)
         room = (x >= 0).sum(2) < self.limit.unsqueeze(1)
         held = taken.gather(2, self.slot.unsqueeze(1).expand(-1, x.shape[1], -1))

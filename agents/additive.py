@@ -13,7 +13,7 @@ CELLS = 1024  # of a lane at most; larger tables are sampled
 
 
 @register_agent("additive", kind="edits", knowledge="score")
-def attack(env, *, most=60, doubt=3.0, close=0.2, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, seed=0):
+def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, seed=0):
     """Full sets of edits by the posterior of a linear model of their effects, one query a step (advgym's own).
 
     The objective of a set is the clean one plus the sum of its edits' effects plus noise; effects of choices at one
@@ -41,10 +41,8 @@ def attack(env, *, most=60, doubt=3.0, close=0.2, spread=(0.0, 0.5, 1.0, 2.0, 4.
     )
     best, held, active = clean_fitness(obs), env.threat.null(), env.live
     for t in range(3 * most):
-        proposals = torch.stack(
-            [*(model.mean + s * model.deviation for s in spread), *(model.draw(draws) for _ in range(samples if t else 0))],
-            1,
-        )  # fmt: skip
+        drawn = [model.draw(draws) for _ in range(samples if t else 0)]
+        proposals = torch.stack([*(model.mean + s * model.deviation for s in spread), *drawn], 1)
         x = full_sets(slots, proposals + 1e-5 * draws.uniform(*proposals.shape[1:]))
         value, deviation = model.predict(x)
         fresh = ~model.known(x)

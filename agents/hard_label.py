@@ -49,13 +49,13 @@ def _full(slots: Slots, draws) -> Tensor:
 
 
 def _without(x: Tensor, turn: Tensor) -> Tensor:
-    """x with its edit number `turn` taken back, counted from the last one."""
+    """The set x with its edit number `turn` taken back, counted from the last one."""
     nth = (x >= 0).flip(1).cumsum(1).flip(1) - 1
     return torch.where(nth == turn.unsqueeze(1), -1, x)
 
 
 def _exchange(slots: Slots, draws, x: Tensor) -> Tensor:
-    """x with two random edits taken back and another one made."""
+    """The set x with two random edits taken back and another one made."""
     used = x >= 0
     rank = torch.where(used, draws.uniform(x.shape[1]), 2.0).argsort(dim=1).argsort(dim=1)
     less = torch.where(rank < 2, -1, x).unsqueeze(1)

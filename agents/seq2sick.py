@@ -12,7 +12,7 @@ START = 0.5  # weight of a new edit
 GONE = 0.05  # rounded to nothing below
 
 
-@register_agent("seq2sick", kind="edits", knowledge="white-box", proposals=8)
+@register_agent("seq2sick", kind="edits", knowledge="white-box", proposals=48)
 def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, seed=0):
     """Projected gradient with group lasso on relaxed edits, rounded, repaired and pruned (Cheng et al. 2018).
 

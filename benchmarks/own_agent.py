@@ -1,7 +1,7 @@
 """The search of our own against plain greedy, on success per distinct query: two victims, two tables.
 
-The goal: at least plain greedy's success at no more than half of its distinct queries (`greedy-search` and `wir-delete`),
-everywhere. The last rows leave the public log-odds out: what the model of effects does by itself.
+The goal: at least the success of plain greedy (`greedy-search` and `wir-delete`) at no more than half of its distinct
+queries, everywhere. The last rows leave the public log-odds out: what the model of effects does by itself.
 
 Command: python benchmarks/own_agent.py        (200 sentences; --episodes 1000 for the published figures)
 """

@@ -2,7 +2,8 @@
 
 Every search plays the same sentences of Movie Reviews over the same table and word limit (25 % of the words), with a
 budget that none but the population searches reaches. Success is the verifier's; queries are means over all attacked
-sentences, successes and failures; `distinct` counts each text once. A run keeps what it has measured in --out and goes on from there.
+sentences, successes and failures; `distinct` counts each text once. A run keeps what it has measured in --out and goes
+on from there.
 
 Command: python benchmarks/search_grid.py                        (200 sentences, the word-CNN; some minutes)
          python benchmarks/search_grid.py --episodes 1000 --victims mr-cnn,mr-bert --out grid
@@ -69,7 +70,8 @@ def mean(values: list[int]) -> float:
 
 def main() -> None:
     args = arguments(
-        __doc__, episodes=200, queries=5000, victims="mr-cnn", tables="counter-fitted,wordnet", searches="", seed=0, out=""
+        __doc__, episodes=200, queries=5000, victims="mr-cnn", tables="counter-fitted,wordnet", searches="", seed=0,
+        out="",
     )  # fmt: skip
     names = [n for n in SEARCHES if not args.searches or any(part in n for part in args.searches.split(","))]
     for victim in args.victims.split(","):

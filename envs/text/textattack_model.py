@@ -22,9 +22,10 @@ def model_wrapper(victim: Victim | str) -> Any:
     The wrapper gives gradients (`get_grad`, one row per word) where the victim embeds words; TextAttack's defaults for
     gradient recipes read word pieces and do not fit such a model.
     """
-    from textattack.models.wrappers import ModelWrapper
-
+    from advgym.envs.text.candidates.from_textattack import importable
     from advgym.task import load_victim
+
+    ModelWrapper = importable().models.wrappers.ModelWrapper
 
     made = load_victim(victim) if isinstance(victim, str) else victim
     module = made.module

@@ -147,8 +147,8 @@ def test_slots_hold_the_whole_table_and_give_it_back():
         mask = env.table.mask()
         if env.table.key == "site":
             assert torch.equal(slots.some.sum(1), mask.flatten(1).sum(1))
-        x = slots.trim(slots.put(slots.clean(3), slots.pick(slots.some.float().unsqueeze(1).expand(-1, 3, -1),
-                                                            env.draws(1).uniform(3))), env.draws(2).uniform(3, slots.slots))  # fmt: skip
+        cell = slots.pick(slots.some.float().unsqueeze(1).expand(-1, 3, -1), env.draws(1).uniform(3))
+        x = slots.trim(slots.put(slots.clean(3), cell), env.draws(2).uniform(3, slots.slots))
         p = slots.edits(x)
         assert env.threat.check(p).all() and ((p[..., 0] >= 0).sum(2) == 1).all()
         assert torch.equal(slots.position(x[:, 0], p[:, 0]), x[:, 0])
