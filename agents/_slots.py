@@ -55,6 +55,12 @@ class Slots:
         self.count = self.count[:, : self.slots]
         self.start = self.count.cumsum(1) - self.count
 
+    def take(self, rows: Tensor) -> Slots:
+        """Those of some lanes alone, int64 (n,)."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update({k: v[rows] if isinstance(v, Tensor) else v for k, v in self.__dict__.items()})
+        return twin
+
     def clean(self, *lead: int) -> Tensor:
         """Positions without edits, (lanes, *lead, slots)."""
         return self.cells.new_full((len(self.cells), *lead, self.slots), -1)

@@ -40,7 +40,13 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         slots, obs, hopes(obs, slots) if prior else torch.zeros_like(slots.cells[..., 0], dtype=torch.float)
     )
     best, held, active = clean_fitness(obs), env.threat.null(), env.live
+    lanes, found = torch.arange(len(best), device=best.device), held.clone()  # of the whole environment
     for t in range(3 * most):
+        running = active & env.live
+        if t and 0 < 2 * int(running.sum()) < len(running) and env.knowledge != "transfer":  # drop those that are over
+            env, rows = env.view(running), running.nonzero().squeeze(1)
+            model, draws.keys = model.take(rows), draws.keys[rows]
+            slots, lanes, best, held, active = model.slots, lanes[rows], best[rows], held[rows], active[rows]
         drawn = [model.draw(draws) for _ in range(samples if t else 0)]
         proposals = torch.stack([*(model.mean + s * model.deviation for s in spread), *drawn], 1)
         x = full_sets(slots, proposals + 1e-5 * draws.uniform(*proposals.shape[1:]))
@@ -60,8 +66,9 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         now = fitness(obs)
         better = now > best
         best, held = torch.where(better, now, best), choose(better, p, held)
+        found[lanes] = held
         model.learn(x, slots.position(x, p), obs["objective"].detach(), obs["evaluated"])
-    return hand_in(env, held)
+    return hand_in(env, held) if env.knowledge == "transfer" else found
 
 
 def hopes(obs: dict, slots: Slots) -> Tensor:
@@ -141,6 +148,13 @@ class Effects:
         self.size = ((2 + (rest * self.load.squeeze(2)).sum(1)) / (2 + n)).sqrt()  # two answers' worth of size 1
         known = torch.linalg.solve_triangular(self.root, self.spread, upper=False).square().sum(1)
         self.deviation = (self.prior_variance - known).clamp_min(1e-9).sqrt() * self.size.unsqueeze(1)
+
+    def take(self, rows: Tensor) -> Effects:
+        """The model of some lanes alone, int64 (n,)."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update({k: v[rows] if isinstance(v, Tensor) else v for k, v in self.__dict__.items()})
+        twin.slots = self.slots.take(rows)
+        return twin
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, deviation) of what positions (lanes, Q, slots) add, noise included: (lanes, Q) each."""
