@@ -21,7 +21,7 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
     one, by a factor learnt in the lane. Each query is the full set of largest upper confidence bound among those that
     the mean, some bounds and some posterior draws call best; no set is asked twice. A lane gives up after `most`
     queries, or when even its most hopeful set lies `doubt` standard deviations short; one that has come close goes on
-    to three times as many. Nothing passes between lanes.
+    to twice as many. Nothing passes between lanes.
 
     Args:
         env: Edits, score knowledge.
@@ -41,7 +41,7 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
     )
     best, held, active = clean_fitness(obs), env.threat.null(), env.live
     lanes, found = torch.arange(len(best), device=best.device), held.clone()  # of the whole environment
-    for t in range(3 * most):
+    for t in range(2 * most):
         running = active & env.live
         if t and 0 < 2 * int(running.sum()) < len(running) and env.knowledge != "transfer":  # drop those that are over
             env, rows = env.view(running), running.nonzero().squeeze(1)

@@ -226,7 +226,7 @@ def test_the_posterior_is_the_closed_form():
 def test_the_model_asks_full_sets_and_none_twice():
     found = attack(TASK, "additive", episodes=40, lanes=20)
     assert all(s.queries == s.queries_distinct for s in found.samples)
-    assert max(s.queries for s in found.samples) <= 180
+    assert max(s.queries for s in found.samples) <= 120
 
 
 def test_the_model_beats_plain_greedy_on_half_the_queries():
