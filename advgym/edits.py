@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advgym import rng
 from advgym.batch import Batch, Look, pick
-from advgym.errors import DataError
+from advgym.errors import AdvgymError, DataError
 
 KEYS = ("site", "pair", "cell")
 FLAT = 1 << 16  # tables up to this many cells get a flat Discrete action with an exact mask
@@ -138,6 +138,10 @@ class EditsBatch(Batch):
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[Any, list[Tensor]]:
         """Inputs at `form`, and the tensors whose gradients `rank_by` needs."""
         raise NotImplementedError
+
+    def relaxed_leaves(self, form: Tensor, weights: Tensor, rows: Tensor | None = None) -> tuple[Any, list[Tensor]]:
+        """As `leaves`, at edits of which each is applied with a weight (n, E) in [0, 1]."""
+        raise AdvgymError("this task ranks edits on top of whole ones: rank without weights")
 
     def rank_by(
         self, form: Tensor, grads: list[Tensor | None], k: int, rows: Tensor | None = None

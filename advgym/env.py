@@ -184,10 +184,13 @@ class AttackEnv(Lanes):
         return merged, {**info, "final_obs": final, "_final_obs": mask}
 
     # -- more of the victim ----------------------------------------------------------------------------------
-    def rank(self, perturbation: Any = None, cotangent: Tensor | None = None, k: int = 1) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, perturbation: Any = None, cotangent: Tensor | None = None, k: int = 1, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best single edits by first order on top of `perturbation`, tiled so that no table is ever dense.
 
-        Costs each live lane one query and one gradient. `cotangent` (lanes, *scores) replaces the surrogate's gradient.
+        Costs each live lane one query and one gradient. `cotangent` (lanes, *scores) replaces the surrogate's gradient;
+        with `weights` (lanes, E) in [0, 1] the perturbation is applied as far as they say, where the task relaxes so.
 
         Returns:
             int64 (lanes, k, 2) and gains float32 (lanes, k); -1 and -inf where there are fewer, or a lane is finished.
@@ -204,6 +207,12 @@ class AttackEnv(Lanes):
         want = (self.num_envs, *self._task.goal.scores_shape)
         if cotangent is not None and tuple(cotangent.shape) != want:
             raise Malformed(f"a cotangent is {want}, as the scores, not {tuple(cotangent.shape)}")
+        if weights is not None:
+            weights = torch.as_tensor(weights, device=self.device).detach()
+            if weights.shape != p.shape[:-1] or not weights.is_floating_point():
+                raise Malformed(f"weights are float {tuple(p.shape[:-1])}, not {weights.dtype} {tuple(weights.shape)}")
+            if not bool(((weights >= 0) & (weights <= 1) | (p[..., 0] < 0)).all()):
+                raise Malformed("weights are in [0, 1]")
         book = self._book
         able = self._live() & (self._mine(book.queries_left) >= book.price) & (self._mine(book.gradients_left) > 0)
         edits = torch.full((self.num_envs, k, 2), -1, device=self.device)
@@ -212,7 +221,8 @@ class AttackEnv(Lanes):
         if len(index):
             lane = index if self._lanes is None else self._lanes[index]
             given = None if cotangent is None else cotangent[index]
-            edits[index], gains[index] = self._oracle.rank(p[index], lane, given, k)
+            part = None if weights is None else weights[index]
+            edits[index], gains[index] = self._oracle.rank(p[index], lane, given, k, part)
             book.finish(tell=False)
         return edits, gains
 

@@ -133,14 +133,17 @@ class Oracle:
                 blank[name] = blank[name] + zero
         return blank
 
-    def rank(self, p: Tensor, lane: Tensor, cotangent: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, p: Tensor, lane: Tensor, cotangent: Tensor | None, k: int, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """First-order best edits on top of p (n, E, 2): int64 (n, k, 2), gains (n, k); a query and a gradient each."""
         now, batch = self.episodes, self.episodes.batch
         assert isinstance(batch, EditsBatch)
         look = batch.look(p, lane)
-        form = torch.where(look.real.view(-1, 1, 1), look.form, -1)
+        # Weights belong to the rows of the proposal, which the form has sorted.
+        form = torch.where(look.real.view(-1, 1, 1), look.form if weights is None else p, -1)
         with torch.enable_grad():
-            x, leaves = batch.leaves(form, lane)
+            x, leaves = batch.leaves(form, lane) if weights is None else batch.relaxed_leaves(form, weights, lane)
             scores = self.forward(x, lane)
             if cotangent is None:
                 target = None if now.target is None else now.target[lane]

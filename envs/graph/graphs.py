@@ -12,6 +12,7 @@ from torch import Tensor
 from advgym.errors import DataError
 
 BITMAP = 4096  # graphs up to this many nodes keep their adjacency as bits (16 MB at most)
+DENSITY = 8  # features with fewer than one entry in so many are multiplied as a sparse matrix
 GATHER = 1 << 24  # most elements of one gathered block
 _serial = itertools.count()
 
@@ -51,6 +52,8 @@ class Graph:
         if size <= BITMAP:
             self._bits = torch.zeros(size * size, dtype=torch.bool, device=pairs.device)
             self._bits[self.keys] = True
+        self._matrix: dict[torch.dtype, Tensor] = {}
+        self._features: dict[torch.dtype, Tensor] = {}
         self._pruned: dict[float, Graph] = {}
         self._alike: dict[float, Tensor] = {}
         self._moved: dict[str, Graph] = {}
@@ -87,6 +90,29 @@ class Graph:
     def inputs_x(self) -> Tensor:
         """The features as a model sees them, (N, F)."""
         return self.x / self.x.sum(1, keepdim=True).clamp_min(1) if self.row_norm else self.x
+
+    def matrix(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The adjacency as a sparse CSR matrix, without self-loops; kept."""
+        if dtype not in self._matrix:
+            start = torch.cat([self.start, self.start.new_tensor([len(self.keys)])])
+            ones = torch.ones(len(self.keys), dtype=dtype, device=self.device)
+            with torch.sparse.check_sparse_tensor_invariants(False):
+                self._matrix[dtype] = torch.sparse_csr_tensor(start, self.idx, ones, (self.size, self.size))
+        return self._matrix[dtype]
+
+    def product(self, weight: Tensor) -> Tensor:
+        """The stored features times weight (F, H): (N, H), by a sparse product where few of them are on."""
+        dtype = weight.dtype
+        if dtype not in self._features:
+            x = self.x.to(dtype)
+            few = int((x != 0).sum()) * DENSITY < x.numel()
+            with torch.sparse.check_sparse_tensor_invariants(False):
+                self._features[dtype] = x.to_sparse_csr() if few else x
+        return self._features[dtype] @ weight
+
+    def total(self, dtype: torch.dtype) -> Tensor:
+        """Sums of the stored features of each node, (N,)."""
+        return self.x.to(dtype).sum(1)
 
     def find(self, a: Tensor, b: Tensor) -> Tensor:
         """The place of directed edges a -> b in `keys`, -1 where there is none; any shape."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.rows import GraphRows
 from advgym.errors import VictimError
@@ -34,9 +35,11 @@ class Stacked(nn.Module):
         self.weighted = accepts_weights(model)
         self._stackable: bool | None = None
 
-    def forward(self, rows: GraphRows) -> Tensor:
-        """Scores of every row's target, (n, C)."""
+    def forward(self, rows: GraphRows | GlobalRows) -> Tensor:
+        """Scores of every row's target (n, C); of global rows, of every member (n * M, C)."""
         graph = rows.graph
+        if isinstance(rows, GlobalRows):
+            return torch.cat([self._members(some) for some in rows.runs(1)])
         step = max(1, min(ELEMENTS // max(graph.x.numel(), 1), EDGES // max(len(graph.keys), 1)))
         if rows.probe is not None and rows.probes == "pairs":
             step = max(1, min(step, EDGES // max(2 * rows.probe[0].numel(), 1)))
@@ -54,6 +57,13 @@ class Stacked(nn.Module):
         scores = self._call(stack_features(rows), edges, weight)
         lane = torch.arange(n, device=rows.target.device)
         return scores[lane * size + rows.target]
+
+    def _members(self, rows: GlobalRows) -> Tensor:
+        """Scores of the members of one whole graph, (M, C)."""
+        one = GraphRows(
+            rows.graph, rows.nodes[:1], rows.flips, rows.weights, cells=rows.cells, cell_weights=rows.cell_weights
+        )
+        return self._call(stack_features(one), *stack(one))[rows.nodes]
 
     def _call(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
         if weight is not None and not self.weighted:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advgym.envs.graph import show
 from advgym.envs.graph.batches import EdgeBatch, FeatureBatch, NodeBatch
@@ -53,14 +53,12 @@ def _flag(spec: Spec, name: str) -> bool:
 
 
 def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
-    data, victim = _data_and_victim(spec)
+    data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
     edits, influence = _edits(spec), _flag(spec, "influence")
     extra: dict[str, Any] = {"singletons": _flag(spec, "singletons")} if kind is EdgeBatch else {}
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
-    known = torch.full_like(data.labels, -1)
-    if not torch.equal(data.nodes["train"], data.nodes["test"]):
-        known[data.nodes["train"]] = data.labels[data.nodes["train"]]
+    known = known_labels(data)
 
     def deal(split: str, ids: list[int], device: Any) -> NodeBatch:
         graph = data.graph.to(device)
@@ -71,12 +69,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
             *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence, **extra
         )
 
-    graph = data.graph
-    context = {
-        "edge_index": graph.edge_index(),
-        "x": graph.x if graph.x.numel() <= PUBLIC else None,
-        "num_nodes": graph.size,
-    }
+    context = public(data)
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
         spec.name,
@@ -92,8 +85,30 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
     )
 
 
-def _data_and_victim(spec: Spec) -> tuple[NodeData, Victim]:
-    """The graph and a victim that answers `GraphRows` about it."""
+def known_labels(data: NodeData) -> Tensor:
+    """The labels that an attacker knows, int64 (N,): those of training nodes; -1 elsewhere."""
+    known = torch.full_like(data.labels, -1)
+    if not torch.equal(data.nodes["train"], data.nodes["test"]):
+        known[data.nodes["train"]] = data.labels[data.nodes["train"]]
+    return known
+
+
+def public(data: NodeData) -> dict[str, Any]:
+    """What everybody knows of a graph: `env.context`."""
+    graph = data.graph
+    return {
+        "edge_index": graph.edge_index(),
+        "x": graph.x if graph.x.numel() <= PUBLIC else None,
+        "num_nodes": graph.size,
+        "labels": known_labels(data),
+    }
+
+
+def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, Victim]:
+    """The graph and a victim that answers rows about it.
+
+    With `knowledge_by_edges` gradients are by edges: a model that takes no edge_weight has none.
+    """
     data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
     victim = spec.victim
     if victim is None and spec.samples is None and "victim" in spec.row:
@@ -105,7 +120,7 @@ def _data_and_victim(spec: Spec) -> tuple[NodeData, Victim]:
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
     elif not getattr(victim.model, "takes_rows", False) and not victim.keyed:
-        victim = _stacked(victim, data, edges=spec.row["make"].endswith(":edges"))
+        victim = _stacked(victim, data, edges=knowledge_by_edges)
     return _fit_classes(data, victim), victim
 
 

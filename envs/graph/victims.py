@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advgym.envs.graph.adjacency import Adjacency
 from advgym.envs.graph.dense import DenseRows
+from advgym.envs.graph.features import Features
+from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph, content_hash
 from advgym.envs.graph.local import Tables, Weights, evaluate, tables
+from advgym.envs.graph.propagation import whole_global
 from advgym.envs.graph.rows import GraphRows
 from advgym.victim import Victim
 from advgym.weights import load_or_train
@@ -39,8 +43,27 @@ class TwoHop(nn.Module):
         """Scores of every node (N, C) of one graph; x as a model sees it."""
         raise NotImplementedError
 
-    def forward(self, rows: GraphRows) -> Tensor:
-        """Scores of every row's target, (n, C)."""
+    @property
+    def width(self) -> int:
+        """The wider layer."""
+        return max(self.weights().w2.shape)
+
+    def scores(self, adjacency: Adjacency, features: Features) -> Tensor:
+        """Scores of all nodes of n graphs, node-first: (N, n, C); see `Propagation`."""
+        w = self.weights()
+        scale = (adjacency.degree.to(w.w1.dtype) + 1).rsqrt().unsqueeze(2)
+
+        def propagate(h: Tensor) -> Tensor:
+            sent = scale * h
+            return scale * (adjacency.sum(sent) + sent)
+
+        hidden = propagate(features.linear(w.w1)) + w.b1
+        return propagate((hidden.relu() if w.relu else hidden) @ w.w2) + w.b2
+
+    def forward(self, rows: GraphRows | GlobalRows) -> Tensor:
+        """Scores of every row's target, (n, C); of global rows, of every member."""
+        if isinstance(rows, GlobalRows):
+            return whole_global(self, rows)
         weights = self.weights()
         return evaluate(rows, self._prepared(rows.graph, weights), weights)
 

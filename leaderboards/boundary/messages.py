@@ -28,11 +28,12 @@ class Back(_Message):
 
 
 class Rank(_Message):
-    """Arrays: the perturbation, and a cotangent where `along`."""
+    """Arrays: the perturbation, a cotangent where `along`, the edits' weights where `weighted`."""
 
     view: int
     k: int
     along: bool = False
+    weighted: bool = False
 
 
 class Append(_Message):

@@ -82,11 +82,13 @@ class RemoteEnv(Lanes):
         over = got.get("over")
         return obs, got["reward"], terminated, torch.zeros_like(terminated), self._info(over)
 
-    def rank(self, perturbation: Any = None, cotangent: Tensor | None = None, k: int = 1) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, perturbation: Any = None, cotangent: Tensor | None = None, k: int = 1, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See `AttackEnv.rank`."""
         p = self.threat.null() if perturbation is None else torch.as_tensor(perturbation)
-        arrays = [p, *([] if cotangent is None else [cotangent.detach().float()])]
-        got, _ = self._ask(m.Rank(self._handle(), int(k), cotangent is not None), arrays)
+        arrays = [p, *(a.detach().float() for a in (cotangent, weights) if a is not None)]
+        got, _ = self._ask(m.Rank(self._handle(), int(k), cotangent is not None, weights is not None), arrays)
         self._update(got)
         return got["edits"], got["gains"]
 

@@ -18,7 +18,7 @@ from advgym.leaderboards.boundary.wire import Broken, Channel
 
 GRAPHS = 16  # steps whose graph is kept for a backward
 METERS = ("queries_left", "gradients_left", "potential", "live", "reason")
-MOST_RANKED = 4096
+MOST_RANKED = 1 << 16
 MOST_PROPOSALS = 1024
 MOST_VIEWS = 4096
 MOST_WIDTH = 64  # integers of an appended payload
@@ -171,7 +171,7 @@ class Session:
         return {"choice": self._view(message.view).append(arrays[0].to(self.env.device))}
 
     def _rank(self, message: m.Rank, arrays: list[Tensor]) -> dict[str, Tensor]:
-        _count(arrays, 2 if message.along else 1)
+        _count(arrays, 1 + message.along + message.weighted)
         if not 1 <= message.k <= MOST_RANKED:
             raise Malformed(f"k is 1 to {MOST_RANKED}, not {message.k}")
         self._check_white("rank")
@@ -180,7 +180,8 @@ class Session:
         along = arrays[1].to(self.env.device) if message.along else None
         if along is not None and (along.dtype != torch.float32 or not bool(torch.isfinite(along).all())):
             raise Malformed("a cotangent is finite float32")
-        edits, gains = self._view(message.view).rank(arrays[0].to(self.env.device), along, message.k)
+        weights = arrays[-1].to(self.env.device) if message.weighted else None
+        edits, gains = self._view(message.view).rank(arrays[0].to(self.env.device), along, message.k, weights)
         return {"edits": edits, "gains": gains, **self._state()}
 
     def _raw(self, message: m.Ask, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
