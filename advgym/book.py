@@ -23,8 +23,11 @@ class Book:
         first_success: queries spent at the first success, -1 before.
     """
 
-    def __init__(self, batch: Batch, threat: ThreatModel, clean_objective: Tensor, attacked: Tensor) -> None:
-        self.threat, self.price = threat, batch.price
+    def __init__(
+        self, batch: Batch, threat: ThreatModel, clean_objective: Tensor | None, attacked: Tensor
+    ) -> None:  # fmt: skip
+        """`clean_objective` is None where knowledge does not tell one failure from another."""
+        self.threat, self.price, self.ordered = threat, batch.price, clean_objective is not None
         device, lanes = batch.ids.device, len(batch)
         self.queries_left = torch.full((lanes,), threat.queries, device=device)
         self.gradients_left = torch.full((lanes,), threat.gradients, device=device)
@@ -35,7 +38,8 @@ class Book:
         self.held = batch.null()
         self.reach = batch.reach.clamp_min(1e-12)
         no = torch.zeros(lanes, dtype=torch.bool, device=device)
-        self.potential = self.worth(clean_objective, torch.zeros(lanes, device=device), no)
+        nothing = torch.zeros(lanes, device=device)
+        self.potential = self.worth(nothing if clean_objective is None else clean_objective, nothing, no)
         self.first_success = torch.full((lanes,), -1, device=device)
         self.unsolved = True  # some lane has had no success
         self.live, self.reason = attacked, torch.where(attacked, 0, 4)
@@ -72,9 +76,9 @@ class Book:
     def worth(self, objective: Tensor, distance: Tensor, success: Tensor, lanes: Tensor | None = None) -> Tensor:
         """The potential: min(objective, 0), or 1 on success, + 1 - d / d_ref where the least distortion is wanted.
 
-        Decision knowledge drops the objective.
+        The objective is what the attacker's knowledge tells of it; where that orders no failures it is dropped.
         """
-        before = torch.zeros_like(distance) if self.threat.knowledge == "decision" else objective.clamp_max(0)
+        before = objective.clamp_max(0) if self.ordered else torch.zeros_like(distance)
         if not self.threat.least:
             return torch.where(success, 1.0, before)
         reach = self.reach if lanes is None else self.reach[lanes]

@@ -10,6 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from advgym.batch import pick
 from advgym.clean import Clean, Deck
 from advgym.edits import EditsBatch
 from advgym.episodes import deal
@@ -157,6 +158,9 @@ class AttackEnv(Lanes):
             won = won & (answer["risk"] < self._oracle.model.threshold)
         answer["success"] = won
         held = batch.proposal(look.form.detach(), rows)
+        if self.knowledge == "decision":
+            told = self._task.goal.progress(answer["output"], pick(self._now.ref, rows))
+            objective = objective if told is None else told
         reward = settle(book, self._lanes, width, look.valid & evaluated, won, objective, look.distance, held)
         obs = self._feedback(evaluated, look.valid, look.distance, answer)
         over = book.finish(self._lanes)

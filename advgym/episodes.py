@@ -60,7 +60,8 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
         objective = capped(batch, objective, form)
         already = capped(batch, task.goal.judge(truth, said, target)[0], form) > SUCCESS
     # Where the clean answer already is what the attacker wants there is nothing to attack.
-    book = Book(batch, task.threat, objective, right & ~already)
+    told = objective if task.threat.knowledge != "decision" else task.goal.progress(ref, ref)
+    book = Book(batch, task.threat, told, right & ~already)
     return Episodes(batch, book, scores, ref, target, objective, surrogate)
 
 

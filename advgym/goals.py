@@ -45,6 +45,13 @@ class Goal:
         """(objective, surrogate), float32 (n,), against the victim's own clean output `ref`."""
         raise NotImplementedError
 
+    def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
+        """What outputs alone tell of how far a failure got, float32 (n,) below 0; None where they tell nothing.
+
+        Under decision knowledge failures are ordered by it, as by the objective elsewhere.
+        """
+        return None
+
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """A target for each lane that names none, keyed by (seed, sample)."""
         raise NotImplementedError
@@ -99,6 +106,11 @@ class BundleGoal(Goal):
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)
         return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+
+    def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
+        """The share of members that turned, less one."""
+        turned = (output != ref).reshape(len(output), self.members, -1).any(2)
+        return turned.float().mean(1) - 1
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return self._by_member(self.inner.loss(scores.flatten(0, 1), labels.flatten(0, 1))).mean(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from advgym.batch import Look, capped, take
 from advgym.edits import EditsBatch
 from advgym.episodes import Episodes
-from advgym.errors import AdvgymError, BudgetExhausted, Malformed, VictimError
+from advgym.errors import BudgetExhausted, Malformed, VictimError
 from advgym.rng import mix
 from advgym.task import Task
 from advgym.victim import Victim, ask
@@ -160,13 +160,12 @@ class Oracle:
 
     def raw(self, x: Any, lane: Tensor, *, grad: bool) -> Tensor:
         """Scores of raw inputs, one query per row, charged to `lane` before anything is evaluated."""
-        if self.episodes.batch.members > 1:
-            raise AdvgymError("a bundle takes perturbations alone: `env.victim` has no inputs for its members")
-        if len(lane) != len(x):
-            raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane)}")
-        book = self.episodes.book
+        book, members = self.episodes.book, self.episodes.batch.members
+        if len(lane) * members != len(x):
+            each = f"{members} inputs for each lane" if members > 1 else "one input for each lane"
+            raise Malformed(f"{len(x)} inputs and {len(lane)} lanes: want {each}")
         lane, order = lane.sort(stable=True)
-        need = torch.bincount(lane, minlength=len(book.queries_left))
+        need = torch.bincount(lane, minlength=len(book.queries_left)) * book.price
         short = (need > book.queries_left).nonzero().squeeze(1)
         if len(short):
             i = int(short[0])
@@ -175,4 +174,6 @@ class Oracle:
             )
         book.charge(torch.arange(len(need), device=need.device), need)
         with torch.set_grad_enabled(grad):
-            return self.forward(take(x, order), lane, metered=grad)[order.argsort()]
+            nth = torch.arange(members, device=order.device)
+            rows = order if members == 1 else (order.unsqueeze(1) * members + nth).flatten()
+            return self.forward(take(x, rows), lane, metered=grad)[order.argsort()]

@@ -20,8 +20,8 @@ def settle(
     """
     success, knowledge = won & counts, book.threat.knowledge
     keep, last = counts, candidate
-    if knowledge == "decision":
-        counts = success  # the label alone cannot say which failure is better
+    if not book.ordered:
+        counts = success  # a label alone cannot say which failure is better
     if width > 1:
         if knowledge == "transfer":
             index = _last(counts, width)

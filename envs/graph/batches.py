@@ -9,6 +9,7 @@ from advgym.batch import pick
 from advgym.edits import FLAT, EditsBatch
 from advgym.envs.graph.dense import best_pairs
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.limits import Limits
 from advgym.envs.graph.rows import GraphRows
 from advgym.envs.graph.view import node_summary, site_features
 
@@ -26,15 +27,16 @@ class NodeBatch(EditsBatch):
         known: int64 (N,) the labels an attacker knows, -1 elsewhere; only for `view`.
         edits: most flips.
         influence: edits may not touch the target; without it they must.
+        limits: what keeps an attack unnoticeable.
     """
 
     def __init__(
         self, ids: Tensor, labels: Tensor, graph: Graph, target: Tensor, known: Tensor, classes: int, *, edits: int,
-        influence: bool = False,
+        influence: bool = False, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         self.ids, self.labels, self.graph, self.target = ids, labels, graph, target
         self.classes, self.influence, self.rows_max = classes, influence, edits
-        self.sites = graph.size
+        self.sites, self.limits = graph.size, limits or Limits()
         self.limit = torch.full_like(ids, edits)
         self.summary = node_summary(graph, target, known, classes)
         width = 6 + classes
@@ -95,17 +97,13 @@ class EdgeBatch(NodeBatch):
     """Edits are edge flips: site and choice are nodes, the key is the unordered pair.
 
     Direct: site is the target. Influence: site < choice, neither the target.
-
-    Args:
-        singletons: edits may leave a node without edges.
-        kwargs: see `NodeBatch`.
     """
 
     key = "pair"
 
-    def __init__(self, *args: object, singletons: bool = True, **kwargs: object) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.choices, self.singletons = self.graph.size, singletons
+        self.choices = self.graph.size
 
     def legal(self, site: Tensor, choice: Tensor, rows: Tensor | None = None) -> Tensor:
         target = self._rows(rows).unsqueeze(1)
@@ -126,12 +124,7 @@ class EdgeBatch(NodeBatch):
         return self.legal(sites.unsqueeze(1), node, rows)
 
     def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
-        if self.singletons:
-            return None
-        a, b, d = GraphRows(self.graph, self._rows(rows), form).changes(torch.float32)
-        ends, change = torch.cat([a, b], 1), torch.cat([d, d], 1)
-        moved = ((ends.unsqueeze(2) == ends.unsqueeze(1)) * change.unsqueeze(1)).sum(2)
-        return ((self.graph.degree[ends] + moved > 0.5) | (change >= 0)).all(1)
+        return self.limits.admits(self.graph, form)
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> GraphRows:
         return GraphRows(self.graph, self._rows(rows), trim(form))
@@ -195,6 +188,9 @@ class FeatureBatch(NodeBatch):
 
     def choice_mask(self, sites: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.legal(sites.unsqueeze(1), sites.unsqueeze(1), rows).expand(-1, self.choices)
+
+    def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        return self.limits.admits(self.graph, cells=form)
 
     def _no_flips(self, form: Tensor) -> Tensor:
         return form[:, :0]

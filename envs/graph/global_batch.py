@@ -13,6 +13,7 @@ from advgym.envs.graph.adjacency import Tape
 from advgym.envs.graph.batches import trim
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.limits import Limits
 from advgym.envs.graph.pairs import top_pairs
 from advgym.goals import SUCCESS, BundleGoal
 
@@ -39,17 +40,20 @@ class GlobalBatch(EditsBatch):
         ids: int64 (B,), which seed each lane is; labels: int64 (B, M).
         graph: the clean graph; nodes: int64 (M,), the members.
         edits: most flips; support: most pairs that a relaxed perturbation may hold.
+        limits: what keeps an attack unnoticeable.
     """
 
     key = "pair"
 
     def __init__(
-        self, ids: Tensor, labels: Tensor, graph: Graph, nodes: Tensor, *, edits: int, support: int
+        self, ids: Tensor, labels: Tensor, graph: Graph, nodes: Tensor, *, edits: int, support: int,
+        limits: Limits | None = None,
     ) -> None:  # fmt: skip
         self.ids, self.labels, self.graph, self.nodes = ids, labels, graph, nodes
         self.sites = self.choices = graph.size
         self.limit = torch.full_like(ids, edits)
         self.rows_max, self.members = max(edits, support), len(nodes)
+        self.limits = limits or Limits()
         self._tape: Tape | None = None
 
     @property
@@ -70,6 +74,9 @@ class GlobalBatch(EditsBatch):
     def mask(self, rows: Tensor | None = None) -> Tensor:
         node = torch.arange(self.sites, device=self.ids.device)
         return (node.unsqueeze(1) < node).expand(len(pick(self.ids, rows)), -1, -1)
+
+    def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        return self.limits.admits(self.graph, form)
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> GlobalRows:
         return GlobalRows(self.graph, self.nodes, trim(form))

@@ -11,6 +11,7 @@ from torch import Tensor
 from advgym.envs.graph.adjacency import Adjacency, Tape
 from advgym.envs.graph.features import Features, features_of
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.raw import RawGraph
 from advgym.errors import AdvgymError
 
 
@@ -62,6 +63,19 @@ class GlobalRows:
         every = torch.arange(self.many, device=self.flips.device)
         for index in every.split(max(step, 1)):
             yield self if len(index) == self.many else self.graphs(index)
+
+    @property
+    def asked(self) -> Tensor:
+        """The nodes that one graph is asked about, int64 (M,)."""
+        return self.nodes
+
+    def of_lane(self, lane: int) -> GlobalRows:
+        """One graph alone."""
+        return self.graphs(torch.tensor([lane], device=self.flips.device))
+
+    def raw(self, edge_index: Tensor, edge_weight: Tensor) -> RawGraph:
+        """A graph of the caller's own making, asked about the same nodes."""
+        return RawGraph(self.graph, self.nodes, edge_index, edge_weight)
 
     def adjacency(self) -> Adjacency:
         """The perturbed adjacencies."""

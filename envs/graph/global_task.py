@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.graph import show_global
+from advgym.envs.graph import measures, show_global
 from advgym.envs.graph.data import NodeData
 from advgym.envs.graph.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
+from advgym.envs.graph.limits import limits_of
 from advgym.envs.graph.task import data_and_victim, public
 from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal
@@ -34,17 +35,18 @@ def edges(spec: Spec) -> Task:
     options = spec.threat.constraint
     nodes = members(data, victim, data.nodes["test"], int(options.get("targets", 0)))
     edits = budget(data, nodes, options)
-    labels = data.labels[nodes]
+    labels, limits = data.labels[nodes], limits_of(options)
 
     def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:
         graph, lanes = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
         many = labels.to(device).expand(len(ids), -1)
-        return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits)
+        return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits, limits=limits)
 
     goal = GlobalGoal(ClassGoal(data.classes, spec.threat.goal, data.class_names), len(nodes))
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
         show=partial(show_global.show, labels=data.labels, goal=goal.inner), line=show_global.line,
+        columns=measures.columns(),
     )  # fmt: skip
 
 

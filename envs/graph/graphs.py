@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,14 @@ BITMAP = 4096  # graphs up to this many nodes keep their adjacency as bits (16 M
 DENSITY = 8  # features with fewer than one entry in so many are multiplied as a sparse matrix
 GATHER = 1 << 24  # most elements of one gathered block
 _serial = itertools.count()
+
+
+@contextlib.contextmanager
+def quiet_sparse() -> Iterator[None]:
+    """Sparse matrices of our own making: no checks of their indices, no word about their beta state."""
+    with torch.sparse.check_sparse_tensor_invariants(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        yield
 
 
 def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +107,7 @@ class Graph:
         if dtype not in self._matrix:
             start = torch.cat([self.start, self.start.new_tensor([len(self.keys)])])
             ones = torch.ones(len(self.keys), dtype=dtype, device=self.device)
-            with torch.sparse.check_sparse_tensor_invariants(False):
+            with quiet_sparse():
                 self._matrix[dtype] = torch.sparse_csr_tensor(start, self.idx, ones, (self.size, self.size))
         return self._matrix[dtype]
 
@@ -106,7 +117,7 @@ class Graph:
         if dtype not in self._features:
             x = self.x.to(dtype)
             few = int((x != 0).sum()) * DENSITY < x.numel()
-            with torch.sparse.check_sparse_tensor_invariants(False):
+            with quiet_sparse():
                 self._features[dtype] = x.to_sparse_csr() if few else x
         return self._features[dtype] @ weight
 

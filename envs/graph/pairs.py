@@ -60,7 +60,7 @@ def _above(
     inside = torch.zeros(size, dtype=torch.bool, device=p.device)
     inside[nodes] = True
     best = _Running(k, least)
-    at, step = 0, max(1, min(64, TILE // size))  # a small first tile gives a first threshold
+    at, step = 0, 64  # a small first tile gives a first threshold
     while at < len(nodes):
         some = nodes[at : at + step]
         first = int(some[0]) if every else 0  # of a symmetric table the upper half is enough
@@ -84,7 +84,7 @@ def _above(
             tile[line[hit], b[hit]] = -torch.inf
         best.add(tile, some, first)
         at += step
-        step = max(1, TILE // max(size - first, 1))
+        step = max(64, TILE // max(size - first, 1))
     pair, gain = best.result()
     return pair.sort(1).values, gain
 

@@ -15,6 +15,7 @@ from advgym.envs.graph import ego
 from advgym.envs.graph.adjacency import Adjacency
 from advgym.envs.graph.features import Features, features_of
 from advgym.envs.graph.global_rows import GlobalRows
+from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
 
 ELEMENTS = 1 << 23  # entries of one hidden layer of one forward
@@ -43,9 +44,9 @@ class Propagation(nn.Module):
         none = torch.empty(1, 0, 2, dtype=torch.int64, device=graph.device)
         return self.scores(Adjacency(graph, none), Features(graph, 1)).squeeze(1)
 
-    def forward(self, rows: GraphRows | GlobalRows) -> Tensor:
+    def forward(self, rows: GraphRows | GlobalRows | RawGraph) -> Tensor:
         """Scores of every row's target (n, C); of global rows, of every member (n * M, C)."""
-        if isinstance(rows, GlobalRows):
+        if not isinstance(rows, GraphRows):
             return whole_global(self, rows)
         return ego.near_targets(self, rows) if ego.pays(self, rows) else whole_targets(self, rows)
 
@@ -55,7 +56,7 @@ def step_of(model: Any, size: int) -> int:
     return max(1, ELEMENTS // max(size * getattr(model, "width", 64), 1))
 
 
-def whole_global(model: Any, rows: GlobalRows) -> Tensor:
+def whole_global(model: Any, rows: GlobalRows | RawGraph) -> Tensor:
     """Scores of the members of n whole perturbed graphs: (n * M, C)."""
     parts = []
     runs = rows.runs(rows.many if rows.tape is not None else step_of(model, rows.graph.size))

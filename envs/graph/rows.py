@@ -10,6 +10,7 @@ from torch import Tensor
 from advgym import rng
 from advgym.batch import take
 from advgym.envs.graph.graphs import GATHER, Graph, similar
+from advgym.envs.graph.raw import RawGraph
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ class GraphRows:
             cells=rows(self.cells), cell_weights=rows(self.cell_weights), probe=rows(self.probe),
             probe_nodes=rows(self.probe_nodes),
         )  # fmt: skip
+
+    @property
+    def asked(self) -> Tensor:
+        """The node that each row asks about, int64 (n,)."""
+        return self.target
+
+    def of_lane(self, lane: int) -> GraphRows:
+        """One row alone."""
+        return self.take(torch.tensor([lane], device=self.target.device))
+
+    def raw(self, edge_index: Tensor, edge_weight: Tensor) -> RawGraph:
+        """A graph of the caller's own making, asked about the targets of these rows."""
+        return RawGraph(self.graph, self.target, edge_index, edge_weight)
 
     # -- what the perturbed graphs look like ------------------------------------------------------------------------
     def changes(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

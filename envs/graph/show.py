@@ -72,7 +72,7 @@ def show_node(batch: Any, row: int, form: Tensor, before: Tensor, after: Tensor,
     graph, target = batch.graph, int(batch.target[row])
     flips = _pairs(batch, form)
     place = _radial(batch, target, flips)
-    clean = _edges_among(graph, list(place))
+    clean = edges_among(graph, list(place))
     parts = _draw_edges(place, clean, flips, target)
     for node, (x, y) in place.items():
         main = node == target
@@ -143,7 +143,8 @@ def _radial(batch: Any, target: int, flips: list[tuple[int, int]]) -> dict[int, 
     return place
 
 
-def _edges_among(graph: Any, nodes: list[int]) -> list[tuple[int, int]]:
+def edges_among(graph: Any, nodes: list[int]) -> list[tuple[int, int]]:
+    """The clean edges between these nodes, each once."""
     at = torch.tensor(nodes, device=graph.device)
     has = graph.has(at.unsqueeze(1), at.unsqueeze(0)).triu(1).nonzero().tolist()
     return [(nodes[i], nodes[j]) for i, j in has]

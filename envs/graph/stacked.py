@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
 from advgym.errors import VictimError
 
@@ -35,9 +36,11 @@ class Stacked(nn.Module):
         self.weighted = accepts_weights(model)
         self._stackable: bool | None = None
 
-    def forward(self, rows: GraphRows | GlobalRows) -> Tensor:
+    def forward(self, rows: GraphRows | GlobalRows | RawGraph) -> Tensor:
         """Scores of every row's target (n, C); of global rows, of every member (n * M, C)."""
         graph = rows.graph
+        if isinstance(rows, RawGraph):
+            return self._call(graph.inputs_x(), rows.edge_index, rows.edge_weight)[rows.nodes]
         if isinstance(rows, GlobalRows):
             return torch.cat([self._members(some) for some in rows.runs(1)])
         step = max(1, min(ELEMENTS // max(graph.x.numel(), 1), EDGES // max(len(graph.keys), 1)))

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.envs.graph import show
+from advgym.envs.graph import measures, show
 from advgym.envs.graph.batches import EdgeBatch, FeatureBatch, NodeBatch
-from advgym.envs.graph.data import NodeData, halves, load_nodes, load_wholes
+from advgym.envs.graph.data import NodeData, load_nodes, load_wholes
 from advgym.envs.graph.dense import WholeBatch, randomise_dense
 from advgym.envs.graph.graphs import check_binary
-from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.limits import flag, limits_of
+from advgym.envs.graph.own import own_graph, unseen
 from advgym.envs.graph.rows import randomise_cells, randomise_edges
 from advgym.envs.graph.stacked import Stacked
 from advgym.envs.graph.victims import node_victim
@@ -45,17 +46,10 @@ def _edits(spec: Spec) -> int:
     return value
 
 
-def _flag(spec: Spec, name: str) -> bool:
-    value = spec.threat.constraint.get(name, False)
-    if not isinstance(value, (bool, int)):
-        raise AdvgymError(f"{name} is true or false, not {value!r}")
-    return bool(value)
-
-
 def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
-    edits, influence = _edits(spec), _flag(spec, "influence")
-    extra: dict[str, Any] = {"singletons": _flag(spec, "singletons")} if kind is EdgeBatch else {}
+    options = spec.threat.constraint
+    edits, influence, limits = _edits(spec), flag(options, "influence"), limits_of(options)
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
     known = known_labels(data)
@@ -66,8 +60,9 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         target = data.nodes[split][identity]
         moved = (t.to(device) for t in (identity, data.labels[target]))
         return kind(
-            *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence, **extra
-        )
+            *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence,
+            limits=limits,
+        )  # fmt: skip
 
     context = public(data)
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
@@ -82,6 +77,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         randomise=randomise_edges if kind is EdgeBatch else randomise_cells,
         show=partial(show.show_node, labels=data.labels, goal=goal),
         line=partial(show.line_node, goal=goal),
+        columns=measures.columns(),
     )
 
 
@@ -116,7 +112,7 @@ def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, 
         victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
     if victim is None:
         if spec.samples is not None:
-            data = replace(data, nodes=halves(data.labels))
+            data = replace(data, nodes=unseen(data))
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
     elif not getattr(victim.model, "takes_rows", False) and not victim.keyed:

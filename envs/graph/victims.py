@@ -16,6 +16,7 @@ from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph, content_hash
 from advgym.envs.graph.local import Tables, Weights, evaluate, tables
 from advgym.envs.graph.propagation import whole_global
+from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
 from advgym.victim import Victim
 from advgym.weights import load_or_train
@@ -60,9 +61,9 @@ class TwoHop(nn.Module):
         hidden = propagate(features.linear(w.w1)) + w.b1
         return propagate((hidden.relu() if w.relu else hidden) @ w.w2) + w.b2
 
-    def forward(self, rows: GraphRows | GlobalRows) -> Tensor:
+    def forward(self, rows: GraphRows | GlobalRows | RawGraph) -> Tensor:
         """Scores of every row's target, (n, C); of global rows, of every member."""
-        if isinstance(rows, GlobalRows):
+        if not isinstance(rows, GraphRows):
             return whole_global(self, rows)
         weights = self.weights()
         return evaluate(rows, self._prepared(rows.graph, weights), weights)

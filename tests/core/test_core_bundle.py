@@ -63,10 +63,35 @@ def test_a_randomised_victim_draws_for_each_member():
     assert len(set(seen[-1].tolist())) == len(seen[-1])
 
 
-def test_bundles_have_no_targets_and_no_raw_inputs():
+def test_raw_inputs_of_a_bundle_are_its_members_side_by_side():
+    env = advgym.make(toy.bundle(queries=10), lanes=3)
+    env.reset(seed=0)
+    members = toy.Shared.members
+    x = torch.linspace(-1, 1, 2 * members * toy.SIZE).view(2 * members, toy.SIZE)
+    got = env.victim(x, [2, 0])
+    assert torch.allclose(got, env._task.victim(x).view(2, members, -1))
+    book = env._book
+    assert book.queries_left.tolist() == [10 - members, 10, 10 - members]
+
+
+def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
+    env = advgym.make(toy.bundle(queries=60, knowledge="decision"), lanes=8)
+    env.reset(seed=0)
+    before, best = env._book.potential.clone(), torch.full((8,), -1.0)
+    for nth in range(10):
+        obs, reward, *_ = env.step(env.threat.random(nth))
+        turned = (obs["output"] != env._now.ref).float().mean(1) - 1
+        counts = obs["valid"] & obs["evaluated"]
+        best = torch.where(counts, torch.maximum(best, turned), best)
+        live = env._book.potential <= 0
+        assert torch.allclose(env._book.potential[live], best[live])
+    assert bool((env._book.potential > before).any())
+
+
+def test_bundles_have_no_targets():
     with pytest.raises(AdvgymError, match="a bundle has no targets"):
         BundleGoal(ClassGoal(3, "targeted"), 2)
     env = advgym.make(toy.bundle(), lanes=2)
     env.reset(seed=0)
-    with pytest.raises(AdvgymError, match="a bundle takes perturbations alone"):
+    with pytest.raises(advgym.errors.Malformed, match="3 inputs for each lane"):
         env.victim(torch.zeros(2, toy.SIZE), [0, 1])
