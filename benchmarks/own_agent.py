@@ -4,6 +4,8 @@ The goal: at least the success of plain greedy (`greedy-search` and `wir-delete`
 queries, everywhere. The last rows leave the public log-odds out: what the model of effects does by itself.
 
 Command: python benchmarks/own_agent.py        (200 sentences; --episodes 1000 for the published figures)
+         python benchmarks/own_agent.py --dataset mr-fresh --victims mr-cnn,mr-bert,mr-tfidf --episodes 1000
+                                               (sentences that nothing was chosen on)
 """
 
 from __future__ import annotations

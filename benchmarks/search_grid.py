@@ -5,12 +5,21 @@ budget that none but the population searches reaches. Success is the verifier's;
 sentences, successes and failures; `distinct` counts each text once. A run keeps what it has measured in --out and goes
 on from there.
 
+--dataset: "mr" (TextFooler's 1,000 sentences, on which settings were chosen), "mr-fresh" (the other test sentences, on
+which none were), or a folder with train.jsonl and test.jsonl.
+
 Command: python benchmarks/search_grid.py                        (200 sentences, the word-CNN; some minutes)
          python benchmarks/search_grid.py --episodes 1000 --victims mr-cnn,mr-bert --out grid
 """
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +51,37 @@ SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
 OURS, PLAIN = "additive (ours)", ("greedy-search", "wir-delete")
 
 
+def letters(text: str) -> str:
+    """What is left of a sentence without case, spaces and punctuation: equal for equal sentences however tokenised."""
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def fresh(out: str) -> str:
+    """A folder with the sentences of $ADVGYM_DATA/text/mr/test.jsonl that neither train.jsonl nor mr-1000.txt holds.
+
+    Args:
+        out: where it is made; "" for a temporary folder, which goes at the end.
+    """
+    source = Path(os.environ["ADVGYM_DATA"]).resolve() / "text" / "mr"
+    train, test = ((source / f"{split}.jsonl").read_text("utf-8").splitlines() for split in ("train", "test"))
+    looked_at = (source / "mr-1000.txt").read_text("utf-8").splitlines()
+    seen = {letters(json.loads(line)["text"]) for line in train}
+    seen |= {letters(line.partition(" ")[2]) for line in looked_at}
+    kept = [line for line in test if letters(json.loads(line)["text"]) not in seen]
+    if out:
+        folder = Path(out) / "mr-fresh"
+    else:
+        made = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        folder = Path(made) / "mr-fresh"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.jsonl").write_text("\n".join(train), "utf-8")
+    (folder / "test.jsonl").write_text("\n".join(kept), "utf-8")
+    said = f"{len(kept)} of {len(test)} sentences of test.jsonl stand in neither train.jsonl nor mr-1000.txt"
+    print(said, file=sys.stderr, flush=True)
+    return str(folder)
+
+
 def played(args: Any, victim: str, candidates: str, name: str) -> Result:
     """The verified result of one cell, from --out where it is there already."""
     agent, settings = SEARCHES[name]
@@ -51,12 +91,13 @@ def played(args: Any, victim: str, candidates: str, name: str) -> Result:
     if args.out:
         Path(args.out).mkdir(parents=True, exist_ok=True)
         plain = name.replace(" ", "_").replace("'", "")
-        path = Path(args.out) / f"{victim}-{candidates}-{plain}-{args.episodes}-{args.seed}.json"
+        of = "" if args.dataset == "mr" else f"{Path(args.dataset).name}-"
+        path = Path(args.out) / f"{of}{victim}-{candidates}-{plain}-{args.episodes}-{args.seed}.json"
         if path.is_file():
             return msgspec.json.decode(path.read_bytes(), type=Result)
     result = advgym.attack(
-        "text/mr-wordswap", agent, settings=settings, victim=victim, candidates=candidates, knowledge=knowledge,
-        episodes=args.episodes, lanes=64, seed=args.seed, device=args.device, out=path,
+        "text/mr-wordswap", agent, settings=settings, dataset=args.dataset, victim=victim, candidates=candidates,
+        knowledge=knowledge, episodes=args.episodes, lanes=64, seed=args.seed, device=args.device, out=path,
         queries=200 if agent == "random-search" else args.queries, gradients=args.queries,
     )  # fmt: skip
     assert not any("crashed" in flag for flag in result.flags), result.flags
@@ -71,8 +112,11 @@ def mean(values: list[int]) -> float:
 def main() -> None:
     args = arguments(
         __doc__, episodes=200, queries=5000, victims="mr-cnn", tables="counter-fitted,wordnet", searches="", seed=0,
-        out="",
+        dataset="mr", out="",
     )  # fmt: skip
+    given = args.dataset
+    if given == "mr-fresh":
+        args.dataset = fresh(args.out)
     names = [n for n in SEARCHES if not args.searches or any(part in n for part in args.searches.split(","))]
     for victim in args.victims.split(","):
         for candidates in args.tables.split(","):
@@ -101,7 +145,8 @@ def main() -> None:
                 "s",
             ]
             attacked = result.attacked
-            title = f"{victim}, {candidates}: {attacked} attacked of {args.episodes} ({device_label(args.device)})"
+            what = f"{victim}, {candidates}: {attacked} attacked of {result.episodes} of {given}"
+            title = f"{what} ({device_label(args.device)})"
             table(title, head, rows, args.json)
             for plain in PLAIN if OURS in found else ():
                 if plain in found and not args.json:
