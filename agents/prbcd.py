@@ -15,11 +15,13 @@ from advgym.agents._relaxed import compact, loss_of, project, strongest
 
 
 @register_agent("prbcd", kind="edits", knowledge="white-box")
-def attack(env, *, epochs=125, lr=1000.0, settle=0.6, samples=20, loss="tanh", seed=0):
+def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
     Args:
-        epochs: gradient steps; lr: length of a step in the loss's own scale, times budget / sites.
+        epochs: gradient steps.
+        rate: length of a step: the share of the budget that the best edits together would gain by it, whatever the
+            loss's scale (PRBCD's own learning rates are per dataset).
         settle: the share of the epochs after which the steps shrink as 1 / sqrt(epochs since).
         samples: sets drawn from the final weights besides (Bernoulli, as PRBCD does).
         loss: "tanh" of the margin (Geisler et al. 2021), or "surrogate", the task's own.
@@ -29,7 +31,6 @@ def attack(env, *, epochs=125, lr=1000.0, settle=0.6, samples=20, loss="tanh", s
     obs, _ = env.reset(seed=seed)
     ref, draws, budget = obs["output"].clone(), env.draws(seed), env.table.limit
     p, w = env.threat.null(), torch.zeros(env.shape[0], device=env.device).expand(len(budget), -1)
-    pace = lr * budget / env.table.sites
     for epoch in range(epochs):
         if env.done:
             return hand_in(env, env.threat.null())
@@ -41,7 +42,9 @@ def attack(env, *, epochs=125, lr=1000.0, settle=0.6, samples=20, loss="tanh", s
         (slope,) = torch.autograd.grad(obs["scores"], w, along, allow_unused=True)
         slope = torch.zeros_like(w) if slope is None else slope
         found, gains = env.rank(p, cotangent=along, k=env.shape[0], weights=w.detach())
-        step = pace / max(1.0, epoch - settle * epochs) ** 0.5
+        uphill = torch.cat([torch.where(p[..., 0] >= 0, slope.abs(), 0.0), gains.clamp_min(0)], 1)
+        best = uphill.topk(int(budget.max()), 1).values.sum(1).clamp_min(1e-20)
+        step = rate * budget / best / max(1.0, epoch - settle * epochs) ** 0.5
         p = torch.cat([p, found], 1)
         w = torch.cat([w.detach() + step.unsqueeze(1) * slope, step.unsqueeze(1) * gains.clamp_min(0)], 1)
         w = project(torch.where(p[..., 0] >= 0, w, 0.0), budget)

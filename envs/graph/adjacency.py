@@ -22,15 +22,34 @@ from advgym.envs.graph.graphs import Graph
 
 
 class Tape:
-    """What the sums of one forward and its backward leave behind: pairs (h, G), node-first, of (N, n or 1, H).
+    """What one forward and its backward leave behind for the ranking of pairs.
 
     Attributes:
-        leaf: a zero that every sum depends on, so that a fully clean forward has a graph too: take gradients by it.
+        leaf: a zero that everything here depends on, so that a fully clean forward has a graph too: take gradients by
+            it.
+        entries: of every sum A'h the pair (h, G), node-first, of (N, n or 1, H).
+        offered: of models that read edges otherwise, (pairs int64 (B, 2), gains (n, B)) of a block of pairs.
+        alike: the similarity below which a defense drops edges, or None.
+        seed: what blocks are drawn from.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", seed: int = 0) -> None:
         self.entries: list[tuple[Tensor, Tensor]] = []
-        self.leaf = torch.zeros((), device=device, requires_grad=True)
+        self.offered: list[tuple[Tensor, Tensor]] = []
+        self.alike: float | None = None
+        self.leaf, self.seed = torch.zeros((), device=device, requires_grad=True), seed
+
+    def offer(self, pairs: Tensor, n: int) -> Tensor:
+        """Weights (n, B), zero, of flips of a block of pairs; their gradient ranks them."""
+        weights = self.leaf.expand(n, len(pairs)) * 1.0
+        at = len(self.offered)
+        self.offered.append((pairs, torch.zeros(n, len(pairs), device=pairs.device)))
+
+        def keep(g: Tensor) -> None:
+            self.offered[at] = pairs, g.detach()
+
+        weights.register_hook(keep)
+        return weights
 
     def factors(self, row: int) -> tuple[Tensor, Tensor]:
         """(U, V), both (N, K): the gradient of row's pair (i, j) is U_i . V_j + U_j . V_i."""

@@ -118,8 +118,9 @@ def _listed(adjacency: Adjacency) -> Edges:
     lane = torch.arange(n, device=device)
     base_source, base_target = graph.edge_index()
     parts = [(lane.repeat_interleave(many), base_source.repeat(n), base_target.repeat(n))]
-    weight = torch.ones(n * many, dtype=adjacency.change.dtype, device=device)
     more = [(adjacency.row, adjacency.a, adjacency.b, adjacency.change), *_candidates(adjacency)]
+    dtype = torch.promote_types(adjacency.change.dtype, more[-1][3].dtype)
+    weight = torch.ones(n * many, dtype=dtype, device=device)
     extra = []
     for row, a, b, change in more:
         row, a, b, change = row.repeat(2), torch.cat([a, b]), torch.cat([b, a]), change.repeat(2).to(weight)

@@ -14,7 +14,7 @@ from advgym.envs.graph.batches import trim
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.limits import Limits
-from advgym.envs.graph.pairs import top_pairs
+from advgym.envs.graph.pairs import ranked
 from advgym.goals import SUCCESS, BundleGoal
 
 
@@ -87,7 +87,8 @@ class GlobalBatch(EditsBatch):
 
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[GlobalRows, list[Tensor]]:
         """The inputs with a tape; `rank_by` reads it."""
-        self._tape = Tape(form.device)
+        state = self.look(form, rows).digest
+        self._tape = Tape(form.device, seed=int(state.sum()))
         return GlobalRows(self.graph, self.nodes, trim(form), tape=self._tape), [self._tape.leaf]
 
     def relaxed_leaves(
@@ -104,7 +105,7 @@ class GlobalBatch(EditsBatch):
         tape, self._tape = self._tape, None
         assert tape is not None
         for i in range(len(form)):
-            found, gain = top_pairs(self.graph, *tape.factors(i), k, closed=form[i])
+            found, gain = ranked(self.graph, tape, i, k, form[i])
             edits[i, : len(found)], gains[i, : len(gain)] = found, gain.float()
         return edits, gains
 

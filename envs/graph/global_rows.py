@@ -12,6 +12,7 @@ from advgym.envs.graph.adjacency import Adjacency, Tape
 from advgym.envs.graph.features import Features, features_of
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.raw import RawGraph
+from advgym.envs.graph.rows import GraphRows
 from advgym.errors import AdvgymError
 
 
@@ -63,6 +64,15 @@ class GlobalRows:
         every = torch.arange(self.many, device=self.flips.device)
         for index in every.split(max(step, 1)):
             yield self if len(index) == self.many else self.graphs(index)
+
+    def prune(self, threshold: float) -> GlobalRows:
+        """Drop the edges between nodes of Jaccard feature similarity below `threshold`; see `GraphRows.prune`."""
+        one = GraphRows(
+            self.graph, self.nodes[:1].expand(self.many), self.flips, self.weights, self.cells, self.cell_weights
+        ).prune(threshold)  # fmt: skip
+        if self.tape is not None:
+            self.tape.alike = float(threshold)
+        return replace(self, graph=one.graph, flips=one.flips, weights=one.weights)
 
     @property
     def asked(self) -> Tensor:

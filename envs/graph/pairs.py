@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import rng
+from advgym.envs.graph.adjacency import Tape
 from advgym.envs.graph.graphs import Graph, ragged
 
 TILE = 1 << 20  # gains held at once: small enough to stay in cache
@@ -14,7 +15,7 @@ SAMPLE = 1 << 14  # pairs that a first threshold is guessed from
 
 def top_pairs(
     graph: Graph, left: Tensor, right: Tensor, k: int, *, closed: Tensor | None = None, rows: Tensor | None = None,
-    columns: Tensor | None = None,
+    columns: Tensor | None = None, alike: float | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The k flips of largest first-order gain: int64 (k, 2) pairs a < b, float (k,) gains; fewer where fewer exist.
 
@@ -25,11 +26,12 @@ def top_pairs(
         closed: int64 (m, 2) pairs not to propose.
         rows: int64 (r,), ascending; one end of every pair is among them. All nodes without it.
         columns: bool (N,), nodes that may be the other end.
+        alike: flips of pairs whose Jaccard similarity is below it gain nothing.
     """
-    guess = _guess(graph, left, right, k, rows)
-    found = _above(graph, left, right, k, guess, closed, rows, columns)
+    guess = _guess(graph, left, right, k, rows) if alike is None else float("-inf")
+    found = _above(graph, left, right, k, guess, closed, rows, columns, alike)
     if len(found[1]) < k and guess > -torch.inf:  # too high a guess: the exact way
-        found = _above(graph, left, right, k, float("-inf"), closed, rows, columns)
+        found = _above(graph, left, right, k, float("-inf"), closed, rows, columns, alike)
     return found
 
 
@@ -49,7 +51,7 @@ def _guess(graph: Graph, left: Tensor, right: Tensor, k: int, rows: Tensor | Non
 
 def _above(
     graph: Graph, left: Tensor, right: Tensor, k: int, least: float, closed: Tensor | None, rows: Tensor | None,
-    columns: Tensor | None,
+    columns: Tensor | None, alike: float | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The k largest gains that are above `least`."""
     size = graph.size
@@ -70,6 +72,8 @@ def _above(
         there = far >= 0
         tile[owner[there], far[there]] *= -1
         node = torch.arange(first, size, device=p.device)
+        if alike is not None:
+            tile.masked_fill_(~graph.alike(some.unsqueeze(1), node, alike), 0.0)
         if every:
             tile[:, : len(some)].masked_fill_(node[: len(some)] <= some.unsqueeze(1), -torch.inf)
         else:  # a pair with both ends among the rows is met twice: keep the one from its smaller end
@@ -87,6 +91,40 @@ def _above(
         step = max(64, TILE // max(size - first, 1))
     pair, gain = best.result()
     return pair.sort(1).values, gain
+
+
+def ranked(graph: Graph, tape: Tape, row: int, k: int, closed: Tensor) -> tuple[Tensor, Tensor]:
+    """The best k flips of a row by what its tape holds: of all pairs, or of the block that its model looked at.
+
+    Args:
+        closed: int64 (E, 2), pairs not to propose; padding is ignored.
+    """
+    if not tape.offered:
+        if not tape.entries:
+            none = closed[:0]
+            return none, torch.zeros(0, device=closed.device)
+        return top_pairs(graph, *tape.factors(row), k, closed=closed, alike=tape.alike)
+    pairs, gains = tape.offered[row % len(tape.offered)]
+    gain = gains[row if len(gains) > 1 else 0]
+    if tape.entries:
+        gain = gain + gains_of(graph, *tape.factors(row), pairs)
+    a, b = pairs.unbind(1)
+    keys = _directed(closed, graph.size)
+    gain = gain.masked_fill(torch.isin(a * graph.size + b, keys), -torch.inf)
+    value, at = gain.topk(min(k, len(gain)))
+    keep = value > -torch.inf
+    return pairs[at[keep]], value[keep]
+
+
+def random_block(graph: Graph, many: int, seed: int) -> Tensor:
+    """About `many` different random pairs a < b, int64 (B, 2): all of them where there are no more."""
+    size, device = graph.size, graph.device
+    if size * (size - 1) // 2 <= many:
+        return torch.triu_indices(size, size, 1, device=device).T
+    ends = rng.bits(seed, torch.arange(many, device=device), (2,), 46) % size
+    low, high = ends.amin(1), ends.amax(1)
+    keys = (low * size + high)[low < high].unique()
+    return torch.stack([keys // size, keys % size], 1)
 
 
 def gains_of(graph: Graph, left: Tensor, right: Tensor, pairs: Tensor) -> Tensor:

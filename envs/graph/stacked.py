@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.pairs import random_block
 from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
 from advgym.errors import VictimError
 
 ELEMENTS = 1 << 25  # most feature entries of one stacked forward
+BLOCK = 1 << 17  # pairs that global attacks rank at once on a model that is not ours
 EDGES = 1 << 20  # most directed edges of one stacked forward
 
 
@@ -63,9 +65,13 @@ class Stacked(nn.Module):
 
     def _members(self, rows: GlobalRows) -> Tensor:
         """Scores of the members of one whole graph, (M, C)."""
-        one = GraphRows(
-            rows.graph, rows.nodes[:1], rows.flips, rows.weights, cells=rows.cells, cell_weights=rows.cell_weights
-        )
+        flips, weights = rows.flips, rows.weights
+        if rows.tape is not None:  # no sums to read the pairs from: a random block of them, weight 0, is looked at
+            block = random_block(rows.graph, BLOCK, rows.tape.seed)
+            kept = torch.ones(1, flips.shape[1], device=flips.device) if weights is None else weights
+            weights = torch.cat([kept, rows.tape.offer(block, 1).to(kept)], 1)
+            flips = torch.cat([flips, block.unsqueeze(0)], 1)
+        one = GraphRows(rows.graph, rows.nodes[:1], flips, weights, cells=rows.cells, cell_weights=rows.cell_weights)
         return self._call(stack_features(one), *stack(one))[rows.nodes]
 
     def _call(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:

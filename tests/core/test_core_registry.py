@@ -41,7 +41,7 @@ def module(monkeypatch):
 
 def test_unknown_names_get_the_nearest_spelling():
     for call, near in (
-        (lambda: registry.agent("pdg"), "pgd"),
+        (lambda: registry.agent("pgdd"), "pgd"),
         (lambda: registry.agent("first_order"), "first-order"),
         (lambda: registry.defense("smoothin"), "smoothing"),
         (lambda: registry.task_row("image/digit-linf"), "image/digits-linf"),

@@ -163,6 +163,41 @@ def test_a_model_of_ones_own_answers_globally():
         rows.take(torch.arange(len(rows) - 1))
 
 
+def test_a_foreign_model_ranks_a_block_of_pairs_as_ours_ranks_them_all():
+    data = load_nodes("karate")
+    model = advgym.make_task("graph/karate-global").victim.model
+    nodes, flips = data.nodes["test"], some_flips(data.graph, 2, 4, 2)
+    found = []
+    for victim in (model, Stacked(model.full)):  # 561 pairs: the block is all of them
+        batch = GlobalBatch(torch.arange(2), data.labels[nodes].expand(2, -1), data.graph, nodes, edits=4, support=4)
+        x, leaves = batch.leaves(flips)
+        loss = cross_entropy(victim(x), data.labels[nodes].repeat(2))
+        found.append(batch.rank_by(flips, list(torch.autograd.grad(loss, leaves)), 30)[1])
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_pruned_pairs_gain_nothing():
+    data = sbm(size=60, features=20, inside=0.2, outside=0.05)
+    torch.manual_seed(3)
+    model, nodes = GCN(20, 3, 8).eval(), data.nodes["test"]
+    flips = some_flips(data.graph, 1, 5, 4)
+    batch = GlobalBatch(torch.tensor([0]), data.labels[nodes][None], data.graph, nodes, edits=5, support=5)
+    x, leaves = batch.leaves(flips)
+    pruned = x.prune(0.2)
+    keep = data.graph.alike(*torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij"), 0.2)
+    adjacency = dense(data.graph, flips[0]) * keep
+    want = forward(model, data.graph, adjacency)[nodes]
+    assert torch.allclose(model(pruned).detach().double(), want, atol=1e-5)
+    truth = data.labels[nodes]
+    edits, gains = batch.rank_by(flips, list(torch.autograd.grad(cross_entropy(model(pruned), truth), leaves)), 30)
+    free = adjacency.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(cross_entropy(forward(model, data.graph, free)[nodes], truth), free)
+    a, b = edits[0].T
+    want = (slope[a, b] + slope[b, a]) * (1 - 2 * data.graph.has(a, b).double()) * keep[a, b]
+    assert torch.allclose(gains[0].double(), want, atol=1e-6)
+    assert (gains[0] > 0).sum() > 5
+
+
 def test_budgets_and_members():
     task = advgym.make_task("graph/karate-global", eps=0.1)
     batch = task.samples("test", [0])
