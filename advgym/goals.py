@@ -6,6 +6,7 @@ the same methods.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from advgym import rng
 from advgym.errors import AdvgymError
 
+SPELLED = 8  # outputs of a bundle that are named one by one; more are counted
 SUCCESS = 1e-6  # a verdict needs objective > SUCCESS
 
 
@@ -78,12 +80,14 @@ class BundleGoal(Goal):
     Args:
         inner: of one member, without targets.
         members: M.
+        right_of_all: where the members are what the victim has right among more candidates, the share that it has.
     """
 
-    def __init__(self, inner: Goal, members: int) -> None:
+    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
         if inner.needs_target:
             raise AdvgymError(f"a bundle has no targets: goal {inner.name!r} is for single samples")
         self.inner, self.members, self.name = inner, members, inner.name
+        self.right_of_all = right_of_all
         self.scores_shape = (members, *inner.scores_shape)
         self.output_shape = (members, *inner.output_shape)
         self.outputs = inner.outputs
@@ -116,7 +120,11 @@ class BundleGoal(Goal):
         return self._by_member(self.inner.loss(scores.flatten(0, 1), labels.flatten(0, 1))).mean(1)
 
     def describe(self, output: Tensor) -> str:
-        return ", ".join(self.inner.describe(o) for o in output)
+        if len(output) <= SPELLED:
+            return ", ".join(self.inner.describe(o) for o in output)
+        names = Counter(self.inner.describe(o) for o in output).most_common()
+        counted = ", ".join(f"{many} x {name}" for name, many in names[:SPELLED])
+        return counted + (" ..." if len(names) > SPELLED else "")
 
 
 class ClassGoal(Goal):

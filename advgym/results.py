@@ -14,6 +14,7 @@ import msgspec
 
 from advgym.columns import Column
 from advgym.errors import DataError
+from advgym.goals import BundleGoal, Goal
 
 FORMAT = "advgym-result/1"
 MARKS = (25, 50, 100, 200, 500, 1000)  # queries at which papers state success
@@ -131,8 +132,30 @@ def success_area(samples: list[Sample], budget: int) -> float:
 
 def members_rate(samples: list[Sample]) -> float:
     """The share of members whose output differs from the clean one, over all bundles."""
+    wins, n = members_turned(samples)
+    return wins / n if n else 0.0
+
+
+def members_turned(samples: list[Sample]) -> tuple[int, int]:
+    """Members whose output differs from the clean one, and all members, over all bundles."""
     turned = [a != b for s in samples for a, b in zip(s.after, s.before, strict=True)]
-    return mean([float(t) for t in turned])
+    return sum(turned), len(turned)
+
+
+def accuracies(samples: list[Sample], episodes: int, clean: float, goal: Goal) -> tuple[int, int, float, float]:
+    """(successes, what they are counted over, clean accuracy, robust accuracy): of samples, or of bundles' members.
+
+    Args:
+        episodes: samples assigned; clean: the share of the whole split that the victim has right.
+    """
+    if not isinstance(goal, BundleGoal):
+        wins, n = sum(s.success for s in samples), len(samples)
+        return wins, n, clean, (n - wins) / episodes if episodes else 0.0
+    wins, n = members_turned(samples)
+    base = len(samples) / episodes if episodes else 0.0
+    if goal.right_of_all is not None:  # the members are those that are right: accuracy is over all candidates
+        clean = base = goal.right_of_all
+    return wins, n, clean, base * (1 - wins / n) if n else 0.0
 
 
 def versions() -> dict[str, str]:

@@ -168,7 +168,7 @@ def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, 
 
 def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int) -> float:
     """Success of one random valid perturbation per sample: the control row beside every attack."""
-    wins = 0
+    wins = 0.0
     for part in chunks(ids, CHUNK):
         batch = task.samples(split, part, device)
         targets = None
@@ -176,7 +176,11 @@ def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int)
             ref = task.goal.output(answer(task.victim.on(device), batch, task.goal))
             targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets)
-        wins += int(found.success.sum())
+        if isinstance(task.goal, BundleGoal):  # success counts members
+            turned = (found.after != found.before).reshape(len(part), task.goal.members, -1).any(2)
+            wins += float(turned.double().mean(1).sum())
+        else:
+            wins += float(found.success.sum())
     return wins / len(ids) if ids else 0.0
 
 
@@ -186,16 +190,16 @@ def summarise(
     seconds: float, about: dict[str, str] | None = None,
 ) -> Result:  # fmt: skip
     """The summary of judged samples."""
-    n, wins = len(rows), sum(s.success for s in rows)
+    wins, n, clean, robust = results.accuracies(rows, episodes, clean, task.goal)
     if n and wins <= control * n and control > 0 and agent != "noise":
         flags = [*flags, "no better than the random control"]
     threat = {k: v for k, v in msgspec.to_builtins(task.threat, builtin_types=()).items()}
     return Result(
         task=task.name, agent=agent, defense="+".join(task.defenses) or "none", seed=seed,
-        device=results.device_name(device), versions=results.versions(), episodes=episodes, attacked=n,
-        clean_accuracy=clean, robust_accuracy=(n - wins) / episodes if episodes else 0.0,
+        device=results.device_name(device), versions=results.versions(), episodes=episodes,
+        attacked=len(rows), clean_accuracy=clean, robust_accuracy=robust,
         success_rate=wins / n if n else 0.0, success_ci=results.wilson(wins, n), control_rate=control,
-        invalid_rate=sum(not s.valid for s in rows) / n if n else 0.0,
+        invalid_rate=results.mean([float(not s.valid) for s in rows]),
         queries_mean=results.mean([s.queries for s in rows]), queries_median=results.median([s.queries for s in rows]),
         gradients_mean=results.mean([s.gradients for s in rows]),
         distance_median=results.median([s.distance for s in rows if s.success]), seconds=round(seconds, 3), flags=flags,

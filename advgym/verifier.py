@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -126,7 +127,7 @@ def verify(
         wrong.append(f"victim weights are {str(expected)[:12]}, the file says {str(r.victim.get('weights'))[:12]}")
     if not r.samples:
         right = _right(task, r.split, device)
-        return wrong + _check_assigned(r, right) + _check_summary(r, [], float(right.double().mean()))
+        return wrong + _check_assigned(r, right) + _check_summary(r, [], right, task)
     ids = [s.id for s in r.samples]
     if len(set(ids)) != len(ids):
         raise DataError("the file lists a sample twice")
@@ -153,7 +154,7 @@ def verify(
     wrong += columns.check(r, task, device, tolerance)
     right = _right(task, r.split, device)
     wrong += _check_assigned(r, right)
-    return wrong + _check_summary(r, [bool(v) for v in found.success & found.right], float(right.double().mean()))
+    return wrong + _check_summary(r, [bool(v) for v in found.success & found.right], right, task)
 
 
 _KEPT = ("knowledge", "goal", "queries", "gradients", "least")
@@ -189,18 +190,19 @@ def _check_assigned(r: results.Result, right: Tensor) -> list[str]:
     return [f"sample {i} {what}" for what, ids in lines for i in sorted(ids)]
 
 
-def _check_summary(r: results.Result, success: list[bool], clean: float) -> list[str]:
+def _check_summary(r: results.Result, success: list[bool], right: Tensor, task: Task) -> list[str]:
     """The figures follow from the samples."""
-    n, wins, rows = len(r.samples), sum(success), r.samples
+    rows = [msgspec.structs.replace(s, success=won) for s, won in zip(r.samples, success, strict=True)]
+    wins, n, clean, robust = results.accuracies(rows, r.episodes, float(right.double().mean()), task.goal)
     low, high = results.wilson(wins, n)
     claims = {
         "clean_accuracy": (r.clean_accuracy, clean),
-        "attacked": (r.attacked, n),
+        "attacked": (r.attacked, len(rows)),
         "success_rate": (r.success_rate, wins / n if n else 0.0),
         "success_ci (low)": (r.success_ci[0], low),
         "success_ci (high)": (r.success_ci[1], high),
-        "robust_accuracy": (r.robust_accuracy, (n - wins) / r.episodes if r.episodes else 0.0),
-        "invalid_rate": (r.invalid_rate, sum(not s.valid for s in rows) / n if n else 0.0),
+        "robust_accuracy": (r.robust_accuracy, robust),
+        "invalid_rate": (r.invalid_rate, results.mean([float(not s.valid) for s in rows])),
         "queries_mean": (r.queries_mean, results.mean([s.queries for s in rows])),
         "queries_median": (r.queries_median, results.median([s.queries for s in rows])),
         "gradients_mean": (r.gradients_mean, results.mean([s.gradients for s in rows])),

@@ -45,7 +45,7 @@ def test_decision_knowledge_can_be_asked_for(advgym, tmp_path):
     ("args", "says"),
     [
         (["image/digit-linf", "--agent", "pgd"], "did you mean 'image/digits-linf'"),
-        ([TASK, "--agent", "pdg"], "did you mean 'pgd'"),
+        ([TASK, "--agent", "pgdd"], "did you mean 'pgd'"),
         ([TASK, "--agent", "pgd", "--set", "stps=3"], "did you mean 'steps'"),
         ([TASK, "--agent", "pgd", "--set", "steps"], "k=v"),
         ([TASK, "--agent", "pgd", "--set", "eps=wide"], "eps"),

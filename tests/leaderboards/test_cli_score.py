@@ -125,7 +125,7 @@ def test_the_worst_case_is_over_the_agents_given(advgym, small, tmp_path):
     [
         (["--agent", "pgd", "--phase", "test"], "hidden"),
         (["--agent", "pgd", "--phase", "finals"], "finals"),
-        (["--agent", "pdg"], "did you mean 'pgd'"),
+        (["--agent", "pgdd"], "did you mean 'pgd'"),
         (["--agent", "pgd", "--agent", "pgd"], "given twice"),
         (["--agent", "pgd", "--defense", "none"], "none"),
         (["--agent", "pgd", "--engine", "cloud"], "engine"),
