@@ -24,9 +24,12 @@ WORDS = 48  # more removals in a row go to the count: 64 bits would rarely tell 
 
 def component_count(graph: Graph, flips: Tensor) -> Tensor:
     """Connected components of every perturbed graph, int64 (n,), lone nodes included; flips int64 (n, E, 2)."""
-    step = max(1, ENTRIES // max(len(graph.keys) + graph.size, 1))
-    parts = [_count(graph, part) for part in flips.split(step)]
-    return torch.cat(parts).to(flips.device) if parts else flips.new_zeros(0)
+    cut = may_cut(graph, flips)
+    out = _joined(graph, flips)
+    if bool(cut.any()):
+        step = max(1, ENTRIES // max(len(graph.keys) + graph.size, 1))
+        out[cut] = torch.cat([_count(graph, part) for part in flips[cut].split(step)]).to(out)
+    return out
 
 
 def components_grow(graph: Graph, flips: Tensor) -> Tensor:
@@ -58,14 +61,43 @@ def may_cut(graph: Graph, flips: Tensor) -> Tensor:
 
 
 _words: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
-_clean: WeakKeyDictionary[Graph, int] = WeakKeyDictionary()
+_clean: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
 
 
 def clean_components(graph: Graph) -> int:
     """Connected components of the clean graph; kept."""
+    return int(_labels(graph).max()) + 1 if graph.size else 0
+
+
+def _labels(graph: Graph) -> Tensor:
+    """The component of every node of the clean graph, int64 (N,); kept."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     if graph not in _clean:
-        _clean[graph] = int(component_count(graph, graph.pairs.new_full((1, 0, 2), -1))[0])
+        a, b = graph.pairs.cpu().numpy().T
+        whole = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(graph.size, graph.size)).tocsr()
+        label = connected_components(whole, directed=False)[1]
+        _clean[graph] = torch.from_numpy(label.astype(np.int64)).to(graph.device)
     return _clean[graph]
+
+
+def _joined(graph: Graph, flips: Tensor) -> Tensor:
+    """Components when the added edges join clean ones and no removal parts any: int64 (n,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    label, many = _labels(graph), clean_components(graph)
+    row, e = (signs(graph, flips) > 0).nonzero(as_tuple=True)
+    ends = row.unsqueeze(1) * many + label[flips[row, e]]
+    key, place = ends.unique(return_inverse=True)
+    a, b = place.cpu().numpy().reshape(-1, 2).T
+    small = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(len(key), len(key))).tocsr()
+    left = connected_components(small, directed=False)[1] if len(key) else np.empty(0, np.int64)
+    first = np.unique(left, return_index=True)[1]  # every group lies in one row
+    owner = key // max(many, 1)
+    groups = torch.bincount(owner[torch.from_numpy(first).to(owner.device)], minlength=len(flips))
+    return many - torch.bincount(owner, minlength=len(flips)) + groups
 
 
 def _circulation(graph: Graph) -> Tensor:
