@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
+from advgym.agents import wir
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in
 from advgym.agents._slots import Slots
 
@@ -13,7 +14,7 @@ CELLS = 1024  # of a lane at most; larger tables are sampled
 
 
 @register_agent("additive", kind="edits", knowledge="score")
-def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, seed=0):
+def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, finish=True, seed=0):
     """Full sets of edits by the posterior of a linear model of their effects, one query a step (advgym's own).
 
     The objective of a set is the clean one plus the sum of its edits' effects plus noise; effects of choices at one
@@ -21,7 +22,8 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
     one, by a factor learnt in the lane. Each query is the full set of largest upper confidence bound among those that
     the mean, some bounds and some posterior draws call best; no set is asked twice. A lane gives up after `most`
     queries, or when even its most hopeful set lies `doubt` standard deviations short; one that has come close goes on
-    to twice as many. Nothing passes between lanes.
+    to twice as many. What is left unbroken then is walked by word importance, where effects need not add up: sites by
+    what deleting each does, their choices one site after the other. Nothing passes between lanes.
 
     Args:
         env: Edits, score knowledge.
@@ -31,10 +33,11 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         spread: the bounds, mean + s * deviation, that propose sets.
         samples: posterior draws that propose sets.
         prior: use the log-odds.
+        finish: walk the lanes that are left.
         seed: of the draws.
     """
     obs, _ = env.reset(seed=seed)
-    draws = env.draws(seed)
+    whole, draws = env, env.draws(seed)
     slots = Slots(env, draws, CELLS)
     model = Effects(
         slots, obs, hopes(obs, slots) if prior else torch.zeros_like(slots.cells[..., 0], dtype=torch.float)
@@ -68,7 +71,11 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         best, held = torch.where(better, now, best), choose(better, p, held)
         found[lanes] = held
         model.learn(x, slots.position(x, p), obs["objective"].detach(), obs["evaluated"])
-    return hand_in(env, held) if env.knowledge == "transfer" else found
+    if env.knowledge == "transfer":
+        return hand_in(env, held)
+    if finish and bool(whole.live.any()):
+        wir.attack(whole.view(whole.live, proposals=16), importance="delete", seed=seed)
+    return found
 
 
 def hopes(obs: dict, slots: Slots) -> Tensor:
