@@ -14,7 +14,9 @@ CELLS = 1024  # of a lane at most; larger tables are sampled
 
 
 @register_agent("additive", kind="edits", knowledge="score")
-def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, finish=True, seed=0):
+def attack(
+    env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.0), samples=8, prior=True, finish=0.0, seed=0
+):
     """Full sets of edits by the posterior of a linear model of their effects, one query a step (advgym's own).
 
     The objective of a set is the clean one plus the sum of its edits' effects plus noise; effects of choices at one
@@ -22,8 +24,9 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
     one, by a factor learnt in the lane. Each query is the full set of largest upper confidence bound among those that
     the mean, some bounds and some posterior draws call best; no set is asked twice. A lane gives up after `most`
     queries, or when even its most hopeful set lies `doubt` standard deviations short; one that has come close goes on
-    to twice as many. What is left unbroken then is walked by word importance, where effects need not add up: sites by
-    what deleting each does, their choices one site after the other. Nothing passes between lanes.
+    to twice as many. A lane that is left unbroken but within `finish` of a success is then walked by word importance,
+    where effects need not add up: sites by what deleting each does, their choices one site after the other. Nothing
+    passes between lanes.
 
     Args:
         env: Edits, score knowledge.
@@ -33,7 +36,7 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         spread: the bounds, mean + s * deviation, that propose sets.
         samples: posterior draws that propose sets.
         prior: use the log-odds.
-        finish: walk the lanes that are left.
+        finish: what may still be missing, as a share of the clean objective, for a lane to be walked; 0 for none.
         seed: of the draws.
     """
     obs, _ = env.reset(seed=seed)
@@ -44,6 +47,7 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
     )
     best, held, active = clean_fitness(obs), env.threat.null(), env.live
     lanes, found = torch.arange(len(best), device=best.device), held.clone()  # of the whole environment
+    top = -best / model.unit  # what is missing in each lane
     for t in range(2 * most):
         running = active & env.live
         if t and 0 < 2 * int(running.sum()) < len(running) and env.knowledge != "transfer":  # drop those that are over
@@ -69,12 +73,13 @@ def attack(env, *, most=60, doubt=2.5, close=0.3, spread=(0.0, 0.5, 1.0, 2.0, 4.
         now = fitness(obs)
         better = now > best
         best, held = torch.where(better, now, best), choose(better, p, held)
-        found[lanes] = held
+        found[lanes], top[lanes] = held, -best / model.unit
         model.learn(x, slots.position(x, p), obs["objective"].detach(), obs["evaluated"])
     if env.knowledge == "transfer":
         return hand_in(env, held)
-    if finish and bool(whole.live.any()):
-        wir.attack(whole.view(whole.live, proposals=16), importance="delete", seed=seed)
+    rest = whole.live & (top < finish)
+    if bool(rest.any()):
+        wir.attack(whole.view(rest, proposals=16), importance="delete", seed=seed)
     return found
 
 

@@ -12,7 +12,6 @@ is what an unrolled training run needs.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -76,6 +75,7 @@ class Adjacency:
     ) -> None:  # fmt: skip
         self.graph, self.n, self.size, self.tape = graph, len(flips), graph.size, tape
         self.probe_nodes = probe_nodes
+        self._degree: Tensor | None = None
         self.leaf = tape.leaf if tape is not None else probe
         self.row, e = (flips[..., 0] >= 0).nonzero(as_tuple=True)
         self.a, self.b = flips[self.row, e].unbind(1)
@@ -88,11 +88,16 @@ class Adjacency:
         out: Tensor = _Sum.apply(h, self.change.to(h.dtype), self.leaf, self)  # type: ignore[no-untyped-call]
         return out
 
-    @cached_property
+    @property
     def degree(self) -> Tensor:
         """Weighted degrees, (N, n); differentiable."""
+        if self._degree is not None:
+            return self._degree
         ones = torch.ones(self.size, 1, 1, dtype=self.change.dtype, device=self.graph.device)
-        return self.sum(ones).squeeze(2)
+        degree = self.sum(ones).squeeze(2)
+        if not degree.requires_grad:  # one with a graph, kept here, would keep the whole forward alive in a cycle
+            self._degree = degree
+        return degree
 
     def flipped(self, h: Tensor, change: Tensor, out: Tensor) -> Tensor:
         """`out` (N, n, H) with the flips' part of A' h added."""

@@ -1,4 +1,4 @@
-"""Graph datasets: embedded (karate club, stochastic block models) and real (Planetoid, MUTAG)."""
+"""Graph datasets: embedded (karate club, stochastic block models) and real (Planetoid, MUTAG, PROTEINS)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ CORA = ["theory", "reinforcement learning", "genetic algorithms", "neural networ
         "case based", "rule learning"]  # fmt: skip
 # The public files, so that a damaged or foreign copy is refused before its pickles are opened.
 CORA_SHA256 = "0ce1f9117972bdd087a19062d3decca8abfdfef042468c282c2b977642e057dd"
+PROTEINS_LARGEST = 128
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,22 @@ def planetoid(folder: Path, name: str, sha256: str | None = None) -> NodeData:
     return NodeData(graph, labels, int(labels.max()) + 1, nodes, CORA if name == "cora" else None)
 
 
-def read_wholes(path: Path) -> WholeData:
-    """Graphs from a text file: their number, then for each `n label` and n lines `tag m neighbour_1 ...`.
+def read_wholes(path: Path, largest: int | None = None) -> WholeData:
+    """Graphs from a text file: their number, then for each `n label` and n lines `tag m neighbour_1 ... neighbour_m`.
 
-    Every fifth graph of each class is for testing.
+    What follows the neighbours on a line (attributes) is not read. Every fifth graph of each class is for testing.
+
+    Args:
+        path: the file.
+        largest: graphs of more nodes are left out, before they are split: adjacencies are stored padded.
     """
+
+    def whole(line: str) -> list[int]:
+        words = line.split()
+        return [int(v) for v in (words[: 2 + max(int(words[1]), 0)] if len(words) > 1 else words)]
+
     try:
-        numbers = [[int(v) for v in line.split()] for line in path.read_text().splitlines() if line.strip()]
+        numbers = [whole(line) for line in path.read_text().splitlines() if line.strip()]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; tasks on 'karate' and 'sbm' need no files") from None
     except ValueError as error:
@@ -177,10 +187,13 @@ def read_wholes(path: Path) -> WholeData:
                 check_pairs(torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T, n)
             except DataError as error:
                 raise DataError(f"{path}, graph {g}: {error}") from None
-            graphs.append((label, [line[0] for line in lines], edges))
+            if largest is None or n <= largest:
+                graphs.append((label, [line[0] for line in lines], edges))
             at += 1 + n
     except (IndexError, ValueError):
         raise DataError(f"{path} is not a file of graphs: line {at + 1} is not 'nodes label'") from None
+    if not graphs:
+        raise DataError(f"{path} holds no graph" + ("" if largest is None else f" of at most {largest} nodes"))
     tags = sorted({t for _, ts, _ in graphs for t in ts})
     names = sorted({label for label, _, _ in graphs})
     most = max(len(ts) for _, ts, _ in graphs)
@@ -208,6 +221,10 @@ def load_nodes(name: str) -> NodeData:
 
     "sbm#SEED:COUNT" is another graph of the same model, with the split "hidden" besides.
     """
+    if name == "cora-ml" or name.startswith("cora-ml#"):
+        from advgym.envs.graph.inductive import load
+
+        return load(name)
     drawn = read_drawn(name)
     if drawn and drawn.name == "sbm":
         return drawn_sbm(drawn.seed, drawn.count)
@@ -231,9 +248,15 @@ def load_nodes(name: str) -> NodeData:
 
 @lru_cache(maxsize=4)
 def load_wholes(name: str) -> WholeData:
-    """A graph classification dataset: "mutag", or the path of a text file of graphs."""
+    """A graph classification dataset: "mutag", "proteins", or the path of a text file of graphs.
+
+    Of "proteins" (Borgwardt et al. 2005), 1,113 graphs of up to 620 nodes, the 1,070 of at most 128 nodes are kept:
+    every adjacency is padded to the largest.
+    """
     if name == "mutag":
         return read_wholes(_folder(name, "graph", "mutag", "MUTAG.txt"))
+    if name == "proteins":
+        return read_wholes(_folder(name, "graph", "mutag", "PROTEINS.txt"), PROTEINS_LARGEST)
     if "/" in name or Path(name).is_file():
         return read_wholes(Path(name))
-    raise unknown("dataset", name, ["mutag"], "The path of a text file of graphs works too.")
+    raise unknown("dataset", name, ["mutag", "proteins"], "The path of a text file of graphs works too.")

@@ -1,9 +1,10 @@
 """The edges of n perturbed graphs as lists, for models whose edge weights depend on both ends (attention, distances).
 
-Such a model does not read the graph by sums of one node's values alone, so `Tape` cannot rank its pairs. Here every
-directed edge is an entry with a differentiable weight, and candidate edges of weight zero are entries too: those of the
-probed nodes of targeted rows, or a block of pairs of a whole graph (`BlockTape`). A model has to be linear in a pair's
-weight where it is zero: an edge of weight zero changes no score, and two entries of one pair count as their sum.
+Such a model does not read the graph by sums of one node's values alone, so a `Tape` of sums cannot rank its pairs.
+Here every directed edge is an entry with a differentiable weight, and candidates of weight zero are entries too: the
+pairs of the probed nodes of targeted rows, or a block of pairs of whole graphs (a random one, or a `BlockTape`'s). A
+model has to be linear in a pair's weight where it is zero: an edge of weight zero changes no score, and two entries of
+one pair count as their sum.
 """
 
 from __future__ import annotations
@@ -17,30 +18,29 @@ from torch import Tensor
 
 from advgym.envs.graph.adjacency import Adjacency, Tape
 from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.pairs import gains_of
+from advgym.envs.graph.pairs import gains_of, random_block
+from advgym.envs.graph.raw import EdgeList
 
+BLOCK = 100_000  # random candidates that the graphs of one forward are asked about, together
 SPREAD = 60.0  # exponents of a softmax above the largest of the real edges are cut here, below float32's limit
 
 
 class BlockTape(Tape):
-    """A tape whose leaf holds the weights, zero, of a block of candidate pairs: what ranks models of explicit edges.
+    """A tape for a block of candidates that the caller names, instead of a random one.
 
     Args:
-        block: int64 (B, 2) undirected pairs of different nodes, joined or not.
-        n: graphs of the forward; the leaf is (n, B).
+        block: int64 (B, 2) undirected pairs of different nodes, joined or not, none twice.
     """
 
-    def __init__(self, block: Tensor, n: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, block: Tensor, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(block.device)
-        self.block = block
-        self.leaf = torch.zeros(n, len(block), dtype=dtype, device=block.device, requires_grad=True)
+        self.block, self.leaf = block, self.leaf.detach().to(dtype).requires_grad_()
 
-    def gains(self, graph: Graph, row: int, gradient: Tensor | None) -> Tensor:
-        """First-order gains of flipping the block's pairs in a row's graph, (B,), given the leaf's gradient (n, B)."""
-        a, b = self.block.unbind(1)
+    def gains(self, graph: Graph, row: int) -> Tensor:
+        """First-order gains of flipping the block's pairs in a row's graph, (B,), after the backward pass."""
         out = torch.zeros(len(self.block), dtype=self.leaf.dtype, device=self.block.device)
-        if gradient is not None:
-            out = gradient[row] * (1 - 2 * graph.has(a, b).to(out.dtype))
+        if self.offered:
+            out = self.offered[0][1][row].to(out)
         return out + gains_of(graph, *self.factors(row), self.block).to(out) if self.entries else out
 
 
@@ -52,6 +52,7 @@ class Edges:
         size, n: N and the number of graphs.
         row, source, target: int64 (m,); an edge hands what its source has to its target.
         weight: float (m,), 1 for an edge that is there, 0 for a candidate.
+        asked: int64, the places (node * n + row) whose sums are read, all of them without it.
     """
 
     size: int
@@ -60,6 +61,7 @@ class Edges:
     source: Tensor
     target: Tensor
     weight: Tensor
+    asked: Tensor | None = None
 
     @cached_property
     def into(self) -> Tensor:
@@ -99,7 +101,7 @@ class Edges:
 
     def with_loops(self) -> Edges:
         """The same with an edge of weight 1 from every node to itself."""
-        place = torch.arange(self.size * self.n, device=self.row.device)
+        place = torch.arange(self.size * self.n, device=self.row.device) if self.asked is None else self.asked
         node, row = place // self.n, place % self.n
         source, target = torch.cat([self.source, node]), torch.cat([self.target, node])
         weight = torch.cat([self.weight, self.weight.new_ones(len(place))])
@@ -109,7 +111,15 @@ class Edges:
 def edges(adjacency: Any) -> Edges:
     """The directed edges of perturbed graphs, with candidates of weight zero where a probe or a block asks for them."""
     own = getattr(adjacency, "edges", None)
-    return own() if own is not None else _listed(adjacency)
+    if own is not None:
+        out: Edges = own()
+        return out
+    if isinstance(adjacency, EdgeList):
+        source, target = adjacency.edge_index
+        return Edges(adjacency.size, 1, torch.zeros_like(source), source, target, adjacency.edge_weight)
+    if not hasattr(adjacency, "listed"):  # once for each forward: a block is offered once
+        adjacency.listed = _listed(adjacency)
+    return adjacency.listed  # type: ignore[no-any-return]
 
 
 def _listed(adjacency: Adjacency) -> Edges:
@@ -140,16 +150,29 @@ def _listed(adjacency: Adjacency) -> Edges:
 def _candidates(adjacency: Adjacency) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """(row, a, b, zero) of the pairs that a probe or a block asks about."""
     leaf = adjacency.leaf
-    if isinstance(adjacency.tape, BlockTape):
-        n, many = adjacency.tape.leaf.shape
-        row = torch.arange(n, device=adjacency.graph.device).repeat_interleave(many)
-        return [(row, *adjacency.tape.block.repeat(n, 1).unbind(1), adjacency.tape.leaf.flatten())]
-    if adjacency.tape is not None or leaf is None or adjacency.probe_nodes is None:
+    if (tape := adjacency.tape) is not None:
+        graph, n = adjacency.graph, adjacency.n
+        block = tape.block if isinstance(tape, BlockTape) else _block(graph, BLOCK // n, tape.seed)
+        a, b = block.unbind(1)
+        flip = tape.offer(block, n) * (1 - 2 * graph.has(a, b).to(tape.leaf.dtype))
+        row = torch.arange(n, device=graph.device).repeat_interleave(len(block))
+        return [(row, a.repeat(n), b.repeat(n), flip.flatten())]
+    if leaf is None or adjacency.probe_nodes is None:
         return []
     nodes = adjacency.probe_nodes
     every = torch.arange(adjacency.size, device=nodes.device)
     row, g, other = ((nodes >= 0).unsqueeze(2) & (nodes.unsqueeze(2) != every)).nonzero(as_tuple=True)
     return [(row, nodes[row, g], other, leaf[row, g, other])]
+
+
+def _block(graph: Graph, many: int, seed: int) -> Tensor:
+    """Random pairs, and the edges of the graph where they are no more than these."""
+    pairs = random_block(graph, max(many, 1), seed)
+    if len(graph.pairs) > many:
+        return pairs
+    a, b = torch.cat([pairs, graph.pairs]).unbind(1)
+    keys = (a * graph.size + b).unique()
+    return torch.stack([keys // graph.size, keys % graph.size], 1)
 
 
 def dense(adjacency: Any) -> Tensor:

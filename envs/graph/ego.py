@@ -7,6 +7,7 @@ edges, but their true perturbed degrees, so every value that reaches a target is
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -38,29 +39,43 @@ class EgoAdjacency:
     tape = probe_nodes = leaf = None
 
     def __init__(self, rows: GraphRows, hops: int) -> None:
-        self.rows, self.graph, size = rows, rows.graph, rows.graph.size
+        self.rows, self.graph = rows, rows.graph
         self.dtype = torch.float32 if rows.weights is None else rows.weights.dtype
         self._flips = _Flips(rows, self.dtype)
-        frontier = torch.arange(len(rows), device=rows.target.device) * size + rows.target
-        self.key, self.centre = frontier, frontier
-        ends, weights = [], []
+        frontier = torch.arange(len(rows), device=rows.target.device) * rows.graph.size + rows.target
+        self._keys, self._edges = [frontier], []
         for _ in range(hops):
             target, source, weight = self._flips.edges_into(frontier)
-            ends.append((source, target))
-            weights.append(weight)
             new = source.unique()
-            frontier = new[~_member(new, self.key)]
-            self.key = torch.cat([self.key, frontier]).sort().values
-        self.size = len(self.key)
-        self.node = self.key % size
-        self.source, self.target = (torch.searchsorted(self.key, torch.cat(v)) for v in zip(*ends, strict=True))
-        self.weight = torch.cat(weights)
-        self.hard = not self.weight.requires_grad and rows.weights is None
+            frontier = new[~_member(new, self._keys[-1])]
+            self._edges.append((source, target, weight))
+            self._keys.append(torch.cat([self._keys[-1], frontier]).sort().values)
+        self._number()
 
-    @property
-    def asked(self) -> Tensor:
-        """Places of the rows' targets, int64 (n,)."""
-        return torch.searchsorted(self.key, self.centre)
+    def _number(self) -> None:
+        """Number the nodes of the outermost hop left."""
+        self.key = self._keys[-1]
+        self.size, self.node = len(self.key), self.key % self.graph.size
+        source, target, weight = zip(*self._edges, strict=True)
+        self.source, self.target = (torch.searchsorted(self.key, torch.cat(v)) for v in (source, target))
+        self.weight = torch.cat(weight)
+        self.hard = not self.weight.requires_grad and self.rows.weights is None
+
+    def narrow(self, *values: Tensor) -> tuple[Any, ...]:
+        """(the fields of one hop less, the values (M, 1, ...) of their nodes): all that the layers to come read."""
+        if len(self._edges) < 2:
+            return self, *values
+        inner = copy.copy(self)
+        inner.__dict__.pop("degree", None)
+        inner._keys, inner._edges = self._keys[:-1], self._edges[:-1]
+        inner._number()
+        place = torch.searchsorted(self.key, inner.key)
+        return inner, *(v.index_select(0, place) for v in values)
+
+    def answers(self, scores: Tensor) -> Tensor:
+        """The scores of the rows' targets (n, C), of scores of all nodes (M, 1, C) or of those that were left."""
+        key = next(k for k in self._keys if len(k) == len(scores))  # fields of one size are the same
+        return scores[torch.searchsorted(key, self._keys[0]), 0]
 
     def sum(self, h: Tensor) -> Tensor:
         """Sums over neighbours, (M, 1, H) from (M, 1, H); true for nodes closer than k hops."""
@@ -80,7 +95,8 @@ class EgoAdjacency:
     def edges(self) -> Edges:
         """The edges as lists; a node at the border has none."""
         row = torch.zeros_like(self.source)
-        return Edges(self.size, 1, row, self.source, self.target, self.weight)
+        inner = torch.searchsorted(self.key, self._keys[-2])
+        return Edges(self.size, 1, row, self.source, self.target, self.weight, inner)
 
 
 class _Flips:
@@ -158,8 +174,10 @@ class EgoFeatures:
     def linear(self, weight: Tensor) -> Tensor:
         """The product x W without a bias: (M, 1, H)."""
         graph, dtype, node = self.graph, weight.dtype, self.ego.node
-        out = graph.product(weight).index_select(0, node)
-        total = graph.total(dtype)[node].unsqueeze(1)
+        out, total = graph.product(weight), graph.total(dtype).unsqueeze(1)
+        if self.shared:
+            return (out / total.clamp_min(1) if graph.row_norm else out).index_select(0, node).unsqueeze(1)
+        out, total = out.index_select(0, node), total[node]
         if self.cells is not None:
             place, feature, change = self.cells
             change = change.to(dtype).unsqueeze(1)
@@ -183,13 +201,18 @@ class EgoFeatures:
         return (x / x.sum(1, keepdim=True).clamp_min(1) if self.graph.row_norm else x).unsqueeze(1)
 
 
+def narrow(adjacency: Any, *values: Tensor) -> tuple[Any, ...]:
+    """Between two layers of a model with `hops`: the adjacency and values that the layers to come read."""
+    return adjacency.narrow(*values) if isinstance(adjacency, EgoAdjacency) else (adjacency, *values)
+
+
 def near_targets(model: Any, rows: GraphRows) -> Tensor:
     """Scores of each row's target (n, C), by a model whose answers reach `model.hops` hops and no further."""
     parts = []
     for run in _runs(rows, reach(rows, model.hops) * getattr(model, "width", 64)):
         some = rows if len(run) == len(rows) else rows.take(run)
         ego = EgoAdjacency(some, model.hops)
-        parts.append(model.scores(ego, EgoFeatures(ego))[ego.asked, 0])
+        parts.append(ego.answers(model.scores(ego, EgoFeatures(ego))))
     return torch.cat(parts) if len(parts) != 1 else parts[0]
 
 

@@ -32,7 +32,7 @@ class Features:
         return self.cells is None and self.added is None
 
     def linear(self, weight: Tensor) -> Tensor:
-        """The product x W without a bias, node-first: (N, 1, H) where all versions agree, else (N, n, H). weight is (F, H)."""
+        """X W without a bias, weight (F, H), node-first: (N, 1, H) where all versions agree, else (N, n, H)."""
         graph = self.graph
         out = graph.product(weight).unsqueeze(1)
         total = graph.total(weight.dtype).view(-1, 1, 1) if graph.row_norm else None

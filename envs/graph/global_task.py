@@ -34,7 +34,7 @@ def edges(spec: Spec) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     options = spec.threat.constraint
     nodes = members(data, victim, data.nodes["test"], int(options.get("targets", 0)))
-    edits = budget(data, nodes, options)
+    edits = budget(data, nodes if int(options.get("targets", 0)) else data.nodes["test"], options)
     labels, limits = data.labels[nodes], limits_of(options)
 
     def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:

@@ -63,7 +63,7 @@ def whole_global(model: Any, rows: GlobalRows | RawGraph) -> Tensor:
     for some in runs:
         scores = model.scores(some.adjacency(), some.features())  # (N, n, C)
         parts.append(scores[some.nodes].expand(-1, some.many, -1).transpose(0, 1).flatten(0, 1))
-    return torch.cat(parts) if len(parts) != 1 else parts[0]
+    return tied(torch.cat(parts) if len(parts) != 1 else parts[0], rows)
 
 
 def whole_targets(model: Any, rows: GraphRows) -> Tensor:
@@ -75,7 +75,15 @@ def whole_targets(model: Any, rows: GraphRows) -> Tensor:
         scores = model.scores(adjacency_of(some), features_of(some))
         lane = torch.arange(len(some), device=run.device)
         parts.append(scores[some.target, lane if scores.shape[1] > 1 else torch.zeros_like(lane)])
-    return torch.cat(parts) if len(parts) != 1 else parts[0]
+    return tied(torch.cat(parts) if len(parts) != 1 else parts[0], rows)
+
+
+def tied(scores: Tensor, rows: Any) -> Tensor:
+    """The scores, with a gradient of zero to the rows' weights where the model did not read them (no flip is there)."""
+    weights = getattr(rows, "weights", None)
+    if weights is None or not weights.requires_grad or scores.requires_grad:
+        return scores
+    return scores + 0.0 * weights.sum()
 
 
 def adjacency_of(rows: GraphRows) -> Adjacency:

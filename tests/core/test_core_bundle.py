@@ -79,7 +79,7 @@ def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
     env.reset(seed=0)
     before, best = env._book.potential.clone(), torch.full((8,), -1.0)
     for nth in range(10):
-        obs, reward, *_ = env.step(env.threat.random(nth))
+        obs, *_ = env.step(env.threat.random(nth))
         turned = (obs["output"] != env._now.ref).float().mean(1) - 1
         counts = obs["valid"] & obs["evaluated"]
         best = torch.where(counts, torch.maximum(best, turned), best)

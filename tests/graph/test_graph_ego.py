@@ -91,7 +91,11 @@ def test_a_field_holds_the_perturbed_neighbourhood_and_its_true_degrees(seed):
         dense = torch.eye(40) + (whole.sum(torch.eye(40).unsqueeze(1)).permute(1, 0, 2)[i] > 0)
         reached = (dense @ dense)[target[i]].nonzero()[:, 0]
         assert torch.equal(node[row == i], reached)
-    assert torch.equal(node[fields.asked], target)
+    assert torch.equal(fields.answers(node.view(-1, 1, 1))[:, 0], target)
+    inner, values = fields.narrow(node.view(-1, 1, 1))
+    assert inner.size < fields.size and torch.equal(values.flatten(), inner.node)
+    assert torch.equal(inner.degree[:, 0], whole.degree[inner.node, inner.key // 40])
+    assert inner.narrow()[0] is inner
     assert len(fields.source) < len(rows) * len(graph.keys)
 
 

@@ -1,0 +1,106 @@
+"""Poisoning: flip edges before the victim is trained; one query is one training run on the perturbed graph.
+
+Members are test nodes that clean runs have right. The victim is keyed: every query starts a fresh run, and the verdict
+is the majority of the verifier's own. Gradients come from a surrogate whose training is differentiable.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advgym.envs.graph import measures, show_global
+from advgym.envs.graph.data import NodeData, load_nodes
+from advgym.envs.graph.global_batch import GlobalBatch, GlobalGoal
+from advgym.envs.graph.global_rows import GlobalRows
+from advgym.envs.graph.global_task import SEEDS, SUPPORT, budget
+from advgym.envs.graph.limits import limits_of
+from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.task import public
+from advgym.envs.graph.training import Retrained, Unrolled
+from advgym.errors import AdvgymError
+from advgym.goals import ClassGoal
+from advgym.task import Spec, Task, load_victim
+from advgym.victim import Victim, ask
+
+_members: dict[tuple[Any, ...], Tensor] = {}
+
+
+# -- victims ----------------------------------------------------------------------------------------------------------
+def retrained_victim(
+    name: str, dataset: str = "", epochs: int = 200, lr: float = 0.01, decay: float = 5e-4, hidden: int = 16,
+    data: NodeData | None = None,
+) -> Victim:  # fmt: skip
+    """A graph convolutional network that is trained for every answer (`Retrained`); knowledge up to scores."""
+    found = data if data is not None else load_nodes(dataset)
+    model = Retrained(
+        found.labels, found.nodes["train"], found.classes, hidden, epochs=epochs, lr=lr, decay=decay
+    )  # fmt: skip
+    return Victim(model, name=name, access="scores", keyed=True, card={"train_size": len(found.nodes["train"])})
+
+
+def unrolled_victim(
+    name: str, dataset: str = "", steps: int = 100, lr: float = 0.1, momentum: float = 0.9, exact: bool = True,
+    hidden: int = 16, seed: int = 0, data: NodeData | None = None,
+) -> Victim:  # fmt: skip
+    """A training run with exact meta-gradients (`Unrolled`), or with a first-order part of them (`exact=False`)."""
+    found = data if data is not None else load_nodes(dataset)
+    model = Unrolled(
+        found.labels, found.nodes["train"], found.classes, hidden, steps=steps, lr=lr, momentum=momentum, exact=exact,
+        seed=seed,
+    )  # fmt: skip
+    return Victim(model, name=name, card={"train_size": len(found.nodes["train"])})
+
+
+# -- the task ---------------------------------------------------------------------------------------------------------
+def edges(spec: Spec) -> Task:
+    """Flips of a share `eps` of the edges of the graph that the victim is then trained on.
+
+    Options of the constraint: `eps`, `of` and `targets` as for global tasks; `fresh`, how many clean training runs must
+    all have a test node right for it to be a member (runs differ by chance, and what one has wrong is no success).
+    """
+    data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
+    victim = spec.victim
+    if victim is None and spec.samples is None and "victim" in spec.row:
+        foreign = spec.dataset is not None and spec.dataset != spec.row.get("dataset")
+        victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
+    if victim is None:
+        victim = retrained_victim("own-retrained", data=data)
+    options = spec.threat.constraint
+    fresh = options.get("fresh", 5)
+    if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
+        raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
+    nodes = members(data, victim, data.nodes["test"], fresh, int(options.get("targets", 0)))
+    edits, labels, limits = budget(data, nodes, options), data.labels[nodes], limits_of(options)
+
+    def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:
+        graph, lanes = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
+        many = labels.to(device).expand(len(ids), -1)
+        return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits, limits=limits)
+
+    goal = GlobalGoal(ClassGoal(data.classes, spec.threat.goal, data.class_names), len(nodes))
+    return Task(
+        spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
+        show=partial(show_global.show, labels=data.labels, goal=goal.inner), line=show_global.line,
+        columns=measures.columns(),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def members(data: NodeData, victim: Victim, nodes: Tensor, fresh: int, many: int = 0) -> Tensor:
+    """Those of `nodes` that all of `fresh` training runs on the clean graph have right, the first `many` of them."""
+    key = (id(victim.model), data.graph.serial, nodes.numpy().tobytes(), fresh)
+    if key not in _members:
+        none = torch.full((fresh, 0, 2), -1)
+        scores = ask(victim, GlobalRows(data.graph, nodes, none), len(nodes), torch.arange(fresh) - fresh)
+        _members[key] = nodes[(scores.argmax(2) == data.labels[nodes]).all(0)]
+    right = _members[key]
+    if len(right) < max(many, 1):
+        raise AdvgymError(
+            f"{fresh} training runs of victim {victim.name!r} agree on {len(right)} of {len(nodes)} test nodes: "
+            f"targets is at most that, not {many}"
+        )
+    return right[:many] if many else right

@@ -1,0 +1,65 @@
+"""Victims and defenses for node tasks: a model and its training recipe by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from advgym.envs.graph.data import load_nodes
+from advgym.envs.graph.graphs import content_hash
+from advgym.envs.graph.propagation import Propagation
+from advgym.envs.graph.zoo.adversarial import fit_robust
+from advgym.envs.graph.zoo.attention import GAT
+from advgym.envs.graph.zoo.convolutions import APPNP, GCN, GIN, MLP, SAGE
+from advgym.envs.graph.zoo.fitting import fit
+from advgym.envs.graph.zoo.gnnguard import GNNGuard
+from advgym.envs.graph.zoo.low_rank import LowRank
+from advgym.envs.graph.zoo.pruning import Jaccard
+from advgym.envs.graph.zoo.rgcn import RGCN
+from advgym.envs.graph.zoo.rung import RUNG
+from advgym.envs.graph.zoo.soft_median import SoftMedian
+from advgym.errors import unknown
+from advgym.victim import Victim
+from advgym.weights import load_or_train
+
+MODELS: dict[str, type[Propagation]] = {
+    "gcn": GCN, "sage": SAGE, "gin": GIN, "appnp": APPNP, "mlp": MLP, "gat": GAT, "rgcn": RGCN, "gnnguard": GNNGuard,
+    "rung": RUNG, "svd": LowRank, "jaccard": Jaccard, "soft-median": SoftMedian,
+}  # fmt: skip
+# Of training, where it is not the default of `fit`: GAT's of its paper; GIN's decay by validation accuracy on Cora.
+RECIPES: dict[str, dict[str, Any]] = {
+    "gin": {"decay": 5e-3},
+    "gat": {"lr": 0.005, "drop": 0.6, "epochs": 300},
+}
+FIT = ("epochs", "lr", "decay", "drop", "warm")
+ROBUST = ("rate", "start", "every")
+
+
+def zoo_victim(
+    name: str, dataset: str = "", model: str = "sage", adversarial: bool = False, seed: int = 0, data: Any = None,
+    **options: Any,
+) -> Victim:  # fmt: skip
+    """A node classifier of the zoo on a named dataset (or on `data`, a `NodeData`), trained if it is missing.
+
+    Args:
+        model: one of MODELS.
+        adversarial: train by `fit_robust`.
+        options: of the recipe (FIT, and ROBUST with `adversarial`); the others are the model's own.
+    """
+    if model not in MODELS:
+        raise unknown("model", model, list(MODELS))
+    found = data if data is not None else load_nodes(dataset)
+    training = {**RECIPES.get(model, {}), **{k: options.pop(k) for k in (*FIT, *ROBUST) if k in options}}
+    recipe = {"dataset": dataset, "model": model, "adversarial": adversarial, "seed": seed, "fit": training,
+              "options": options, "content": content_hash(found.graph, found.labels)}  # fmt: skip
+
+    def build() -> nn.Module:
+        return MODELS[model](found.graph.features, found.classes, **options)
+
+    def train(module: nn.Module) -> dict[str, Any]:
+        assert isinstance(module, Propagation)
+        return (fit_robust if adversarial else fit)(module, found, **training)
+
+    module, card = load_or_train(name, build, train, recipe=recipe)
+    return Victim(module, name=name, card=card)
