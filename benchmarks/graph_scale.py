@@ -4,7 +4,7 @@ A targeted attack on 100 nodes at once (`first-order`, 5 edges each) and one fir
 graph (`env.rank` of a global task: one forward, one backward, the best 1,000 of all N (N - 1) / 2 flips). The largest
 graph has ogbn-arxiv's size. Goals there: 60 s for the 100 targets; 8 GB for the step.
 
-Command: python benchmarks/graph_scale.py [--plot docs/images/graph_scale.png]
+Command: python benchmarks/graph_scale.py [--plot docs/images/graph-scale.png]
 """
 
 from __future__ import annotations

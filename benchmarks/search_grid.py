@@ -46,6 +46,7 @@ SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "alzantot": ("alzantot", {}),
     "pso": ("pso", {}),
     "additive (ours)": ("additive", {}),
+    "additive, walked": ("additive", {"finish": 2.0}),  # what is left is walked by word importance
     "additive, no log-odds": ("additive", {"prior": False}),
 }
 OURS, PLAIN = "additive (ours)", ("greedy-search", "wir-delete")

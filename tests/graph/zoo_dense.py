@@ -136,6 +136,12 @@ def _soft_median(a, x, p):
     return layer(h @ p["layer2.weight"]) + p["layer2.bias"]
 
 
+def _pro_gnn(a, x, p):
+    unit = F.normalize(x, dim=1)
+    smooth, sparse = F.softplus(p["smooth"]), F.softplus(p["sparse"])
+    return _gcn(a * (1 - smooth * (1 - unit @ unit.T) - sparse).relu(), x, p)
+
+
 DENSE = {"gcn": _gcn, "sage": _sage, "gin": _gin, "appnp": _appnp, "mlp": _mlp, "rgcn": _rgcn, "gat": _gat,
          "gnnguard": _gnnguard, "rung": _rung, "jaccard": _jaccard, "svd": _svd,
-         "soft-median": _soft_median}  # fmt: skip
+         "soft-median": _soft_median, "pro-gnn": _pro_gnn}  # fmt: skip

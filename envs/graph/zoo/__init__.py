@@ -15,6 +15,7 @@ from advgym.envs.graph.zoo.convolutions import APPNP, GCN, GIN, MLP, SAGE
 from advgym.envs.graph.zoo.fitting import fit
 from advgym.envs.graph.zoo.gnnguard import GNNGuard
 from advgym.envs.graph.zoo.low_rank import LowRank
+from advgym.envs.graph.zoo.pro_gnn import ProGNN
 from advgym.envs.graph.zoo.pruning import Jaccard
 from advgym.envs.graph.zoo.rgcn import RGCN
 from advgym.envs.graph.zoo.rung import RUNG
@@ -26,6 +27,7 @@ from advgym.weights import load_or_train
 MODELS: dict[str, type[Propagation]] = {
     "gcn": GCN, "sage": SAGE, "gin": GIN, "appnp": APPNP, "mlp": MLP, "gat": GAT, "rgcn": RGCN, "gnnguard": GNNGuard,
     "rung": RUNG, "svd": LowRank, "jaccard": Jaccard, "soft-median": SoftMedian,
+    "pro-gnn": ProGNN,
 }  # fmt: skip
 # Of training, where it is not the default of `fit`: GAT's of its paper; GIN's decay by validation accuracy on Cora.
 RECIPES: dict[str, dict[str, Any]] = {

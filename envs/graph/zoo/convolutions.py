@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym.envs.graph.adjacency import Adjacency
+from advgym.envs.graph.edges import Edges
 from advgym.envs.graph.ego import narrow
 from advgym.envs.graph.features import Features
 from advgym.envs.graph.propagation import Propagation
@@ -46,6 +47,13 @@ def convolve(adjacency: Adjacency, h: Tensor) -> Tensor:
     scale = normaliser(adjacency, h)
     sent = scale * h
     return scale * (adjacency.sum(sent) + sent)
+
+
+def convolve_edges(e: Edges, weight: Tensor, h: Tensor) -> Tensor:
+    """As `convolve`, by the listed edges with weights (m,) of a model's own."""
+    scale = (e.sum(weight) + 1).rsqrt().unsqueeze(2)
+    sent = scale * h
+    return scale * (e.sum(weight.unsqueeze(1) * e.at_source(sent)) + sent)
 
 
 class GCN(Propagation):

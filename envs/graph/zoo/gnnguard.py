@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from advgym.envs.graph.adjacency import Adjacency
 from advgym.envs.graph.edges import Edges, edges
 from advgym.envs.graph.features import Features
+from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.propagation import Propagation
 from advgym.envs.graph.zoo.convolutions import Dense
 
@@ -34,29 +37,16 @@ class GNNGuard(Propagation):
         super().__init__()
         self.layer1, self.layer2 = Dense(features, hidden), Dense(hidden, classes)
         self.dropout, self.cut, self.memory, self.width = dropout, cut, memory, 8 * hidden
-        self._table: tuple[tuple[int, torch.dtype], Tensor] | None = None
 
     def scores(self, adjacency: Adjacency, features: Features) -> Tensor:
         """See `Propagation`."""
         e = edges(adjacency)
-        weight, own = self._defend(e, self._likeness(e, features, self.layer1.weight.dtype))
+        weight, own = self._defend(e, likeness(e, features, self.layer1.weight.dtype))
         bias1, bias2 = self.layer1.bias, self.layer2.bias
         h = (_pass(e, features.linear(self.layer1.weight), weight, own) + bias1).relu()
         again, own2 = self._defend(e, cosine(e, h))
         weight, own = (self.memory * old + (1 - self.memory) * new for old, new in ((weight, again), (own, own2)))
         return _pass(e, F.dropout(h, self.dropout, self.training) @ self.layer2.weight, weight, own) + bias2
-
-    def _likeness(self, e: Edges, features: Features, dtype: torch.dtype) -> Tensor:
-        """Cosine similarity of the ends of every edge by their features, (m,)."""
-        graph = features.graph
-        if not features.shared or graph.size > TABLE:
-            return cosine(e, features.dense().to(dtype))
-        if self._table is None or self._table[0] != (graph.serial, dtype):
-            unit = F.normalize(graph.x.to(dtype), dim=1)
-            self._table = (graph.serial, dtype), unit @ unit.T
-        node = getattr(features, "node", None)  # of a receptive field
-        a, b = (e.source, e.target) if node is None else (node[e.source], node[e.target])
-        return self._table[1][a, b]
 
     def _defend(self, e: Edges, likeness: Tensor) -> tuple[Tensor, Tensor]:
         """Defended weights of the edges (m,) and of the nodes themselves (N, n, 1)."""
@@ -65,6 +55,22 @@ class GNNGuard(Propagation):
         count = e.sum(e.weight.to(likeness.dtype) * kept)
         share = count / (count + 1) / e.sum(s).clamp_min(1e-12)
         return s * e.at_target(share), (1 / (count + 1)).unsqueeze(2)
+
+
+_tables: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
+
+
+def likeness(e: Edges, features: Features, dtype: torch.dtype) -> Tensor:
+    """Cosine similarity of the ends of every edge by their features, (m,)."""
+    graph = features.graph
+    if not features.shared or graph.size > TABLE:
+        return cosine(e, features.dense().to(dtype))
+    if graph not in _tables or _tables[graph].dtype != dtype:
+        unit = F.normalize(graph.x.to(dtype), dim=1)
+        _tables[graph] = unit @ unit.T
+    node = getattr(features, "node", None)  # of a receptive field
+    a, b = (e.source, e.target) if node is None else (node[e.source], node[e.target])
+    return _tables[graph][a, b]
 
 
 def cosine(e: Edges, h: Tensor) -> Tensor:

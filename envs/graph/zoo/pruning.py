@@ -10,7 +10,7 @@ from advgym.envs.graph.adjacency import Adjacency
 from advgym.envs.graph.edges import Edges, edges
 from advgym.envs.graph.features import Features
 from advgym.envs.graph.graphs import similar
-from advgym.envs.graph.zoo.convolutions import GCN
+from advgym.envs.graph.zoo.convolutions import GCN, convolve_edges
 
 BLOCK = 1 << 23  # entries of gathered features held at once
 
@@ -34,14 +34,9 @@ class Jaccard(GCN):
         """See `Propagation`."""
         e = edges(adjacency)
         weight = e.weight.to(self.layer1.weight.dtype) * alike(e, features, self.threshold)
-        scale = (e.sum(weight) + 1).rsqrt().unsqueeze(2)
-
-        def convolve(h: Tensor) -> Tensor:
-            sent = scale * h
-            return scale * (e.sum(weight.unsqueeze(1) * e.at_source(sent)) + sent)
-
-        h = (convolve(features.linear(self.layer1.weight)) + self.layer1.bias).relu()
-        return convolve(F.dropout(h, self.dropout, self.training) @ self.layer2.weight) + self.layer2.bias
+        h = (convolve_edges(e, weight, features.linear(self.layer1.weight)) + self.layer1.bias).relu()
+        h = F.dropout(h, self.dropout, self.training) @ self.layer2.weight
+        return convolve_edges(e, weight, h) + self.layer2.bias
 
 
 @torch.no_grad()
