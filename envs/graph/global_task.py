@@ -42,9 +42,8 @@ def edges(spec: Spec) -> Task:
         many = labels.to(device).expand(len(ids), -1)
         return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits, limits=limits)
 
-    share = len(members(data, victim, data.nodes["test"])) / len(data.nodes["test"])
     inner = ClassGoal(data.classes, spec.threat.goal, data.class_names)
-    goal = GlobalGoal(inner, len(nodes), None if options.get("targets", 0) else share)
+    goal = GlobalGoal(inner, len(nodes), None if options.get("targets", 0) else len(nodes) / len(data.nodes["test"]))
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
         show=partial(show_global.show, labels=data.labels, goal=goal.inner), line=show_global.line,

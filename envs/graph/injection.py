@@ -231,7 +231,8 @@ def nodes(spec: Spec) -> Task:
             lanes, wide, graph.to(device), chosen.to(device), many=many, degree=degree, features=on
         )  # fmt: skip
 
-    goal = GlobalGoal(ClassGoal(data.classes, spec.threat.goal, data.class_names), len(chosen))
+    inner, aimed = ClassGoal(data.classes, spec.threat.goal, data.class_names), _count(options, "targets", 0)
+    goal = GlobalGoal(inner, len(chosen), None if aimed else len(chosen) / len(data.nodes["test"]))
     context = {**public(data), "injected": many, "degree": degree, "features": on}
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
