@@ -61,6 +61,11 @@ class Table:
         return self._batch.choice_mask(sites, self._rows)
 
     @property
+    def weighted(self) -> bool:
+        """Whether `env.rank` takes weights of relaxed edits here."""
+        return type(self._batch).relaxed_leaves is not EditsBatch.relaxed_leaves
+
+    @property
     def under(self) -> Tensor | None:
         """Where sites live under choices of others: int64 (sites, 2), see `EditsBatch.under`; else None."""
         return self._batch.under

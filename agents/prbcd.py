@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
+from advgym.agents import first_order
 from advgym.agents._common import fitness, hand_in
 from advgym.agents._relaxed import compact, loss_of, project, strongest
 
@@ -26,9 +27,12 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", se
         samples: sets drawn from the final weights besides (Bernoulli, as PRBCD does).
         loss: "tanh" of the margin (Geisler et al. 2021), or "surrogate", the task's own.
 
-    Costs two gradients and three queries an epoch.
+    Costs two gradients and three queries an epoch. Where edits are not ranked on top of relaxed ones
+    (`env.table.weighted`) there is no descent on weights: those tasks are played by "first-order".
     """
     obs, _ = env.reset(seed=seed)
+    if not env.table.weighted:
+        return first_order.attack(env.view(proposals=8), seed=seed)
     ref, draws, budget = obs["output"].clone(), env.draws(seed), env.table.limit
     p, w = env.threat.null(), torch.zeros(env.shape[0], device=env.device).expand(len(budget), -1)
     for epoch in range(epochs):

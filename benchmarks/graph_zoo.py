@@ -29,7 +29,21 @@ from advgym.envs.graph.zoo import zoo_victim
 from advgym.envs.graph.zoo.fitting import accuracy
 from advgym.envs.graph.zoo.smoothing import Smoothed, certify
 
-ZOO = ("gcn", "sage", "gin", "gat", "appnp", "rgcn", "gnnguard", "rung", "jaccard", "svd", "soft-median", "pro-gnn", "mlp")
+ZOO = (
+    "gcn",
+    "sage",
+    "gin",
+    "gat",
+    "appnp",
+    "rgcn",
+    "gnnguard",
+    "rung",
+    "jaccard",
+    "svd",
+    "soft-median",
+    "pro-gnn",
+    "mlp",
+)
 
 
 def victims(names: str) -> dict[str, object]:

@@ -26,7 +26,7 @@ from advgym.task import Spec, Task, load_victim
 from advgym.victim import Victim
 
 log = logging.getLogger("advgym")
-PUBLIC = 1 << 23  # features of larger graphs are not repeated in the context
+PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
 
 
 def edges(spec: Spec) -> Task:

@@ -42,7 +42,8 @@ def test_every_embedded_generator_is_declared():
     assert set(TASKS) == {
         "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-paraphrase",
         "text/synth-charswap", "text/synth-insert", "text/synth-reduction", "text/synth-joint",
-        "text/synth-headline", "graph/sbm-edge", "graph/sbm-feature", "speech/synth-keyword", "speech/synth-transcribe",
+        "text/synth-headline", "graph/sbm-edge", "graph/sbm-feature", "graph/sbm-rewire",
+        "speech/synth-keyword", "speech/synth-transcribe",
     }  # fmt: skip
 
 
