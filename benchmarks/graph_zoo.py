@@ -30,6 +30,8 @@ from advgym.envs.graph.zoo.fitting import accuracy
 from advgym.envs.graph.zoo.smoothing import Smoothed, certify
 
 ZOO = (
+    "gcn", "sage", "gin", "gat", "appnp", "rgcn", "gnnguard", "rung", "jaccard", "svd", "soft-median", "pro-gnn", "mlp",
+)  # fmt: skip
     "gcn",
     "sage",
     "gin",
