@@ -32,20 +32,6 @@ from advgym.envs.graph.zoo.smoothing import Smoothed, certify
 ZOO = (
     "gcn", "sage", "gin", "gat", "appnp", "rgcn", "gnnguard", "rung", "jaccard", "svd", "soft-median", "pro-gnn", "mlp",
 )  # fmt: skip
-    "gcn",
-    "sage",
-    "gin",
-    "gat",
-    "appnp",
-    "rgcn",
-    "gnnguard",
-    "rung",
-    "jaccard",
-    "svd",
-    "soft-median",
-    "pro-gnn",
-    "mlp",
-)
 
 
 def victims(names: str) -> dict[str, object]:
