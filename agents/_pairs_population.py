@@ -26,16 +26,16 @@ class Genes:
     end: Tensor
 
     def draw(self, draws, right: Tensor, near: float) -> Tensor:
-        """New genes (lanes, P, most): one end a member of `right` bool (lanes, P, M), drawn evenly, the other any node.
+        """New genes (lanes, P, most): one end a member, drawn by weights `right` (lanes, P, M), the other any node.
 
         A share `near` of them is at a clean neighbour of that member in its place. -1 where both ends fall together or
         no member is left.
         """
         many = right.shape[1]
         u = draws.uniform(many, self.most, 4)
-        total = right.cumsum(2)
-        nth = (u[..., 0] * total[..., -1:]).long() + 1
-        at = torch.searchsorted(total.contiguous(), nth).clamp_max(right.shape[2] - 1)
+        total = right.float().cumsum(2)
+        nth = u[..., 0] * total[..., -1:]
+        at = torch.searchsorted(total.contiguous(), nth, right=True).clamp_max(right.shape[2] - 1)
         a = self.members.unsqueeze(1).expand(-1, many, -1).gather(2, at)
         degree = self.start[a + 1] - self.start[a]
         place = self.start[a] + (u[..., 2] * degree).long()
