@@ -32,10 +32,15 @@ def edges(spec: Spec) -> Task:
     ("all", or "targets": those with an end among the members); `targets`, how many members (0 for all).
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
-    options = spec.threat.constraint
-    nodes = members(data, victim, data.nodes["test"], int(options.get("targets", 0)))
-    edits = budget(data, nodes if int(options.get("targets", 0)) else data.nodes["test"], options)
-    labels, limits = data.labels[nodes], limits_of(options)
+    nodes = members(data, victim, data.nodes["test"], int(spec.threat.constraint.get("targets", 0)))
+    return against(spec, data, victim, nodes)
+
+
+def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
+    """The task of flipping edges against `nodes`, int64 (M,): what evasion and poisoning share."""
+    options, test = spec.threat.constraint, data.nodes["test"]
+    few = bool(options.get("targets", 0))
+    edits, labels, limits = budget(data, nodes if few else test, options), data.labels[nodes], limits_of(options)
 
     def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:
         graph, lanes = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
@@ -43,10 +48,10 @@ def edges(spec: Spec) -> Task:
         return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits, limits=limits)
 
     inner = ClassGoal(data.classes, spec.threat.goal, data.class_names)
-    goal = GlobalGoal(inner, len(nodes), None if options.get("targets", 0) else len(nodes) / len(data.nodes["test"]))
+    goal = GlobalGoal(inner, len(nodes), None if few else len(nodes) / len(test))
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
-        show=partial(show_global.show, labels=data.labels, goal=goal.inner), line=show_global.line,
+        show=partial(show_global.show, labels=data.labels, goal=inner), line=show_global.line,
         columns=measures.columns(),
     )  # fmt: skip
 

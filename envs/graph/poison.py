@@ -6,23 +6,17 @@ is the majority of the verifier's own. Gradients come from a surrogate whose tra
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advgym.envs.graph import measures, show_global
 from advgym.envs.graph.data import NodeData, load_nodes
-from advgym.envs.graph.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.global_task import SEEDS, SUPPORT, budget
-from advgym.envs.graph.limits import limits_of
+from advgym.envs.graph.global_task import against
 from advgym.envs.graph.own import own_graph
-from advgym.envs.graph.task import public
 from advgym.envs.graph.training import Retrained, Unrolled
 from advgym.errors import AdvgymError
-from advgym.goals import ClassGoal
 from advgym.task import Spec, Task, load_victim
 from advgym.victim import Victim, ask
 
@@ -74,20 +68,7 @@ def edges(spec: Spec) -> Task:
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, int(options.get("targets", 0)))
-    edits, labels, limits = budget(data, nodes, options), data.labels[nodes], limits_of(options)
-
-    def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:
-        graph, lanes = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
-        many = labels.to(device).expand(len(ids), -1)
-        return GlobalBatch(lanes, many, graph, nodes.to(device), edits=edits, support=SUPPORT * edits, limits=limits)
-
-    inner = ClassGoal(data.classes, spec.threat.goal, data.class_names)
-    goal = GlobalGoal(inner, len(nodes), None if options.get("targets", 0) else len(nodes) / len(data.nodes["test"]))
-    return Task(
-        spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
-        show=partial(show_global.show, labels=data.labels, goal=goal.inner), line=show_global.line,
-        columns=measures.columns(),
-    )  # fmt: skip
+    return against(spec, data, victim, nodes)
 
 
 @torch.no_grad()
