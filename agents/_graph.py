@@ -160,6 +160,19 @@ def add_first_valid(env, state: Tensor, edits: Tensor) -> Tensor:
     return choose(good.any(1), whole[lane, good.to(torch.int8).argmax(1)], state)
 
 
+def advance(env, state: Tensor, edits: Tensor) -> Tensor | None:
+    """`state` with the first valid of edits (lanes, k, 2) in each lane, asked about, but not under transfer.
+
+    None where no lane has one.
+    """
+    new = add_first_valid(env, state, edits)
+    if torch.equal(new, state):
+        return None
+    if env.knowledge != "transfer" and not env.done:
+        offer(env, new)
+    return new
+
+
 def best_pairs(graph: PublicGraph, source: Tensor, score: Tensor, k: int = 8) -> Tensor:
     """The k edits of highest score that flip source (lanes,) - any node: (lanes, k, 2), -1 where a score is -inf."""
     top, at = score.topk(min(k, score.shape[1]), 1)

@@ -6,7 +6,7 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import hand_in
-from advgym.agents._graph import add_first_valid, offer
+from advgym.agents._graph import advance
 
 SPARE = 8  # further down the ranking than this no edit is looked for when the threat model refuses the best
 
@@ -24,10 +24,8 @@ def attack(env, *, seed=0):
         if env.done:
             break
         found, gains = env.rank(state, k=SPARE)
-        new = add_first_valid(env, state, torch.where(gains.isfinite().unsqueeze(2), found, -1))
-        if torch.equal(new, state):
+        new = advance(env, state, torch.where(gains.isfinite().unsqueeze(2), found, -1))
+        if new is None:
             break
         state = new
-        if env.knowledge != "transfer" and not env.done:
-            offer(env, state)
     return hand_in(env, state)

@@ -9,11 +9,10 @@ from advgym import register_agent
 from advgym.agents._common import hand_in
 from advgym.agents._graph import (
     PublicGraph,
-    add_first_valid,
+    advance,
     estimate_labels,
     known_labels,
     node_features,
-    offer,
     public_graph,
 )  # fmt: skip
 
@@ -49,12 +48,10 @@ def attack(env, *, attackers=0, seed=0):
             if inside is None:
                 inside = subgraph(graph, found, members(env, graph, obs, wrong), attackers or steps)
             found = _front(torch.where(_allowed(graph, found, inside).unsqueeze(2), found, -1), 32)
-        new = add_first_valid(env, state, found[:, :32])
-        if torch.equal(new, state):
+        new = advance(env, state, found[:, :32])
+        if new is None:
             break
         state = new
-        if env.knowledge != "transfer" and not env.done:
-            offer(env, state)
     return hand_in(env, state)
 
 

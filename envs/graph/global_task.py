@@ -13,7 +13,7 @@ from advgym.envs.graph import measures, show_global
 from advgym.envs.graph.data import NodeData
 from advgym.envs.graph.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.limits import limits_of
+from advgym.envs.graph.limits import count, limits_of
 from advgym.envs.graph.task import data_and_victim, public
 from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal
@@ -32,7 +32,7 @@ def edges(spec: Spec) -> Task:
     ("all", or "targets": those with an end among the members); `targets`, how many members (0 for all).
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
-    nodes = members(data, victim, data.nodes["test"], int(spec.threat.constraint.get("targets", 0)))
+    nodes = members(data, victim, data.nodes["test"], count(spec.threat.constraint, "targets", 0))
     return against(spec, data, victim, nodes)
 
 

@@ -24,9 +24,9 @@ from advgym.envs.graph.global_batch import GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.global_task import SEEDS, members
 from advgym.envs.graph.graphs import Graph, check_binary
+from advgym.envs.graph.limits import count
 from advgym.envs.graph.pairs import top_pairs
 from advgym.envs.graph.task import data_and_victim, public
-from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 
@@ -219,9 +219,9 @@ def nodes(spec: Spec) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     check_binary(data.graph.x, data.graph.names)
     options = spec.threat.constraint
-    many, degree = _count(options, "nodes", 1), _count(options, "degree", 1)
-    on = _count(options, "features", 0) or max(1, round(float(data.graph.x.sum(1).mean())))
-    chosen = members(data, victim, data.nodes["test"], _count(options, "targets", 0))
+    many, degree = count(options, "nodes", 1), count(options, "degree", 1)
+    on = count(options, "features", 0) or max(1, round(float(data.graph.x.sum(1).mean())))
+    chosen = members(data, victim, data.nodes["test"], count(options, "targets", 0))
     graph, labels = extended(data.graph, many), data.labels[chosen]
 
     def deal(split: str, ids: list[int], device: Any) -> InjectionBatch:
@@ -231,20 +231,13 @@ def nodes(spec: Spec) -> Task:
             lanes, wide, graph.to(device), chosen.to(device), many=many, degree=degree, features=on
         )  # fmt: skip
 
-    inner, aimed = ClassGoal(data.classes, spec.threat.goal, data.class_names), _count(options, "targets", 0)
+    inner, aimed = ClassGoal(data.classes, spec.threat.goal, data.class_names), count(options, "targets", 0)
     goal = GlobalGoal(inner, len(chosen), None if aimed else len(chosen) / len(data.nodes["test"]))
     context = {**public(data), "injected": many, "degree": degree, "features": on}
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
         show=partial(show, labels=data.labels, goal=goal.inner),
     )  # fmt: skip
-
-
-def _count(options: Any, name: str, least: int) -> int:
-    value = options.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise AdvgymError(f"{name} is a whole number of at least {least}, not {value!r}")
-    return value
 
 
 def line(batch: Any, row: int, form: Tensor, before: Tensor | None = None, after: Tensor | None = None) -> str:

@@ -64,6 +64,14 @@ def limits_of(options: Mapping[str, Any]) -> Limits:
     return Limits(degree_test=float(value), per_node=many, **found)
 
 
+def count(options: Mapping[str, Any], name: str, least: int = 1, what: str = "") -> int:
+    """An option that counts something; 0 where it is not named."""
+    value = options.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise AdvgymError(f"{name} is a whole number of at least {least}{what and f' ({what})'}, not {value!r}")
+    return value
+
+
 def flag(options: Mapping[str, Any], name: str) -> bool:
     """An option that is on or off."""
     value = options.get(name, False)

@@ -14,10 +14,11 @@ from torch import Tensor
 from advgym.envs.graph.data import NodeData, load_nodes
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.global_task import against
-from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.limits import count
+from advgym.envs.graph.task import named
 from advgym.envs.graph.training import Retrained, Unrolled
 from advgym.errors import AdvgymError
-from advgym.task import Spec, Task, load_victim
+from advgym.task import Spec, Task
 from advgym.victim import Victim, ask
 
 _members: dict[tuple[Any, ...], Tensor] = {}
@@ -56,18 +57,14 @@ def edges(spec: Spec) -> Task:
     Options of the constraint: `eps`, `of` and `targets` as for global tasks; `fresh`, how many clean training runs must
     all have a test node right for it to be a member (runs differ by chance, and what one has wrong is no success).
     """
-    data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
-    victim = spec.victim
-    if victim is None and spec.samples is None and "victim" in spec.row:
-        foreign = spec.dataset is not None and spec.dataset != spec.row.get("dataset")
-        victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
+    data, victim = named(spec)
     if victim is None:
         victim = retrained_victim("own-retrained", data=data)
     options = spec.threat.constraint
     fresh = options.get("fresh", 5)
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
-    nodes = members(data, victim, data.nodes["test"], fresh, int(options.get("targets", 0)))
+    nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
     return against(spec, data, victim, nodes)
 
 

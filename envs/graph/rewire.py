@@ -20,9 +20,9 @@ from advgym.envs.graph import show
 from advgym.envs.graph.batches import PROBES, VIEW, NodeBatch, trim
 from advgym.envs.graph.dense import best_pairs
 from advgym.envs.graph.graphs import ragged
+from advgym.envs.graph.limits import count
 from advgym.envs.graph.rows import GraphRows, randomise_edges
 from advgym.envs.graph.task import data_and_victim, known_labels, public
-from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 
@@ -213,9 +213,7 @@ def swaps(spec: Spec) -> Task:
     Options of the constraint: `edits`, the most swaps.
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
-    edits = spec.threat.constraint["edits"]
-    if not isinstance(edits, int) or isinstance(edits, bool) or edits < 1:
-        raise AdvgymError(f"edits is a whole number of at least 1 (swaps of two edges), not {edits!r}")
+    edits = count(spec.threat.constraint, "edits", what="swaps of two edges")
     known = known_labels(data)
 
     def deal(split: str, ids: list[int], device: Any) -> RewireBatch:

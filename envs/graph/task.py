@@ -15,7 +15,7 @@ from advgym.envs.graph.batches import EdgeBatch, FeatureBatch, NodeBatch
 from advgym.envs.graph.data import NodeData, load_nodes, load_wholes
 from advgym.envs.graph.dense import WholeBatch, randomise_dense
 from advgym.envs.graph.graphs import check_binary
-from advgym.envs.graph.limits import flag, limits_of
+from advgym.envs.graph.limits import count, flag, limits_of
 from advgym.envs.graph.own import own_graph, unseen
 from advgym.envs.graph.rows import randomise_cells, randomise_edges
 from advgym.envs.graph.stacked import Stacked
@@ -26,6 +26,7 @@ from advgym.task import Spec, Task, load_victim
 from advgym.victim import Victim
 
 log = logging.getLogger("advgym")
+FLIPS = "undirected flips"
 PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
 
 
@@ -39,17 +40,10 @@ def features(spec: Spec) -> Task:
     return _nodes(spec, FeatureBatch)
 
 
-def _edits(spec: Spec) -> int:
-    value = spec.threat.constraint["edits"]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AdvgymError(f"edits is a whole number of at least 1 (undirected flips), not {value!r}")
-    return value
-
-
 def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
     options = spec.threat.constraint
-    edits, influence, limits = _edits(spec), flag(options, "influence"), limits_of(options)
+    edits, influence, limits = count(options, "edits", what=FLIPS), flag(options, "influence"), limits_of(options)
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
     known = known_labels(data)
@@ -100,19 +94,28 @@ def public(data: NodeData) -> dict[str, Any]:
     }
 
 
-def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, Victim]:
-    """The graph and a victim that answers rows about it.
+def named(spec: Spec) -> tuple[NodeData, Victim | None]:
+    """The graph, and the caller's victim or the one that the row names.
 
-    With `knowledge_by_edges` gradients are by edges: a model that takes no edge_weight has none.
+    None where one is to be made for the caller's own graph: its training nodes are then no samples.
     """
     data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
     victim = spec.victim
     if victim is None and spec.samples is None and "victim" in spec.row:
         foreign = spec.dataset is not None and spec.dataset != spec.row.get("dataset")
         victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
+    if victim is None and spec.samples is not None:
+        data = replace(data, nodes=unseen(data))
+    return data, victim
+
+
+def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, Victim]:
+    """The graph and a victim that answers rows about it.
+
+    With `knowledge_by_edges` gradients are by edges: a model that takes no edge_weight has none.
+    """
+    data, victim = named(spec)
     if victim is None:
-        if spec.samples is not None:
-            data = replace(data, nodes=unseen(data))
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
     elif not getattr(victim.model, "takes_rows", False) and not victim.keyed:
@@ -151,7 +154,7 @@ def wholes(spec: Spec) -> Task:
         raise AdvgymError(f"task {spec.name!r} takes no samples=: pass dataset= the path of a text file of graphs")
     name = spec.load_dataset()
     data = load_wholes(name)
-    edits = _edits(spec)
+    edits = count(spec.threat.constraint, "edits", what=FLIPS)
     victim = spec.victim
     if victim is None:
         foreign = name != spec.row.get("dataset")

@@ -209,6 +209,9 @@ def test_budgets_and_members():
         advgym.make_task("graph/karate-global", eps=0.001)
     with pytest.raises(AdvgymError, match="in \\(0, 1\\]"):
         advgym.make_task("graph/karate-global", eps=2)
+    for bad in (-1, 2.5, "few"):
+        with pytest.raises(AdvgymError, match="targets is a whole number of at least 0"):
+            advgym.make_task("graph/karate-global", targets=bad)
     with pytest.raises(AdvgymError, match="'all' or 'targets'"):
         advgym.make_task("graph/karate-global", of="some")
 

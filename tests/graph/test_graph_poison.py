@@ -255,3 +255,12 @@ def test_cora(data_dir):
     p = env.threat.null()
     p[:, :20] = found
     assert float(env.step(p)[0]["surrogate"]) > float(before)
+
+
+def test_the_runs_of_ones_own_graph_never_see_its_targets():
+    data = load_nodes("karate")
+    every = (data.labels >= 0).nonzero()[:, 0]
+    own = replace(data, nodes={"train": every, "test": every})
+    task = advgym.make_task("graph/karate-poison", samples=own)
+    nodes = task.samples("test", [0]).nodes
+    assert not bool(torch.isin(nodes, task.victim.model.train_nodes).any())
