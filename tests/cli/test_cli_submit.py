@@ -34,7 +34,7 @@ source = "generator"
 [shards]
 lanes = 8
 [limits]
-cpu_s = 2.0
+cpu_s = 120.0
 wall_s = 300.0
 memory_mb = 1024
 processes = 8
@@ -43,6 +43,11 @@ size_mb = 1
 panel = ["noise"]
 floor = 0.5
 """
+# A board for each limit of time, so that a slow machine meets no other one first.
+TIGHT = {
+    "cpu-limit": ("spent.toml", ("cpu_s = 120.0", "cpu_s = 2.0")),
+    "wall-limit": ("hasty.toml", ("wall_s = 300.0", "wall_s = 1.0")),
+}
 CARD = 'name = "mine"\ntrack = "attack"\nkind = "field"\nknowledge = "score"\n'
 DEFENSE_CARD = 'name = "mine"\ntrack = "defense"\n'
 GOOD = """
@@ -58,7 +63,8 @@ KEYS = ("status", "reason", "blame", "success_rate", "invalid_rate", "score", "s
 def tiny(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("board") / "tiny.toml"
     path.write_text(BOARD)
-    path.with_name("hasty.toml").write_text(BOARD.replace("wall_s = 300.0", "wall_s = 1.0"))
+    for name, limit in TIGHT.values():
+        path.with_name(name).write_text(BOARD.replace(*limit))
     return path
 
 
@@ -127,8 +133,8 @@ def failed(answer, reason: str, says: list[str]) -> dict:
     assert (answer.code, found["status"], found["reason"]) == (1, "failed", reason), found["message"]
     assert found["blame"] == reasons.find(reason).blame == "participant"
     assert found["success_rate"] == found["score"] == 0.0
-    wall_s = 1.0 if reason == "wall-limit" else 300.0
-    assert found["limits"] == {"cpu_s": 2.0, "wall_s": wall_s, "memory_mb": 1024, "processes": 8, "size_mb": 1}
+    cpu_s, wall_s = (2.0 if reason == "cpu-limit" else 120.0), (1.0 if reason == "wall-limit" else 300.0)
+    assert found["limits"] == {"cpu_s": cpu_s, "wall_s": wall_s, "memory_mb": 1024, "processes": 8, "size_mb": 1}
     for word in says:
         assert word in found["message"]
     assert "Traceback" not in answer.err
@@ -141,7 +147,7 @@ QUICK = ("syntax error", "asks for more", "plays another", "another track", "a c
 @pytest.mark.parametrize("name", [n if n.startswith(QUICK) else pytest.param(n, marks=pytest.mark.slow) for n in BAD])
 def test_a_bad_attack_says_what_to_do(advgym, tmp_path, tiny, warmed, name):
     code, card, reason, says = BAD[name]
-    board = tiny.with_name("hasty.toml") if reason == "wall-limit" else tiny
+    board = tiny.with_name(TIGHT[reason][0]) if reason in TIGHT else tiny
     failed(advgym("test", folder(tmp_path, code, card), "--board", board, "--json"), reason, says)
 
 

@@ -89,7 +89,7 @@ def attack(env, *, seed):
 @pytest.mark.parametrize(("end", "reason"), [("raise KeyError('x')", "crashed"), ("os._exit(0)", "exited"),
                                              ("while True: pass", "cpu-limit")])  # fmt: skip
 def test_a_crash_fails_the_unfinished_samples_of_its_batch_and_the_rest_go_on(run, tmp_path, end, reason):
-    quick = Stage(tiny.board(limits=Limits(cpu_s=0.5, wall_s=300, memory_mb=1536, processes=16, size_mb=5)), "dev")
+    quick = Stage(tiny.board(limits=Limits(cpu_s=2, wall_s=300, memory_mb=1536, processes=16, size_mb=5)), "dev")
     entry, rows = run(tiny.attack(tmp_path / "a", CRASH_LATE.format(end=end)), quick)
     reasons = entry.tasks[0].reasons
     assert reasons.get(reason) and any(r in reasons for r in ("queries", "steps", "stopped", "success"))
