@@ -76,7 +76,7 @@ def demo(
         bool, typer.Option("--quick", help="Fewer samples and queries: about a third of the time.")
     ] = False,
 ) -> int:
-    """Attack every demo task with every agent, then behind defenses; write an HTML report."""
+    """Attack five embedded tasks with the agents made for them, then behind defenses; write an HTML report."""
     from advgym.cli_demo import run_demo
 
     return run_demo(out, quick=quick)

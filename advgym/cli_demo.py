@@ -1,4 +1,4 @@
-"""`advgym demo`: every agent on every demo task, then the strongest behind every defense that fits."""
+"""`advgym demo`: the agents that a task's row names for it, then the strongest behind every defense that fits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_demo(folder: Path, *, quick: bool) -> int:
     """Run it all, print the matrices, write the report; 1 where something failed that should not."""
     names = [name for name, row in registry.tasks().items() if row.get("demo")]
     if not names:
-        raise AdvgymError("no task is marked `demo = true`; `advgym list tasks` shows what there is")
+        raise AdvgymError("no task's row names agents in `demo = [...]`; `advgym list tasks` shows what there is")
     if folder.exists() and not folder.is_dir():
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
     _one_thread()
@@ -85,19 +85,21 @@ def _prepare(found: Run, names: list[str], size: dict[str, int], bar: Any) -> No
 
 
 def _first_matrix(found: Run, size: dict[str, int], bar: Any, folder: Path) -> None:
-    pairs = [(a, t) for t, kind in found.kinds.items() for a in registry.agents().values() if kind in a.kinds]
+    pairs = [(agent, task) for task in found.kinds for agent in registry.tasks()[task]["demo"]]
     line = bar.add_task("agents × tasks", total=len(pairs), note="")
     for agent, task in pairs:
-        bar.update(line, note=f"{agent.name} on {task}")
-        result = _attack(found, agent.name, task, "none", size)
+        bar.update(line, note=f"{agent} on {task}")
+        result = _attack(found, agent, task, "none", size)
         if result is not None:
             found.results.append(result)
             _save(result, folder)
         bar.advance(line)
-    for agent in registry.agents().values():
+    for agent in {agent for agent, _ in pairs} & set(registry.agents()):
+        kinds = registry.agent(agent).kinds
         for task, kind in found.kinds.items():
-            if kind not in agent.kinds:
-                found.missing[agent.name, task, "none"] = f"plays {' and '.join(agent.kinds)}, this is {kind}"
+            why = "not shown here" if kind in kinds else f"plays {' and '.join(kinds)}, this is {kind}"
+            if (agent, task) not in pairs:
+                found.missing[agent, task, "none"] = why
     bar.remove_task(line)
 
 

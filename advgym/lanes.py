@@ -218,6 +218,12 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         self._check_ready()
         return self._live()
 
+    @property
+    def asks_left(self) -> Tensor:
+        """int64 (lanes,): proposals that each lane may still ask about (a query each; of bundles one per member)."""
+        self._check_ready()
+        return self._mine(self._book.queries_left) // self._book.price
+
     @cached_property
     def threat(self) -> Threat:
         """The threat model's pure functions, over the lanes of this environment."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advgym.agents._common import fitness
+from advgym.agents._common import fitness, spare
 from advgym.rng import mix
 
 DENSE = 1 << 16  # larger tables are sampled
@@ -131,7 +131,9 @@ def ask(env, want: Tensor, make: Callable[[Tensor], Tensor], merit: Callable[[di
         at = order[:, start : start + width]
         asked = want.gather(1, at)
         p = make(at)
-        asked &= env.threat.check(p)
+        asked = spare(env, asked & env.threat.check(p))
+        if not bool(asked.any()):
+            continue
         p = torch.where(asked.view(*asked.shape, *[1] * len(env.shape)), p, -1)
         if p.shape[1] < width:
             p = torch.cat([p, p.new_full((len(p), width - p.shape[1], *env.shape), -1)], 1)

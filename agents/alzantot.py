@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import choose, clean_fitness, hand_in
+from advgym.agents._common import choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
 
 
@@ -26,7 +26,7 @@ def attack(env, *, population=60, generations=20, temperature=0.3, seed=0):
     x, value = perturb(env, slots, memory, draws, x, clean.unsqueeze(1).repeat(1, population))
     lane = torch.arange(len(x), device=x.device).unsqueeze(1)
     for _ in range(generations):
-        if env.done:
+        if spent(env):
             break
         elite = value.argmax(1, keepdim=True)
         weight = torch.softmax(value.nan_to_num(neginf=-1e9) / temperature, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import best_of, choose, clean_fitness, hand_in
+from advgym.agents._common import best_of, choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
 
 
@@ -23,7 +23,7 @@ def attack(env, *, width=4, seed=0):
     best, held = clean_fitness(obs), env.threat.null()
     beam, here = slots.clean(1), torch.ones(len(best), 1, dtype=torch.bool, device=best.device)
     for _ in range(int(slots.limit.max())):
-        if env.done:
+        if spent(env):
             break
         value, key = _extensions(env, slots, memory, beam, here)
         top, at = _first(value, key).topk(min(width, value.shape[1]), 1)

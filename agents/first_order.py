@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import choose, clean_fitness, fitness, hand_in, sweep
+from advgym.agents._common import choose, clean_fitness, fitness, hand_in, spent, sweep
 
 
 @register_agent("first-order", kind="edits", knowledge="white-box", proposals=8)
@@ -22,7 +22,7 @@ def attack(env, *, exchange=True, classes=True, seed=0):
     state, best, most = env.threat.null(), clean_fitness(obs), int(env.table.limit.max())
     held, best, state = _fill(env, state, state, best, most)
     idle, row = 0, 0
-    while exchange and not env.done and idle < most:
+    while exchange and not spent(env) and idle < most:
         dropped = held.clone()
         dropped[:, row % most] = -1
         before = best
@@ -48,7 +48,7 @@ def _fill(env, state: Tensor, held: Tensor, best: Tensor, edits: int, aim: Tenso
     """
     lane = torch.arange(len(state), device=state.device)
     for _ in range(edits):
-        if env.done:
+        if spent(env):
             break
         found, gains = env.rank(state, cotangent=aim, k=env.proposals)
         room = (state[..., 0] >= 0).sum(1) < env.table.limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, wide
+from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, spared, wide
 
 POPULATION = 16
 
@@ -18,6 +18,7 @@ def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
     best, held = clean_fitness(obs), env.threat.null()
     population = env.threat.random(seed, POPULATION)
     while not env.done:
+        population = spared(env, population)
         obs, *_ = env.step(population)
         value = fitness(obs)
         top, winner = best_of(value, population)

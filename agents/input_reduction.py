@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents._common import hand_in
+from advgym.agents._common import hand_in, spent
 from advgym.agents._slots import Slots, ask
 
 
@@ -38,7 +38,7 @@ def attack(env, *, once=False, seed=0):
 
     ranking = None
     for _ in range(int(slots.limit.max())):
-        if env.done:
+        if spent(env):
             break
         free = slots.free(x)[:, 0]
         if ranking is None or not once:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, sweep
+from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, spent, sweep
 
 WIDE = 1 << 16  # cells of a table beyond which no mask is dense
 
@@ -36,7 +36,7 @@ def attack(env, *, positions=4, ranked=16, exchange=True, seed=0):
     else:
         held, best, hints = lazy_greedy(env, held, held, best, ~own, seed)
     row, idle, most = 0, 0, int(env.table.limit.max())
-    while exchange and not env.done and idle < most:
+    while exchange and not spent(env) and idle < most:
         before = best
         dropped = env.threat.compose(held, held[:, row % most])  # and what lives under it
         if fill is not None:
@@ -125,7 +125,7 @@ def lazy_greedy(env, state: Tensor, held: Tensor, best: Tensor, sites: Tensor, s
         (edits, gain), fresh = hints, False
         floor = torch.full_like(best, -torch.inf)  # of a set with a hole: whatever fills it best
     for _ in range(int(env.table.limit.max())):
-        if env.done:
+        if spent(env):
             break
         if not fresh:
             fits = _fits(env, state, edits) & (edits[..., 0] >= 0)
@@ -153,7 +153,7 @@ def _guided(env, state: Tensor, held: Tensor, best: Tensor, positions: int, rank
     """Rounds of: rank all edits by one gradient, ask the best ones, then every combination of the best `positions`."""
     combinations = [m for m in range(2**positions) if m.bit_count() > 1][: env.proposals]
     for _ in range(int(env.table.limit.max())):
-        if env.done:
+        if spent(env):
             break
         found, gains = env.rank(state, k=ranked)
         found = torch.where(gains.isfinite().unsqueeze(2), found, -1)
@@ -164,7 +164,7 @@ def _guided(env, state: Tensor, held: Tensor, best: Tensor, positions: int, rank
         top = _apart(torch.where(single.isfinite().unsqueeze(2), found, -1).gather(1, order), positions)
         value, pick = best_of(single, found)
         new = env.threat.compose(state, pick)
-        if not env.done and combinations:
+        if combinations and not spent(env, len(combinations)):
             asked = env.threat.null().unsqueeze(1).repeat(1, env.proposals, 1, 1)
             for nth, mask in enumerate(combinations):
                 asked[:, nth] = _joined(env, state, top, [j for j in range(positions) if mask >> j & 1])

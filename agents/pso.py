@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import choose, clean_fitness, hand_in
+from advgym.agents._common import choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
 
 V_MAX = 3.0
@@ -34,7 +34,7 @@ def attack(env, *, particles=60, iterations=20, seed=0):
     speed = ((draws.uniform(particles) * 2 - 1) * V_MAX).unsqueeze(2).expand(-1, *shape)
     words = slots.count.gt(0).sum(1).clamp_min(1).view(-1, 1)
     for i in range(iterations):
-        if env.done:
+        if spent(env):
             break
         inertia = 0.6 * (iterations - i) / iterations + 0.2
         pull = [torch.where(x == goal, -V_MAX, V_MAX) for goal in (own, best.unsqueeze(1))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents._common import hand_in
+from advgym.agents._common import hand_in, spared
 
 
 @register_agent("random-search", kind=("field", "edits"), knowledge="decision", proposals=8)
@@ -14,7 +14,7 @@ def attack(env, *, seed=0):
     env.reset(seed=seed)
     best, found, t = env.threat.null(), None, 0
     while not env.done:
-        p = env.threat.random(seed * 1_000_003 + t, env.proposals)
+        p = spared(env, env.threat.random(seed * 1_000_003 + t, env.proposals))
         obs, *_ = env.step(p)
         good = obs["success"] & obs["valid"] & obs["evaluated"]
         first = good.to(torch.int8).argmax(1)

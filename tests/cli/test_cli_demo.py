@@ -11,7 +11,7 @@ TASK = "image/digits-linf"
 
 @pytest.fixture
 def one_task(monkeypatch):
-    row = {**registry.tasks()[TASK], "demo": True}
+    row = {**registry.tasks()[TASK], "demo": ["noise", "pgd", "square"]}
     agents = {name: registry.agent(name) for name in ("noise", "pgd", "square", "greedy")}
 
     @registry.register_defense("demo-test", kinds=("field",))
@@ -69,10 +69,19 @@ def test_no_demo_rows(advgym, monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "tasks", dict)
     answer = advgym("demo", "--out", tmp_path / "x")
     assert answer.code == 2
-    assert "demo = true" in answer.err
+    assert "demo = [...]" in answer.err
     assert not (tmp_path / "x").exists()
 
 
 def test_out_is_a_file(advgym, one_task, tmp_path):
     (tmp_path / "x").write_text("")
     assert advgym("demo", "--out", tmp_path / "x").code == 2
+
+
+def test_the_rows_name_agents_that_play_them():
+    rows = {name: row["demo"] for name, row in registry.tasks().items() if row.get("demo")}
+    assert {name.split("/")[0] for name in rows} == {"image", "text", "graph", "speech"}
+    for name, agents in rows.items():
+        kind = "field" if name.split("/")[0] in ("image", "speech") else "edits"
+        assert len(agents) == len(set(agents))
+        assert all(kind in registry.agent(a).kinds for a in agents), name

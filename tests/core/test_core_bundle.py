@@ -32,8 +32,10 @@ def test_every_member_is_a_query_and_what_is_left_bounds_the_proposals():
     env = advgym.make(toy.bundle(queries=10, least=True), lanes=4, proposals=2)
     env.reset(seed=0)
     left, first = [], env.threat.random(1, 2)
+    assert env.asks_left.tolist() == [3] * 4
     while not env.done:
         obs, *_ = env.step(first)
+        assert torch.equal(env.asks_left, obs["queries_left"] // 3)
         left.append((obs["queries_left"].tolist(), obs["evaluated"].sum(1).tolist()))
     assert left == [([4] * 4, [2] * 4), ([1] * 4, [1] * 4)], "one query is left, and no member of a fourth is asked"
 

@@ -19,7 +19,7 @@ def test_a_view_shares_meters_and_best_so_far(kind):
     assert view.num_envs == 2
     obs, _ = view.reset(seed=9, options={"samples": [1, 2]})
     assert torch.equal(view._batch.ids, env._batch.ids), "a view deals nothing"
-    assert obs["queries_left"].tolist() == [19, 19]
+    assert obs["queries_left"].tolist() == view.asks_left.tolist() == [19, 19]
     assert torch.equal(obs["perturbation"], held[[0, 2]])
     obs, *_ = view.step(view.threat.random(1))
     spent = [18 if live else 19 for live in obs["evaluated"].tolist()]
