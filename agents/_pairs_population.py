@@ -59,6 +59,10 @@ class Genes:
         out[:, :, : genes.shape[2]] = torch.where((genes >= 0).unsqueeze(3), pair, -1)
         return out
 
+    def fit(self, genes: Tensor) -> Tensor:
+        """Keys (P, n <= most) as individuals (P, most)."""
+        return torch.nn.functional.pad(genes, (0, self.most - genes.shape[1]), value=-1)
+
     def distinct(self, genes: Tensor) -> Tensor:
         """Every gene once, in descending order, -1 last."""
         genes = genes.sort(dim=2, descending=True).values
