@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -14,47 +15,63 @@ from advgym.agents._injection import Plan, by_gain, joined, plan_of
 from advgym.agents._relaxed import strongest
 
 SPARE = 2  # candidate features for each one that may be on
+START = -0.5  # theta of a new candidate: a weight of 0.26
 
 
 @register_agent("tdgia", kind="edits", knowledge="white-box")
-def attack(env, *, stages=5, epochs=20, lr=0.3, k1=0.9, k2=0.1, margin=4.0, seed=0):
-    """Inject in stages: connect new nodes to defective ones, then optimise their features smoothly (Zou et al. 2021).
+def attack(env, *, stages=5, epochs=40, lr=0.3, k1=0.9, k2=0.1, margin=4.0, seed=0):
+    """Inject in stages: connect new nodes to defective ones, then optimise all features smoothly (Zou et al. 2021).
 
     A target v of degree d is the more defective the larger (p_v + 2) (k1 / d + k2 / sqrt(b d)), where p_v is the
     probability of its clean label now and b the edges of a new node; the best are dealt so that each new node has
     targets of all classes in proportion. Features are binary here: the weights of the candidates of largest gradient
-    follow (1 + sin theta) / 2, the smooth loss sum_v max(margin + log p_v, 0)^2 is descended by Adam, and the largest
-    weights become features.
+    follow (1 + sin theta) / 2, and those of a node share its budget of features where they would exceed it. The smooth
+    loss sum_v max(margin + log p_v, 0)^2 is descended by Adam, and the largest weights become features. Later stages go
+    on with the features of earlier ones.
 
     Args:
         env: Edits that inject nodes; independent draws elsewhere.
         stages: batches of injected nodes; epochs: steps of Adam in each; lr: its step, in theta.
 
-    A stage costs epochs + 2 queries and epochs + 1 gradients.
+    A stage costs epochs + 2 queries and epochs + 1 gradients. The whole is played in one stage first: stages adapt, but
+    where edges are fewer than members they come back to the same ones. The better of both is handed in.
     """
     obs, _ = env.reset(seed=seed)
     plan = plan_of(env, obs)
     if plan is None or "scores" not in obs:
         return no_graph(env, seed)
-    ref, state = obs["output"].clone(), env.threat.null()
-    best, value = state, torch.full((len(state),), -torch.inf, device=state.device)
+    ref, best = obs["output"].clone(), env.threat.null()
+    value = torch.full((len(best),), -torch.inf, device=best.device)
+    for parts in dict.fromkeys((1, stages)):
+        for state, now in _staged(env, plan, obs, ref, parts, epochs, lr, (k1, k2), margin):
+            best, value = choose(now > value, state, best), torch.maximum(now, value)
+    return hand_in(env, best)
+
+
+def _staged(
+    env, plan: Plan, obs: dict, ref: Tensor, stages: int, epochs: int, lr: float, k: tuple[float, float], margin: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One injection from `obs`, the clean answers, on: (perturbation, fitness) after every stage."""
+    state = env.threat.null()
+    edges, cells = state, state[:, :0]
+    theta = torch.zeros(cells.shape[:2], device=state.device)
     bounds = [plan.many * s // stages for s in range(stages + 1)]
     for first, last in pairwise(bounds):
         if first == last or env.done:
             continue
-        edges = plan.deal(_defective(plan, obs, ref, state, last - first, k1, k2), first, last)
-        state = joined(env, state, edges)
-        cells = by_gain(env, plan, state, first, last, SPARE * plan.features)
+        more = plan.deal(_defective(plan, obs, ref, state, last - first, *k), first, last)
+        edges = env.threat.project(joined(env, edges, more))
+        fresh = by_gain(env, plan, joined(env, state, more), first, last, SPARE * plan.features)
+        cells = torch.cat([cells, fresh], 1)
+        theta = torch.cat([theta, torch.full(fresh.shape[:2], START, device=theta.device)], 1)
+        theta = _optimised(env, plan, ref, edges, cells, theta, epochs, lr, margin)
+        state = env.threat.project(joined(env, edges, _largest(plan, cells, theta)))
         if env.done:
-            break
-        weights = _optimised(env, ref, state, cells, epochs, lr, margin)
-        state = env.threat.project(joined(env, state, _largest(plan, cells, weights)))
-        if env.done:
-            break
+            # Nothing can be asked any more: it counts for less than anything that was.
+            yield state, torch.full((len(state),), torch.finfo(torch.float32).min, device=state.device)
+            return
         obs, *_ = env.step(state)
-        now = fitness(obs)
-        best, value = choose(now > value, state, best), torch.maximum(now, value)
-    return hand_in(env, choose(value > -torch.inf, best, env.threat.project(state)))
+        yield state, fitness(obs)
 
 
 def _log_of_clean(scores: Tensor, ref: Tensor) -> Tensor:
@@ -75,20 +92,32 @@ def _defective(plan: Plan, obs: dict, ref: Tensor, state: Tensor, nodes: int, k1
     return torch.where(chosen, share, 2.0 + rank).argsort(dim=1, stable=True)
 
 
-def _optimised(env, ref: Tensor, state: Tensor, cells: Tensor, epochs: int, lr: float, margin: float) -> Tensor:
-    """Weights (lanes, K) of candidate cells after descending the smooth loss."""
-    p = joined(env, state, cells)
-    start = (state[..., 0] >= 0).sum(1, keepdim=True)
-    place = torch.arange(p.shape[1], device=p.device) - start  # of each row among the cells
-    free = (place >= 0) & (place < cells.shape[1])
-    at = place.clamp(0, cells.shape[1] - 1)
-    theta = torch.full(cells.shape[:2], -0.5, device=p.device, requires_grad=True)
+def _weights(plan: Plan, cells: Tensor, theta: Tensor) -> Tensor:
+    """Weights (lanes, K) of candidate cells; those of a node sum up to its budget of features at most."""
+    real = cells[..., 0] >= 0
+    free, node = (1 + theta.sin()) / 2 * real, torch.where(real, cells[..., 0] - plan.many, plan.many)
+    total = torch.zeros(len(cells), plan.many + 1, device=cells.device).scatter_add(1, node, free)
+    return free * (plan.features / total.clamp_min(plan.features)).gather(1, node)
+
+
+def _optimised(
+    env, plan: Plan, ref: Tensor, edges: Tensor, cells: Tensor, theta: Tensor, epochs: int, lr: float, margin: float
+) -> Tensor:
+    """Theta (lanes, K), of the weights of candidate cells, after descending the smooth loss."""
+    p = joined(env, edges, cells)
+    start = (edges[..., 0] >= 0).sum(1, keepdim=True)
+    real = cells[..., 0] >= 0
+    # `joined` packs the real cells behind the edges, in their order: the nth row there is the nth real cell.
+    order = (~real).to(torch.int8).argsort(dim=1, stable=True)
+    place = torch.arange(p.shape[1], device=p.device) - start
+    free = (place >= 0) & (p[..., 0] >= 0)
+    at = order.gather(1, place.clamp(0, cells.shape[1] - 1))
+    theta = theta.clone().requires_grad_()
     adam = torch.optim.Adam([theta], lr=lr)
     for _ in range(epochs):
         if env.done:
             break
-        w = torch.where(free, ((1 + theta.sin()) / 2).gather(1, at), 1.0)
-        w = torch.where(p[..., 0] >= 0, w, 0.0)
+        w = torch.where(free, _weights(plan, cells, theta).gather(1, at), (p[..., 0] >= 0).float())
         obs, *_ = env.step((p, w))
         if not obs["scores"].requires_grad:
             break
@@ -96,9 +125,10 @@ def _optimised(env, ref: Tensor, state: Tensor, cells: Tensor, epochs: int, lr: 
         adam.zero_grad()
         (theta.grad,) = torch.autograd.grad(loss, theta)
         adam.step()
-    return ((1 + theta.detach().sin()) / 2) * (cells[..., 0] >= 0)
+    return theta.detach()
 
 
-def _largest(plan: Plan, cells: Tensor, weights: Tensor) -> Tensor:
+def _largest(plan: Plan, cells: Tensor, theta: Tensor) -> Tensor:
     """The cells in order of weight: `project` keeps the first of each site."""
-    return strongest(cells, weights, torch.full((len(cells),), cells.shape[1], device=cells.device))
+    many = torch.full((len(cells),), cells.shape[1], device=cells.device)
+    return strongest(cells, _weights(plan, cells, theta), many)

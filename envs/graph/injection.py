@@ -24,8 +24,10 @@ from advgym.envs.graph.global_batch import GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.global_task import SEEDS, members
 from advgym.envs.graph.graphs import Graph, check_binary
-from advgym.envs.graph.limits import count
+from advgym.envs.graph.injected import Words, busiest_old, columns, degree_prefix, first_at_old, nth
+from advgym.envs.graph.limits import Limits, count, limits_of
 from advgym.envs.graph.pairs import top_pairs
+from advgym.envs.graph.powerlaw import degree_test_of
 from advgym.envs.graph.task import data_and_victim, public
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
@@ -65,12 +67,14 @@ class InjectionBatch(EditsBatch):
         ids: int64 (B,), which seed each lane is; labels: int64 (B, M).
         graph: the extended graph; nodes: int64 (M,), the members.
         many: I; degree, features: most edges and features of one injected node.
+        limits: what keeps them unnoticeable; no edge of the clean graph goes, so nothing is cut off or falls apart.
     """
 
     key = "cell"
 
     def __init__(
-        self, ids: Tensor, labels: Tensor, graph: Graph, nodes: Tensor, *, many: int, degree: int, features: int
+        self, ids: Tensor, labels: Tensor, graph: Graph, nodes: Tensor, *, many: int, degree: int, features: int,
+        limits: Limits | None = None,
     ) -> None:  # fmt: skip
         self.ids, self.labels, self.graph, self.nodes, self.many = ids, labels, graph, nodes, many
         self.first = graph.size - many  # N: the first injected node
@@ -79,7 +83,7 @@ class InjectionBatch(EditsBatch):
         self.caps = (min(degree, self.first), min(features, graph.features))
         self.limit = torch.full_like(ids, many * sum(self.caps))
         self.rows_max = many * (self.caps[0] + SPARE * self.caps[1])
-        self.members = len(nodes)
+        self.members, self.limits = len(nodes), limits or Limits()
         self._tape: Tape | None = None
 
     @property
@@ -117,28 +121,47 @@ class InjectionBatch(EditsBatch):
         return self._count(p) < self._caps()
 
     def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
-        return (self._count(form) <= self._caps()).all(1)
+        ok, limits = (self._count(form) <= self._caps()).all(1), self.limits
+        if not (limits.per_node or limits.degree_test or limits.cooccurrence):
+            return ok
+        flips, cells = self._split(form)
+        if limits.per_node:
+            ok &= busiest_old(flips, self.first) <= limits.per_node
+        if limits.degree_test:
+            ok &= degree_test_of(self.graph).incremental(flips, self.graph) < limits.degree_test
+        if limits.cooccurrence:
+            ok &= ~Words(self.graph, cells).refused().any(1)
+        return ok
 
     def _feasible(self, p: Tensor, rows: Tensor | None) -> Tensor:
-        """The first edits of each site, as many as it may have."""
-        site = torch.where(p[..., 0] >= 0, p[..., 0], self.sites)
-        order = site.argsort(dim=1, stable=True)
-        ordered = site.gather(1, order)
-        place = torch.arange(p.shape[1], device=p.device).expand_as(site)
-        nth = place - torch.searchsorted(ordered, ordered.contiguous())
+        """The first edits of each site, as many as it may have; of these the first that keep each limit."""
+        site, limits = torch.where(p[..., 0] >= 0, p[..., 0], self.sites), self.limits
         caps = torch.cat([self._caps(), self._caps().new_zeros(1)])
-        keep = torch.zeros_like(nth, dtype=torch.bool).scatter(1, order, nth < caps[ordered])
-        return torch.where(keep.unsqueeze(2), p, -1)
+        p = torch.where((nth(site) < caps[site]).unsqueeze(2), p, -1)
+        edge, cell = (p[..., 0] >= 0) & (p[..., 0] < self.many), p[..., 0] >= self.many
+        if limits.per_node:
+            edge &= first_at_old(self._split(p)[0], self.first, limits.per_node)
+        if limits.degree_test:
+            flips = torch.where(edge.unsqueeze(2), self._split(p)[0], -1)
+            edge &= degree_prefix(self.graph, flips, limits.degree_test)
+        if limits.cooccurrence:
+            cell &= Words(self.graph, self._split(p)[1]).kept()
+        return torch.where((edge | cell).unsqueeze(2), p, -1)
 
     # -- what it does ---------------------------------------------------------------------------------------------
-    def _parts(self, form: Tensor, weights: Tensor | None) -> InjectedRows:
-        form = trim(form)
+    def _split(self, form: Tensor) -> tuple[Tensor, Tensor]:
+        """(pairs, cells) of edits, int64 (n, E, 2) each, -1 where an edit is the other kind."""
         site, choice = form.unbind(2)
         edge, cell = (site >= 0) & (site < self.many), site >= self.many
         node = torch.where(edge, site, site - self.many) + self.first
         both = torch.stack([node, choice], 2)
         flips, cells = (torch.where(part.unsqueeze(2), both, -1) for part in (edge, cell))
-        flips = trim(flips)
+        return flips, cells
+
+    def _parts(self, form: Tensor, weights: Tensor | None) -> InjectedRows:
+        form = trim(form)
+        flips, cells = self._split(form)
+        flips, cell = trim(flips), cells[..., 0] >= 0
         if weights is not None:
             weights = weights[:, : form.shape[1]]
         return InjectedRows(
@@ -213,14 +236,17 @@ def nodes(spec: Spec) -> Task:
     """Injected nodes against all test nodes that the victim has right.
 
     Options of the constraint: `nodes`, how many are injected; `degree`, the most edges of each; `features`, the most
-    features of each (0: as many as a clean node has on average); `targets`, how many members (0 for all). The context
-    tells `injected`, `degree` and `features` besides the clean graph.
+    features of each (0: as many as a clean node has on average); `targets`, how many members (0 for all); `per_node`,
+    the most injected edges at one old node; `degree_test`, between the clean graph and the enlarged one; `cooccurrence`
+    of the features of each injected node (`injected.Words`). `connected` and `singletons` hold whatever is asked: no
+    edge goes. The context tells `injected`, `degree` and `features` besides the clean graph.
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     check_binary(data.graph.x, data.graph.names)
     options = spec.threat.constraint
     many, degree = count(options, "nodes", 1), count(options, "degree", 1)
     on = count(options, "features", 0) or max(1, round(float(data.graph.x.sum(1).mean())))
+    limits = limits_of(options)
     chosen = members(data, victim, data.nodes["test"], count(options, "targets", 0))
     graph, labels = extended(data.graph, many), data.labels[chosen]
 
@@ -228,7 +254,8 @@ def nodes(spec: Spec) -> Task:
         lanes = torch.tensor(ids, dtype=torch.int64, device=device)
         wide = labels.to(device).expand(len(ids), -1)
         return InjectionBatch(
-            lanes, wide, graph.to(device), chosen.to(device), many=many, degree=degree, features=on
+            lanes, wide, graph.to(device), chosen.to(device), many=many, degree=degree, features=on,
+            limits=limits,
         )  # fmt: skip
 
     inner, aimed = ClassGoal(data.classes, spec.threat.goal, data.class_names), count(options, "targets", 0)
@@ -236,7 +263,7 @@ def nodes(spec: Spec) -> Task:
     context = {**public(data), "injected": many, "degree": degree, "features": on}
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
-        show=partial(show, labels=data.labels, goal=goal.inner),
+        show=partial(show, labels=data.labels, goal=goal.inner), columns=columns(),
     )  # fmt: skip
 
 

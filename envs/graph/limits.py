@@ -32,10 +32,14 @@ class Limits:
     per_node: int = 0
     cooccurrence: bool = False
 
+    @property
+    def edges(self) -> bool:
+        """Whether anything is asked of flips of edges."""
+        return bool(self.degree_test or not self.singletons or self.connected or self.per_node)
+
     def admits(self, graph: Graph, flips: Tensor | None = None, cells: Tensor | None = None) -> Tensor | None:
         """Which rows of changes keep them: bool (n,), or None where nothing is asked of these changes."""
-        edges = bool(self.degree_test or not self.singletons or self.connected or self.per_node)
-        flips, cells = (flips if edges else None), (cells if self.cooccurrence else None)
+        flips, cells = (flips if self.edges else None), (cells if self.cooccurrence else None)
         if flips is None and cells is None:
             return None
         return admissible(
@@ -45,13 +49,19 @@ class Limits:
         )  # fmt: skip
 
 
-def limits_of(options: Mapping[str, Any]) -> Limits:
+def limits_of(options: Mapping[str, Any], senseless: Mapping[str, str] | None = None) -> Limits:
     """The limits among a constraint's options; those that it does not name are not asked.
 
+    Args:
+        senseless: limits that say nothing about this kind of perturbation, and why not.
+
     Raises:
-        AdvgymError: for a value that is none, naming the option.
+        AdvgymError: for a value that is none, or a limit that says nothing, naming the option.
     """
     found: dict[str, Any] = {}
+    for name, why in (senseless or {}).items():
+        if options.get(name):
+            raise AdvgymError(f"{name} says nothing here: {why}")
     for name in ("singletons", "connected", "cooccurrence"):
         if name in options:
             found[name] = flag(options, name)

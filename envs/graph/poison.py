@@ -15,8 +15,9 @@ from advgym.envs.graph.data import NodeData, load_nodes
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.global_task import against
 from advgym.envs.graph.limits import count
+from advgym.envs.graph.refit import Refitted
 from advgym.envs.graph.task import named
-from advgym.envs.graph.training import Retrained, Unrolled
+from advgym.envs.graph.training import Fitted, Retrained, Unrolled
 from advgym.errors import AdvgymError
 from advgym.task import Spec, Task
 from advgym.victim import Victim, ask
@@ -26,15 +27,22 @@ _members: dict[tuple[Any, ...], Tensor] = {}
 
 # -- victims ----------------------------------------------------------------------------------------------------------
 def retrained_victim(
-    name: str, dataset: str = "", epochs: int = 200, lr: float = 0.01, decay: float = 5e-4, hidden: int = 16,
-    data: NodeData | None = None,
-) -> Victim:  # fmt: skip
-    """A graph convolutional network that is trained for every answer (`Retrained`); knowledge up to scores."""
+    name: str, dataset: str = "", model: str = "gcn", data: NodeData | None = None, **options: Any
+) -> Victim:
+    """A model that is trained for every answer; knowledge up to scores.
+
+    Args:
+        model: "gcn", whose runs go side by side (`Retrained`), "sgc" or any model of the zoo (`refit.Refitted`).
+        options: of the training (epochs, lr, decay ...) and of the model (hidden ...).
+    """
     found = data if data is not None else load_nodes(dataset)
-    model = Retrained(
-        found.labels, found.nodes["train"], found.classes, hidden, epochs=epochs, lr=lr, decay=decay
-    )  # fmt: skip
-    return Victim(model, name=name, access="scores", keyed=True, card={"train_size": len(found.nodes["train"])})
+    run: Fitted
+    if model == "gcn":
+        run = Retrained(found.labels, found.nodes["train"], found.classes, **options)
+    else:
+        run = Refitted(found, model, **options)
+    card = {"model": model, "train_size": len(found.nodes["train"])}
+    return Victim(run, name=name, access="scores", keyed=True, card=card)
 
 
 def unrolled_victim(

@@ -66,6 +66,10 @@ class RawGraph:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """What the caller made, as the clean rows' `raw` takes it again; gradients are of the last."""
+        return self.edge_index, self.edge_weight
+
     def take(self, index: Tensor) -> RawGraph:
         """The rows at `index`: all of them, in order."""
         if not torch.equal(index, torch.arange(len(self), device=index.device)):

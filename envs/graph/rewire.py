@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 
 from advgym.batch import pick
-from advgym.envs.graph import show
+from advgym.envs.graph import measures, show
 from advgym.envs.graph.batches import PROBES, VIEW, NodeBatch, trim
 from advgym.envs.graph.dense import best_pairs
 from advgym.envs.graph.graphs import ragged
-from advgym.envs.graph.limits import count
+from advgym.envs.graph.limits import count, limits_of
 from advgym.envs.graph.rows import GraphRows, randomise_edges
 from advgym.envs.graph.task import data_and_victim, known_labels, public
+from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 
 TABLE = 1 << 24  # gains held at once
+SENSELESS = {"cooccurrence": "it is a test of features, and swaps of edges change none"}
 SIGNS = (-1.0, -1.0, 1.0, 1.0)  # of a swap's four pairs: two edges go, two come
 
 
@@ -120,6 +122,9 @@ class RewireBatch(NodeBatch):
             on[:, e] &= ~(same[:, e, :e] & on[:, :e]).any(1)
         return torch.zeros_like(on).scatter(1, order, on)
 
+    def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        return self.limits.admits(self.graph, self._flips(form)) if self.limits.edges else None
+
     # -- what it does ---------------------------------------------------------------------------------------------
     def _flips(self, form: Tensor) -> Tensor:
         """(n, 4E, 2): the pairs of active swaps."""
@@ -210,10 +215,14 @@ class RewireBatch(NodeBatch):
 def swaps(spec: Spec) -> Task:
     """Degree-preserving swaps of edges, one end of each pair of edges at the target.
 
-    Options of the constraint: `edits`, the most swaps.
+    Options of the constraint: `edits`, the most swaps; `connected`; `per_node`, the most flips at one node, where a
+    swap is two flips at each of its four ends. `degree_test` and `singletons` hold whatever is asked: no degree moves.
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     edits = count(spec.threat.constraint, "edits", what="swaps of two edges")
+    limits = limits_of(spec.threat.constraint, SENSELESS)
+    if limits.per_node == 1:
+        raise AdvgymError("a swap flips two pairs at each of its ends: per_node is 0 or at least 2, not 1")
     known = known_labels(data)
 
     def deal(split: str, ids: list[int], device: Any) -> RewireBatch:
@@ -221,13 +230,13 @@ def swaps(spec: Spec) -> Task:
         identity = torch.tensor(ids, dtype=torch.int64)
         target = data.nodes[split][identity]
         moved = (t.to(device) for t in (identity, data.labels[target]))
-        return RewireBatch(*moved, graph, target.to(device), known.to(device), data.classes, edits=edits)
+        return RewireBatch(*moved, graph, target.to(device), known.to(device), data.classes, edits=edits, limits=limits)
 
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
-        show=partial(picture, labels=data.labels, goal=goal),
+        show=partial(picture, labels=data.labels, goal=goal), columns=measures.columns(),
     )  # fmt: skip
 
 

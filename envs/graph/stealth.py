@@ -55,13 +55,13 @@ def busiest(graph: Graph, flips: Tensor) -> Tensor:
     row, e = (flips[..., 0] >= 0).nonzero(as_tuple=True)
     ends = torch.cat([row * graph.size + flips[row, e, 0], row * graph.size + flips[row, e, 1]])
     key, count = ends.unique(return_counts=True)
-    return _most(key // graph.size, count, len(flips))
+    return most_of(key // graph.size, count, len(flips))
 
 
 def degree_move(graph: Graph, flips: Tensor) -> Tensor:
     """Largest change of one node's degree, up or down: int64 (n,); 0 without flips."""
     row, _, change = degree_changes(graph, flips)
-    return _most(row, change.abs(), len(flips))
+    return most_of(row, change.abs(), len(flips))
 
 
 def singletons_made(graph: Graph, flips: Tensor) -> Tensor:
@@ -71,5 +71,6 @@ def singletons_made(graph: Graph, flips: Tensor) -> Tensor:
     return torch.bincount(row[gone], minlength=len(flips))
 
 
-def _most(row: Tensor, value: Tensor, n: int) -> Tensor:
+def most_of(row: Tensor, value: Tensor, n: int) -> Tensor:
+    """The largest of the values (m,) of each row, int64 (n,); 0 without any."""
     return torch.zeros(n, dtype=torch.int64, device=row.device).scatter_reduce(0, row, value, "amax")

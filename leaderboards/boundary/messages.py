@@ -43,7 +43,10 @@ class Append(_Message):
 
 
 class Ask(_Message):
-    """Raw inputs. Arrays: x, lanes. With `grad` the answer can be differentiated by `Back` (of scores)."""
+    """Raw inputs. Arrays: x, lanes, and of inputs that are no tensors their other parts, x being the last part.
+
+    With `grad` the answer can be differentiated by `Back` (of scores), by x.
+    """
 
     view: int
     grad: bool = False

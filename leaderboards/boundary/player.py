@@ -101,18 +101,21 @@ class RemoteEnv(Lanes):
         return got["choice"]
 
     def victim(self, x: Any, lanes: Any) -> Tensor:
-        """See `AttackEnv.victim`; raw inputs that are tensors cross the boundary, others do not."""
-        if not isinstance(x, Tensor | np.ndarray):
+        """See `AttackEnv.victim`; tensors cross the boundary, and raw inputs that tell their `parts()`."""
+        if isinstance(x, Tensor | np.ndarray):
+            fixed, free = [], torch.as_tensor(x).float()
+        elif hasattr(x, "parts"):
+            *fixed, free = x.parts()
+        else:
             raise AdvgymError(
                 f"raw inputs of type {type(x).__name__} do not cross the boundary: propose edits by step, or rank them"
             )
-        x = torch.as_tensor(x).float()
         lane = torch.as_tensor(lanes).reshape(-1)
         lane = lane if self._lanes is None else self._lanes[lane]
-        if self._white and torch.is_grad_enabled() and x.requires_grad:
-            out: Tensor = _Raw.apply(self, x, lane)
+        if self._white and torch.is_grad_enabled() and free.requires_grad:
+            out: Tensor = _Raw.apply(self, free, lane, fixed)
             return out
-        got, _ = self._ask(m.Ask(0), [x.detach(), lane])
+        got, _ = self._ask(m.Ask(0), [free.detach(), lane, *fixed])
         self._update(got)
         return got["scores"]
 
@@ -175,8 +178,8 @@ class _Raw(torch.autograd.Function):
     """Raw inputs through the victim, differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, env: RemoteEnv, x: Tensor, lane: Tensor) -> Tensor:
-        got, ctx.step = env._ask(m.Ask(0, True), [x.detach(), lane])
+    def forward(ctx: Any, env: RemoteEnv, x: Tensor, lane: Tensor, fixed: list[Tensor]) -> Tensor:
+        got, ctx.step = env._ask(m.Ask(0, True), [x.detach(), lane, *fixed])
         ctx.env = env
         env._update(got)
         return got["scores"]
@@ -186,4 +189,4 @@ class _Raw(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         got, _ = ctx.env._ask(m.Back(ctx.step, ["scores"]), [g.float()])
         ctx.env._update(got)
-        return None, got["p"], None
+        return None, got["p"], None, None

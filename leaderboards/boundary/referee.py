@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advgym.env import AttackEnv
-from advgym.errors import AdvgymError, BudgetExhausted, Malformed
+from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.wire import Broken, Channel
@@ -22,6 +22,7 @@ MOST_RANKED = 1 << 16
 MOST_PROPOSALS = 1024
 MOST_VIEWS = 4096
 MOST_WIDTH = 64  # integers of an appended payload
+MOST_PARTS = 1 << 20  # numbers of a raw input that is made of parts
 ROOM = 1 << 22  # bytes of a frame beside its largest arrays
 
 
@@ -42,7 +43,8 @@ class Session:
         self.steps = 0
         self.held = env._book.held
         size = env._batch.null()[0].numel() * 8 * MOST_PROPOSALS
-        channel.cap = min(len(env._batch) * min(size, 1 << 24) + ROOM, 1 << 29)
+        size = len(env._batch) * min(size, 1 << 24)
+        channel.cap = min(max(size, 0 if env.kind == "field" else 24 * MOST_PARTS) + ROOM, 1 << 29)
         budget = env._task.threat.queries + env._task.threat.gradients
         self.most_frames = 10_000 + 64 * budget
 
@@ -185,29 +187,57 @@ class Session:
         return {"edits": edits, "gains": gains, **self._state()}
 
     def _raw(self, message: m.Ask, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
-        _count(arrays, 2)
-        x, lane = arrays
-        like = self.env._batch.look(self.env._batch.null()).form
-        clean = self.env._batch.inputs(like)
-        if not isinstance(clean, Tensor):
-            raise _Refused("raw inputs of this task do not cross the boundary: propose edits by step, or rank them")
-        if x.dtype != torch.float32 or x.shape[1:] != clean.shape[1:] or not bool(torch.isfinite(x).all()):
-            raise Malformed(f"raw inputs are finite float32 (n, {', '.join(map(str, clean.shape[1:]))})")
-        if len(x) != len(lane.reshape(-1)):
-            raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane.reshape(-1))}")
+        if len(arrays) < 2:
+            raise Malformed(f"raw inputs come with their lanes, not with {len(arrays)} arrays")
+        x, lane, *fixed = arrays
+        if x.dtype != torch.float32 or not bool(torch.isfinite(x).all()):
+            raise Malformed("raw inputs are finite float32")
         x = x.to(self.env.device)
         if message.grad:
             self._check_white("a gradient")
             x.requires_grad_()
-        with torch.set_grad_enabled(message.grad):
-            scores = self.env.victim(x, lane)
+        clean = self.env._batch.inputs(self.env._batch.look(self.env._batch.null()).form)
+        whole = self._tensor(clean, x, lane, fixed) if isinstance(clean, Tensor) else self._made(clean, x, lane, fixed)
+        try:
+            with torch.set_grad_enabled(message.grad):
+                scores = self.env.victim(whole, lane)
+        except VictimError as error:
+            if not fixed:
+                raise
+            raise _Refused(str(error)) from None  # a victim that takes no raw inputs of this kind
         step = -1
         if message.grad:
+            if fixed:
+                self.graphs.clear()  # such a graph may be large: the last one is kept
             step = self.steps = self.steps + 1
             self.graphs[step] = ([x], {"scores": scores})
             while len(self.graphs) > GRAPHS:
                 self.graphs.popitem(last=False)
         return {"scores": scores, **self._state()}, step
+
+    @staticmethod
+    def _tensor(clean: Tensor, x: Tensor, lane: Tensor, fixed: list[Tensor]) -> Tensor:
+        """Raw inputs that are one tensor, a row a lane."""
+        if fixed:
+            raise Malformed("raw inputs of this task are one tensor")
+        if x.shape[1:] != clean.shape[1:]:
+            raise Malformed(f"raw inputs are finite float32 (n, {', '.join(map(str, clean.shape[1:]))})")
+        if len(x) != len(lane.reshape(-1)):
+            raise Malformed(f"{len(x)} inputs need {len(x)} lanes, not {len(lane.reshape(-1))}")
+        return x
+
+    def _made(self, clean: Any, x: Tensor, lane: Tensor, fixed: list[Tensor]) -> Any:
+        """One raw input that the clean inputs of its lane make of parts, x the last."""
+        if not hasattr(clean, "raw"):
+            raise _Refused("raw inputs of this task do not cross the boundary: propose edits by step, or rank them")
+        if lane.dtype != torch.int64 or lane.numel() != 1 or not 0 <= int(lane) < self.env.num_envs:
+            raise Malformed(f"one raw input of this task needs one lane from 0 to {self.env.num_envs - 1}")
+        if len(fixed) != 1 or len(x.reshape(-1)) > MOST_PARTS:
+            raise Malformed(f"a raw input of this task has two parts, of at most {MOST_PARTS} numbers")
+        try:
+            return clean.of_lane(int(lane)).raw(fixed[0].to(self.env.device), x)
+        except DataError as error:
+            raise Malformed(str(error)) from None
 
     def _new_view(self, message: m.View, arrays: list[Tensor]) -> dict[str, Tensor]:
         _count(arrays, 1)
