@@ -69,14 +69,16 @@ def _show_trial(trial: Any) -> None:
             out().print(f"[dim]it wrote:[/]\n{escape(trial.log)}", soft_wrap=True)
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("task", "attack", "success", "robust", "queries", "ended"):
+    barred = any("valid_success" in t for t in trial.tasks)  # a task measures more than success: docs/scoring.md
+    for name in ("task", "attack", "success", *(["valid"] if barred else []), "robust", "queries", "ended"):
         table.add_column(name)
     for t in trial.tasks:
         ended = ", ".join(f"{k} {v}" for k, v in t["reasons"].items())
+        valid = [percent(t["valid_success"]["value"], 1) if "valid_success" in t else "–"] if barred else []
         numbers = (
-            (percent(t["success_rate"], 1), percent(t["robust"], 1), f"{t['queries_mean']:.1f}")
+            (percent(t["success_rate"], 1), *valid, percent(t["robust"], 1), f"{t['queries_mean']:.1f}")
             if t["status"] == "scored"
-            else (t["status"], "", "")
+            else (t["status"], *("" for _ in valid), "", "")
         )
         table.add_row(t["task"], t["attack"] or "yours", *numbers, ended)
     out().print(table)

@@ -11,8 +11,10 @@ import msgspec
 from advgym import registry
 from advgym.drawn import SPLIT
 from advgym.errors import AdvgymError, unknown
+from advgym.goals import BundleGoal
 from advgym.leaderboards.board import Board, BoardTask, Phase, find, gives, load, read
 from advgym.leaderboards.board_values import shape_problems, value_problems
+from advgym.leaderboards.hidden import split_of
 from advgym.leaderboards.phases import task_options
 from advgym.task import Task, check_knowledge, make_task
 
@@ -86,7 +88,7 @@ def _sizes(name: str, task: Task, about: Phase, kind: str, rest: str) -> tuple[s
         return rest, dict(task.sizes)
     dataset = f"{registry.task_row(name)[1]['dataset']}#0:{about.samples}" if kind == "generator" else rest
     made = make_task(name, dataset=dataset, victim=task.victim)
-    return (SPLIT if kind == "generator" else "test"), dict(made.sizes)
+    return (split_of(made, SPLIT) if kind == "generator" else "test"), dict(made.sizes)
 
 
 def _panel(board: Board, made: dict[str, Task]) -> Iterator[str]:
@@ -101,6 +103,8 @@ def _panel(board: Board, made: dict[str, Task]) -> Iterator[str]:
     for row in board.tasks:
         if row.id not in made:
             continue
+        if isinstance(made[row.id].goal, BundleGoal):
+            yield f'{row.id} has samples of many members, which have no defense track: tracks = ["attack"]'
         kind = made[row.id].samples(next(iter(made[row.id].sizes)), [0]).kind
         if not any(kind in a.kinds and gives(row.knowledge, a.knowledge) for a in agents):
             yield f"no agent of it plays {row.id}, which takes {kind} and gives {row.knowledge!r} knowledge"

@@ -13,6 +13,7 @@ import msgspec
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical
 from advgym.leaderboards.headline import headline_defense
+from advgym.leaderboards.measured import measure_rows
 from advgym.leaderboards.outcome import DISPUTE, lost
 from advgym.leaderboards.reasons import Refused, table, tidy
 from advgym.results import Result, Sample
@@ -71,6 +72,7 @@ def lower(
     if not broken:
         what = f"none of {len(chosen)} perturbations breaks its sample: judged again, all of them fail"
         raise DisputeRefused("nothing-lowered", what)
+    broken = measure_rows(task, known[0].split, broken, device)
     number = 1 + sum(rs.attack.startswith(DISPUTE) for rs in rows.sets)
     given = RowSet(
         task=result.task, attack=f"{DISPUTE}{number}", seed=seed, split=known[0].split, options=known[0].options,

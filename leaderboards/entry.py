@@ -21,6 +21,21 @@ class Interval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: float
 
 
+class Measured(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One column of a task over its judged rows: what the task measures of final perturbations besides success.
+
+    Attributes:
+        mean: over the rows; mean_success: over the successes, None without one.
+        bar: the least value with which a success is a valid one, None for a column without.
+        success: those of the successes that reach the bar, of all samples attacked, mean over seeds; None without one.
+    """
+
+    mean: float
+    mean_success: float | None = None
+    bar: float | None = None
+    success: Interval | None = None
+
+
 class TaskScore(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One task (attack track), or one attack of the panel on one task (defense track).
 
@@ -32,6 +47,9 @@ class TaskScore(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         reasons: how lanes ended, by reason code, counts over all seeds.
         curve: (queries, success share), mean over seeds; area: under it, queries on a log scale, in [0, 1].
         victim, samples: SHA-256 of the victim's weights, and of the samples' ids and labels.
+        members: of a bundle: `success` is the share of its members that turned, and its interval counts them.
+        columns, columns_about: what the task measures besides success, and what it is made with.
+        valid_success: as `success`, of the successes that reach the bar of every column that has one.
     """
 
     task: str
@@ -57,6 +75,11 @@ class TaskScore(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     victim: str = ""
     samples: str = ""
     flags: list[str] = []
+    # Later than the first entries, which keep their bytes and so their ids: what is unset is not written.
+    members: int | msgspec.UnsetType = msgspec.UNSET
+    columns: dict[str, Measured] | msgspec.UnsetType = msgspec.UNSET
+    columns_about: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    valid_success: Interval | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -139,3 +162,15 @@ class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: the bytes that hashes are taken of."""
     return msgspec.json.encode(value, order="sorted")
+
+
+def rows_bytes(rows: Rows, sha: str = "") -> bytes:
+    """The canonical bytes of rows; where `sha` is of rows from before samples had columns, those very bytes."""
+    now = canonical(rows)
+    if not sha or hashlib.sha256(now).hexdigest() == sha:
+        return now
+    plain = msgspec.to_builtins(rows)
+    for given in plain["sets"]:
+        given["samples"] = [{k: v for k, v in s.items() if k != "columns" or v} for s in given["samples"]]
+    before = canonical(plain)
+    return before if hashlib.sha256(before).hexdigest() == sha else now

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from advgym.clean import CHUNK
+from advgym.columns import Meter
+from advgym.goals import BundleGoal, Goal
 from advgym.leaderboards.outcome import Facts, samples_hash
 from advgym.run import clean_pass, control_rate
 from advgym.task import Task
@@ -36,11 +38,20 @@ def measure(
     return Facts(
         task=task.name, attack=attack, knowledge=knowledge or task.threat.knowledge, split=split,
         queries=task.threat.queries, gradients=task.threat.gradients, assigned=list(ids), right=mine, seeds=list(seeds),
-        clean_accuracy=float(right.mean()), clean_undefended=undefended,
+        clean_accuracy=accuracy(task.goal, right)[0], clean_undefended=undefended,
         control_rate=control_rate(task, split, mine, device, seeds[0]),
         victim=victim or str(victim_card(task).get("weights", "")),
         samples=samples_hash(split, ids, labels), flags=[*found, *flags],
+        members=task.goal.members if isinstance(task.goal, BundleGoal) else 1,
+        bars={} if task.columns is None else dict(task.columns.bars), columns_about=Meter(task).about,
     )  # fmt: skip
+
+
+def accuracy(goal: Goal, right: np.ndarray) -> tuple[float, int]:
+    """(clean accuracy, what it is counted over): samples, or all candidates where members are those that are right."""
+    if isinstance(goal, BundleGoal) and goal.right_of_all is not None:
+        return goal.right_of_all, round(goal.members / goal.right_of_all)
+    return float(right.mean()), len(right)
 
 
 @torch.no_grad()

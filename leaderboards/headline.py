@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +12,7 @@ from advgym import results
 from advgym.errors import AdvgymError
 from advgym.leaderboards.entry import Interval, RowSet, TaskScore
 from advgym.leaderboards.intervals import mean_interval, sound, worst_weighted
+from advgym.leaderboards.measured import valid
 from advgym.leaderboards.outcome import DISPUTE, lost
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def headline_attack(board: Board, tasks: Sequence[TaskScore]) -> Headline:
     for (one,) in by.values():
         if not sound(one.success) or one.attacked < 1:
             raise AdvgymError(f"{one.task}: {one.success} of {one.attacked} samples attacked is no rate")
-        parts.append((one.success.value if one.status == "scored" else 0.0, one.attacked))
+        parts.append((one.success.value if one.status == "scored" else 0.0, one.members or one.attacked))
     done = [s for s in tasks if s.status == "scored"]
     columns = {
         "worst_weighted": worst_weighted([rate for rate, _ in parts]),
@@ -51,6 +52,7 @@ def headline_attack(board: Board, tasks: Sequence[TaskScore]) -> Headline:
         "control_rate": results.mean([s.control_rate for s in done]),
         "seed_spread": max((max(s.seeds) - min(s.seeds) for s in done if s.seeds), default=0.0),
         **_means(done, len(parts)),
+        **_valid_success([scores[0] for scores in by.values()]),
     }
     return Headline(interval=mean_interval(parts), columns=columns, flags=_flags(tasks))
 
@@ -70,12 +72,15 @@ def headline_defense(
     """
     by = _by_task(board, tasks)
     parts: list[tuple[float, int]] = []
+    kept: list[tuple[float, int]] = []  # as `parts`, where only successes that reach the bars break a sample
     every_seed, weighted = [], []
     notes: list[str] = []
     for name, scores in by.items():
         size = _agreed(name, scores)
-        held = _held([rs for rs in row_sets if rs.task == name], [s.attack for s in scores], seeds)
+        mine, attacks, bars = [rs for rs in row_sets if rs.task == name], [s.attack for s in scores], _bars(scores)
+        held = _held(mine, attacks, seeds)
         parts.append((sum(held.values()) / (len(seeds) * size), size))
+        kept.append((sum(_held(mine, attacks, seeds, bars).values()) / (len(seeds) * size), size))
         every_seed.append(sum(n == len(seeds) for n in held.values()) / size)
         weighted.append(worst_weighted([s.robust if s.status == "scored" else 0.0 for s in scores]))
         if all(s.status != "scored" for s in scores):
@@ -94,6 +99,7 @@ def headline_defense(
         "worst_weighted": sum(weighted) / len(parts),
         "attempted": len(firsts) / len(parts),
         **{k: v for k, v in _means(done, 0).items() if k != "attempted"},
+        **(_spread("valid_robust", mean_interval(kept)) if _bars(tasks) else {}),
     }
     return Headline(
         interval=mean_interval(parts), eligible=not notes, footnote="; ".join(notes), columns=columns,
@@ -122,12 +128,43 @@ def _agreed(name: str, scores: Sequence[TaskScore]) -> int:
     return scores[0].assigned
 
 
-def _held(row_sets: Sequence[RowSet], attacks: Sequence[str], seeds: Sequence[int]) -> Counter[int]:
-    """In how many runs each sample held."""
+def _bars(scores: Sequence[TaskScore]) -> dict[str, float]:
+    """The bars of a task's columns, where its rows were measured."""
+    return {name: c.bar for s in scores if s.columns for name, c in s.columns.items() if c.bar is not None}
+
+
+def _valid_success(scores: Sequence[TaskScore]) -> dict[str, float]:
+    """The headline of valid successes: those that reach the bars. A task without a bar counts all of its own.
+
+    Nothing where no task has a bar: the figure would be the headline's under another name.
+    """
+    if not any(s.valid_success for s in scores):
+        return {}
+    rates = [
+        ((s.valid_success or s.success).value if s.status == "scored" else 0.0, s.members or s.attacked) for s in scores
+    ]
+    return _spread("valid_success", mean_interval(rates))
+
+
+def _spread(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _held(
+    row_sets: Sequence[RowSet], attacks: Sequence[str], seeds: Sequence[int], bars: Mapping[str, float] | None = None
+) -> Counter[int]:
+    """In how many runs each sample held; with `bars`, only what reaches them breaks it, or what was not measured."""
     if not seeds:
         raise AdvgymError("there are no seeds, so nothing was run")
-    broken = {s.id for rs in row_sets if rs.attack.startswith(DISPUTE) for s in rs.samples if s.success and s.valid}
-    kept = {(rs.attack, rs.seed): {s.id for s in rs.samples if not lost(s, "defense")} for rs in row_sets}
+    bars = bars or {}
+    broken = {
+        s.id for rs in row_sets if rs.attack.startswith(DISPUTE) for s in rs.samples
+        if s.success and s.valid and valid(s, bars, unknown=True)
+    }  # fmt: skip
+    kept = {
+        (rs.attack, rs.seed): {s.id for s in rs.samples if not (lost(s, "defense") and valid(s, bars, unknown=True))}
+        for rs in row_sets
+    }
     held: Counter[int] = Counter()
     for seed in seeds:
         held.update(set.intersection(*(kept.get((attack, seed), set()) for attack in attacks)) - broken)

@@ -9,6 +9,7 @@ from typing import Any
 from advgym import registry
 from advgym.drawn import SPLIT
 from advgym.errors import AdvgymError, DataError
+from advgym.goals import BundleGoal
 from advgym.leaderboards import commitments
 from advgym.leaderboards.board import Board, BoardTask, phase_of
 from advgym.leaderboards.phases import HiddenVictim, PhaseCard, task_options, weights_folder
@@ -94,7 +95,8 @@ def hidden_task(board: Board, card: PhaseCard, row: BoardTask, root: Path, secre
     dataset, split = hidden_dataset(board, card.phase, row.id, secret)
     options = task_options(board, row)
     if not needs_victim(row):
-        return make_task(row.id, dataset=dataset, **options), split
+        task = make_task(row.id, dataset=dataset, **options)
+        return task, split_of(task, split)
     if row.id not in card.victims:
         raise DataError(f"the card of phase {card.phase!r} of {board.name} names no victim for {row.id}")
     said = card.victims[row.id]
@@ -106,7 +108,14 @@ def hidden_task(board: Board, card: PhaseCard, row: BoardTask, root: Path, secre
             f"the victim of {row.id} is not the one published for phase {card.phase!r} of {board.name} (weights "
             f"{said.weights[:12]}...); another machine may train another one: fetch the published weights"
         )
-    return make_task(row.id, dataset=dataset, victim=victim, **options), split
+    task = make_task(row.id, dataset=dataset, victim=victim, **options)
+    return task, split_of(task, split)
+
+
+def split_of(task: Task, split: str) -> str:
+    """The split of a phase's samples: "test" where a sample is the whole drawn graph, with no split of drawn nodes."""
+    whole = isinstance(task.goal, BundleGoal) and task.goal.right_of_all is not None
+    return "test" if whole and split == SPLIT and split not in task.sizes else split
 
 
 def _fetch(said: HiddenVictim, root: Path, board: str) -> None:

@@ -73,6 +73,8 @@ def score_defenses(
     seeds: Sequence[int],
 ) -> list[Line]:  # fmt: skip
     """A line for each defense, the worst case over the agents that played; best first. A gap in `facts` scores 0."""
+    if "defense" not in board.tracks:
+        return []
     lines = []
     for guard in guards:
         sets: list[RowSet] = []

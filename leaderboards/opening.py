@@ -64,6 +64,7 @@ def open_phase(board: Board, phase: str, root: str | Path, device: Any = "cpu") 
 
 def _victims(board: Board, phase: str, root: Path, secret: bytes, device: Any) -> dict[str, HiddenVictim]:
     from advgym.leaderboards import hidden
+    from advgym.leaderboards.facts import accuracy as clean_accuracy
     from advgym.run import clean_pass
     from advgym.task import make_task
     from advgym.weights import save_weights, weights_hash
@@ -75,11 +76,11 @@ def _victims(board: Board, phase: str, root: Path, secret: bytes, device: Any) -
         dataset, split = hidden.hidden_dataset(board, phase, row.id, secret)
         victim = hidden.train_victim(row, root, secret, dataset)
         task = make_task(row.id, dataset=dataset, victim=victim.on(device), knowledge="decision")
-        accuracy, right, _ = clean_pass(task, split, device)
+        accuracy, many = clean_accuracy(task.goal, clean_pass(task, hidden.split_of(task, split), device)[1])
         usual = float(victim.card.get("clean_accuracy", 0.0))
-        if not rate_interval(accuracy, len(right)).high >= WORSE * usual:  # a few samples prove nothing
+        if not rate_interval(accuracy, many).high >= WORSE * usual:  # a few samples prove nothing
             raise AdvgymError(
-                f"the hidden victim of {row.id} has {accuracy:.2f} of its {len(right)} samples right, where its recipe "
+                f"the hidden victim of {row.id} has {accuracy:.2f} of its {many} samples right, where its recipe "
                 f"has {usual:.2f} in public: open the phase again, for another secret"
             )
         card = hidden.public_card(victim.card, (hidden.victim_seed(row, secret),))

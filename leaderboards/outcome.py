@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.reasons import table
 from advgym.results import Sample
 
 DISPUTE = "dispute:"  # attack name of rows that were handed in against a defense
@@ -27,6 +28,8 @@ class Facts(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
         clean_accuracy: over the whole split, of the victim as attacked; clean_undefended: without the defense.
         control_rate: success of one random valid perturbation per sample.
         victim: SHA-256 of the weights; samples: of the ids and labels (`samples_hash`).
+        members: of a bundle, which share one perturbation and are counted one by one; 1 for single samples.
+        bars: of the task's columns, the least value of a valid success; columns_about: what columns are made with.
     """
 
     task: str
@@ -44,6 +47,9 @@ class Facts(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     victim: str = ""
     samples: str = ""
     flags: list[str] = []
+    members: int = 1
+    bars: dict[str, float] = {}
+    columns_about: dict[str, str] = {}
 
 
 def won(s: Sample) -> bool:
@@ -52,6 +58,16 @@ def won(s: Sample) -> bool:
 
     finite = math.isfinite(s.objective) and math.isfinite(s.distance)
     return s.success and s.valid and finite and s.objective > SUCCESS
+
+
+def share(s: Sample, members: int) -> float:
+    """What a judged row of an attack brings: 1 for a success; of a bundle, the share of its members that turned."""
+    if members == 1:
+        return float(won(s))
+    finite = math.isfinite(s.objective) and math.isfinite(s.distance)
+    if not (s.valid and finite) or s.reason in table():  # an unfinished episode brings nothing
+        return 0.0
+    return sum(a != b for a, b in zip(s.after, s.before, strict=True)) / members
 
 
 def lost(s: Sample, track: str) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical
+from advgym.leaderboards.entry import Entry, Rows, RowSet, rows_bytes
 from advgym.leaderboards.headline import headline_attack, headline_defense
+from advgym.leaderboards.measured import measure_rows
 from advgym.leaderboards.outcome import DISPUTE, Facts
 from advgym.leaderboards.reasons import table
 from advgym.leaderboards.scoring import score_task
@@ -38,15 +39,16 @@ def verify_entry(
     """
     wrong = (
         []
-        if hashlib.sha256(canonical(rows)).hexdigest() == entry.rows
+        if hashlib.sha256(rows_bytes(rows, entry.rows)).hexdigest() == entry.rows
         else ["the rows are not the entry's: other hash"]
     )
+    about = {f.task: f.columns_about for f in facts}  # where columns are made with other tables, `_figures` says so
+    alike = {s.task for s in entry.tasks if s.columns_about == about.get(s.task)}
     for rs in rows.sets:
         with task_of(rs) as task:
-            wrong += [
-                f"{rs.task}{f' ({rs.attack})' * bool(rs.attack)}: {w}"
-                for w in _rows(entry, rs, task, device, tolerance)
-            ]
+            found = _rows(entry, rs, task, device, tolerance)
+            found += _columns(rs, task, device, tolerance) if rs.task in alike else []
+            wrong += [f"{rs.task}{f' ({rs.attack})' * bool(rs.attack)}: {w}" for w in found]
     return wrong + _figures(entry, rows, board, facts)
 
 
@@ -78,6 +80,23 @@ def _rows(entry: Entry, rs: RowSet, task: Task, device: Any, tolerance: float) -
         ):
             if not abs(claimed - value) <= tolerance * max(1.0, abs(claimed)):
                 wrong.append(f"sample {s.id}: {name} is {value:.6g}, the rows say {claimed:.6g}")
+    return wrong
+
+
+def _columns(rs: RowSet, task: Task, device: Any, tolerance: float) -> list[str]:
+    """What the task measures otherwise; nothing to compare with in rows from before there were columns."""
+    if not any(s.columns for s in rs.samples):
+        return []
+    wrong = []
+    for s, now in zip(rs.samples, measure_rows(task, rs.split, rs.samples, device), strict=True):
+        if set(now.columns) != set(s.columns):
+            wrong.append(f"sample {s.id}: columns are {sorted(now.columns)}, the rows say {sorted(s.columns)}")
+            continue
+        wrong += [
+            f"sample {s.id}: {name} is {value:.6g}, the rows say {s.columns[name]:.6g}"
+            for name, value in now.columns.items()
+            if not abs(s.columns[name] - value) <= tolerance * max(1.0, abs(value))
+        ]
     return wrong
 
 

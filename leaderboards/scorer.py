@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 # What says which inputs count, what they cost, who won and how that is summed up.
 CORE = (
-    "batch.py", "book.py", "clean.py", "drawn.py", "edits.py", "env.py", "field.py", "goals.py", "lanes.py", "moves.py",
-    "oracle.py", "results.py", "rng.py", "run.py", "settle.py", "task.py", "threat.py", "verifier.py", "victim.py",
-    "leaderboards/boundary/guard.py", "leaderboards/boundary/referee.py", "leaderboards/contestant.py",
-    "leaderboards/evaluate.py", "leaderboards/facts.py", "leaderboards/headline.py", "leaderboards/intervals.py",
-    "leaderboards/outcome.py", "leaderboards/scoring.py", "leaderboards/second_answer.py", "leaderboards/shards.py",
+    "batch.py", "book.py", "clean.py", "columns.py", "drawn.py", "edits.py", "env.py", "field.py", "goals.py",
+    "lanes.py", "moves.py", "oracle.py", "results.py", "rng.py", "run.py", "settle.py", "task.py", "threat.py",
+    "verifier.py", "victim.py", "leaderboards/boundary/guard.py", "leaderboards/boundary/referee.py",
+    "leaderboards/contestant.py", "leaderboards/evaluate.py", "leaderboards/facts.py", "leaderboards/headline.py",
+    "leaderboards/intervals.py", "leaderboards/measured.py", "leaderboards/outcome.py", "leaderboards/scoring.py",
+    "leaderboards/second_answer.py", "leaderboards/shards.py",
 )  # fmt: skip
 SHOWN = ("show.py",)  # files of a domain that only draw
+SCORING = ("*.py", "*.json")  # of a domain and the packages in it: code, and what its columns are calibrated with
 
 
 def scorer_hash(board: Board) -> str:
@@ -51,6 +53,8 @@ def _domain(module: str) -> dict[str, Path]:
     if spec is None or spec.origin is None:
         raise AdvgymError(f"cannot find the source of {module!r}, which makes a task of this board")
     place = Path(spec.origin)
-    paths = sorted(place.parent.glob("*.py")) if spec.parent and spec.parent != module else [place]
     package = spec.parent or module
-    return {f"{package}/{p.name}": p for p in paths if p.name not in SHOWN}
+    if package == module:
+        return {f"{package}/{place.name}": place}
+    paths = [p for kind in SCORING for p in sorted(place.parent.rglob(kind)) if p.name not in SHOWN]
+    return {f"{package}/{p.relative_to(place.parent).as_posix()}": p for p in paths}

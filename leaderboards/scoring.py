@@ -16,7 +16,8 @@ from advgym.errors import AdvgymError
 from advgym.leaderboards.entry import RowSet, TaskScore
 from advgym.leaderboards.headline import Headline, headline_attack, headline_defense
 from advgym.leaderboards.intervals import curve_area, rate_interval
-from advgym.leaderboards.outcome import Facts, lost, won
+from advgym.leaderboards.measured import sum_up
+from advgym.leaderboards.outcome import Facts, lost, share, won
 from advgym.leaderboards.ranking import rank, unranked
 from advgym.leaderboards.scorer import scorer_hash
 
@@ -52,7 +53,11 @@ def score_task(row_sets: Sequence[RowSet], facts: Facts) -> TaskScore:
     track, runs = "defense" if facts.attack else "attack", attacked * len(facts.seeds)
     rows = [s for rs in row_sets for s in rs.samples]
     wins = [s for s in rows if lost(s, track)]
-    by_seed = {rs.seed: _count(rs, track, attacked) for rs in row_sets}
+    trials = attacked
+    if facts.members > 1:
+        # Samples of a bundle may be one graph over again: its members are what an interval can count.
+        base.members = trials = facts.members
+    by_seed = {rs.seed: _count(rs, track, attacked, facts.members) for rs in row_sets}
     many = [by_seed.get(k, attacked if track == "defense" else 0) for k in facts.seeds]
     rate = sum(many) / runs if runs else 0.0
     curve = results.success_curve(wins, facts.queries)  # shares of the wins; of all runs below
@@ -60,7 +65,7 @@ def score_task(row_sets: Sequence[RowSet], facts: Facts) -> TaskScore:
     return msgspec.structs.replace(
         base,
         status="scored",
-        success=rate_interval(rate, attacked),
+        success=rate_interval(rate, trials),
         robust=(attacked - sum(many) / len(facts.seeds)) / assigned,
         seeds=[n / attacked if attacked else 0.0 for n in many],
         invalid_rate=sum(not s.valid for s in rows) / len(rows) if rows else 0.0,
@@ -70,8 +75,9 @@ def score_task(row_sets: Sequence[RowSet], facts: Facts) -> TaskScore:
         distance_median=results.median([s.distance for s in wins]),
         area=curve_area(first, facts.queries, runs),
         reasons=_reasons(rows, runs),
-        curve=[(q, share * len(wins) / runs if runs else 0.0) for q, share in curve],
+        curve=[(q, part * len(wins) / runs if runs else 0.0) for q, part in curve] if facts.members == 1 else [],
         flags=[*facts.flags, *_flags(facts, rate, runs - len(rows))],
+        **sum_up(rows, wins, facts, runs - len(rows) if track == "defense" else 0),
     )
 
 
@@ -79,6 +85,8 @@ def check_sets(row_sets: Sequence[RowSet], facts: Facts) -> None:
     """Refuse facts and rows that do not belong together."""
     where = facts.task + (f" ({facts.attack})" if facts.attack else "")
     right = set(facts.right)
+    if facts.attack and facts.members > 1:
+        raise AdvgymError(f"{where}: its samples are bundles, which have an attack track alone")
     if not facts.assigned or not facts.seeds:
         raise AdvgymError(f"{where}: nothing is assigned, so nothing can be scored")
     if not right <= set(facts.assigned) or len(right) != len(facts.right):
@@ -102,10 +110,11 @@ def check_sets(row_sets: Sequence[RowSet], facts: Facts) -> None:
                 raise AdvgymError(f"{where}: sample {s.id} succeeded at query {s.first_success} of {s.queries}")
 
 
-def _count(rs: RowSet, track: str, attacked: int) -> int:
-    """Successes of one run; rows that are missing are the submission's loss."""
-    wins = sum(lost(s, track) for s in rs.samples)
-    return wins + (attacked - len(rs.samples) if track == "defense" else 0)
+def _count(rs: RowSet, track: str, attacked: int, members: int) -> float:
+    """Successes of one run; rows that are missing are the submission's loss. Bundles bring a share each."""
+    if track == "attack":
+        return sum(share(s, members) for s in rs.samples)
+    return sum(lost(s, track) for s in rs.samples) + attacked - len(rs.samples)
 
 
 def _reasons(rows: Sequence[results.Sample], runs: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from advgym import registry
 from advgym.leaderboards.boundary.guard import DefenseFailed
 from advgym.leaderboards.card import Card
 from advgym.leaderboards.contestant import Contestant, Played, guarded
+from advgym.leaderboards.measured import measure_rows
 from advgym.leaderboards.phases import PhaseTask
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box
@@ -142,7 +143,7 @@ class Runner:
         if player.played.reason:
             rows = [_failed(r, player.played.reason) if gone else r
                     for r, gone in zip(rows, player.played.unfinished.tolist(), strict=True)]  # fmt: skip
-        return _told(shard, rows, player.played)
+        return _told(shard, measure_rows(here.task, here.split, rows, self.stage.device), player.played)
 
     def _defend(self, shard: Shard) -> ShardRun:
         here, entry, played = self.stage.tasks[shard.task], self.rival(shard.attack), Played()
@@ -157,7 +158,7 @@ class Runner:
             played.transcript = first.transcript + played.transcript
         except DefenseFailed:
             rows = broken(here, shard.ids, played.reason, device)
-        return _told(shard, rows, played)
+        return _told(shard, measure_rows(here.task, here.split, rows, device), played)
 
     def defended(self, here: PhaseTask, played: Played) -> AbstractContextManager[Task]:
         """The task behind the submitted defense."""

@@ -12,7 +12,7 @@ from advgym.errors import DataError
 from advgym.leaderboards import card as cards
 from advgym.leaderboards import reasons
 from advgym.leaderboards.board import Board, Limits, phase_of
-from advgym.leaderboards.entry import Entry, Rows
+from advgym.leaderboards.entry import Entry, Rows, TaskScore
 from advgym.leaderboards.evaluate import Failure, Progress, evaluate
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box, best_level
@@ -28,6 +28,8 @@ class Trial(msgspec.Struct, kw_only=True):
 
     Attributes:
         status: "scored" or "failed"; reason, blame, message: of a failure.
+        tasks: one row a task, or a (task, attack); with `columns`, `columns_about` and `valid_success` as the entry
+            has them, where the task measures its perturbations.
         success_rate: mean over the board's tasks (on the defense track, of the panel's attacks).
         sandbox: the level of isolation that it ran at.
         limits: of the board.
@@ -87,7 +89,7 @@ def try_out(
     total = len(board.tasks) if entry.track == "attack" else max(len(done), 1)
     rows_of = [
         {"task": t.task, "attack": t.attack, "status": t.status, "success_rate": t.success.value, "robust": t.robust,
-         "queries_mean": t.queries_mean, "reasons": t.reasons}
+         "queries_mean": t.queries_mean, "reasons": t.reasons, **_measured(t)}
         for t in entry.tasks
     ]  # fmt: skip
     found = Trial(
@@ -96,6 +98,12 @@ def try_out(
         flags=[*entry.flags, *([entry.footnote] if entry.footnote else [])], **about,
     )  # fmt: skip
     return found, entry, rows
+
+
+def _measured(score: TaskScore) -> dict[str, Any]:
+    """What the task measures besides success, where it does: as in the entry."""
+    found = msgspec.to_builtins(score)
+    return {name: found[name] for name in ("columns", "columns_about", "valid_success") if name in found}
 
 
 def _folder(path: Path, scratch: Path, board: Board) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from advgym.leaderboards.board import board_hash, public_data
+from advgym.leaderboards.entry import TaskScore
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf
 
 
@@ -51,9 +52,13 @@ def placed_data(p: Placed) -> dict[str, Any]:
         "headline": msgspec.to_builtins(e.headline), "columns": e.columns, "created": e.created, "sandbox": e.sandbox,
         "eligible": e.eligible, "external": e.external, "unreliable": e.unreliable, "unranked": p.why,
         "footnote": e.footnote, "supersedes": e.supersedes, "cause": e.cause, "flags": e.flags,
-        "tasks": {f"{s.task}|{s.attack}" if s.attack else s.task: s.success.value if s.status == "scored" else None
-                  for s in e.tasks},
+        "tasks": {_key(s): s.success.value if s.status == "scored" else None for s in e.tasks},
+        "measured": {_key(s): msgspec.to_builtins(s.columns) for s in e.tasks if s.columns},
     }  # fmt: skip
+
+
+def _key(score: TaskScore) -> str:
+    return f"{score.task}|{score.attack}" if score.attack else score.task
 
 
 def safe_cell(value: Any) -> Any:
@@ -69,14 +74,18 @@ def safe_cell(value: Any) -> Any:
 
 
 def table_csv(table: Sequence[Placed]) -> str:
-    """A ranking as CSV."""
+    """A ranking as CSV; behind the entry's columns the valid success on each task that has a bar."""
     columns = sorted({name for p in table for name in p.entry.columns})
+    barred = sorted({_key(s) for p in table for s in p.entry.tasks if s.valid_success})
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
-    write.writerow(["rank", "entry", "name", "team", "low", "value", "high", *columns, "not ranked", "footnote"])
+    head = ["rank", "entry", "name", "team", "low", "value", "high", *columns]
+    write.writerow([*head, *(f"valid {name}" for name in barred), "not ranked", "footnote"])
     for p in table:
         e, h = p.entry, p.entry.headline
         cells = ["" if p.rank is None else p.rank, p.id, e.name, e.team, h.low, h.value, h.high]
         cells += [e.columns.get(name, "") for name in columns]
+        valid = {_key(s): s.valid_success.value for s in e.tasks if s.valid_success}
+        cells += [valid.get(name, "") for name in barred]
         write.writerow([safe_cell(c) for c in [*cells, p.why, e.footnote]])
     return out.getvalue()

@@ -91,6 +91,7 @@ def environment() -> Environment:
         "percent": percent,
         "place": views.place,
         "lowered": views.lowered,
+        "beside": views.beside,
     }
     env.filters |= filters
     return env
@@ -163,7 +164,7 @@ def board_page(shelf: Shelf, book: Book, phase: str, track: str, page: int = 1, 
         tiles=views.tiles(book, table, track), matrix=matrix, columns=columns,
         figures=views.figures(board, shown, track), flags=views.flags(shown), head=shelf.head(), opened=is_open(board),
         public_data=public_data, path=board_path, page=page, pages=page_count(book, phase, track), start=start,
-        rows=board_rows(board), cap=views.HEAT,
+        rows=board_rows(board), cap=views.HEAT, besides=any(views.beside(p.entry) for p in table),
     )  # fmt: skip
 
 
@@ -197,7 +198,8 @@ def entry_page(
         "entry.html.j2", f"/entries/{id}", to, book=book, board=book.board, id=id, entry=entry, placed=placed,
         figures=views.own_figures(entry), shows=shows, hashes=[(k, v) for k, v in hashes if v], head=shelf.head(),
         published=book.published(entry.phase), lowered=book.lowered.get(id, ""), path=board_path,
-        endings=[(s, endings(s.reasons)) for s in entry.tasks if s.reasons],
+        endings=[(s, endings(s.reasons)) for s in entry.tasks if s.reasons], beside=views.beside(entry),
+        measured=views.measured(entry), made_with=views.made_with(entry),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from advgym.leaderboards.board import Board
-from advgym.leaderboards.entry import Entry, TaskScore
+from advgym.leaderboards.entry import Entry, Interval, Measured, TaskScore
 from advgym.leaderboards.intervals import rate_interval
 from advgym.leaderboards.service.shelf import Book, Placed
 from advgym.report_matrix import CONTROL, Cell, Group, Matrix, Row, domains_of
@@ -47,6 +47,29 @@ def place(p: Placed) -> str:
 def lowered(entry: Entry) -> bool:
     """Whether a dispute lowered it, or one of the versions before it."""
     return entry.disputes > 0
+
+
+def beside(entry: Entry) -> Interval | None:
+    """The headline of valid successes alone, where the entry's tasks have a bar."""
+    name = "valid_success" if entry.track == "attack" else "valid_robust"
+    found = [entry.columns.get(key) for key in (name, f"{name}_low", f"{name}_high")]
+    value, low, high = found
+    return None if value is None or low is None or high is None else Interval(value, low, high)
+
+
+def measured(entry: Entry) -> list[tuple[TaskScore, list[tuple[str, Measured]]]]:
+    """(score, its columns, those with a bar first) of what was measured besides success."""
+    return [
+        (s, sorted(s.columns.items(), key=lambda item: (item[1].bar is None, item[0])))
+        for s in entry.tasks
+        if s.columns
+    ]
+
+
+def made_with(entry: Entry) -> list[str]:
+    """What columns are made with, beyond the task and its samples, each said once."""
+    found = [f"{name}: {what}." for s in entry.tasks if s.columns_about for name, what in s.columns_about.items()]
+    return list(dict.fromkeys(found))
 
 
 def worst(entry: Entry, task: str) -> TaskScore | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from advgym.errors import AdvgymError, DataError
-from advgym.leaderboards.entry import Entry, Rows, canonical
+from advgym.leaderboards.entry import Entry, Rows, canonical, rows_bytes
 from advgym.leaderboards.store import files, ledger
 
 ID = re.compile(r"[0-9a-f]{16}")
@@ -44,7 +44,7 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
         AdvgymError: the entry cannot be written as JSON and read back, or it was made for other rows.
         Superseded: the entry that this one is a new version of has another new version already.
     """
-    data, rest = canonical(entry), canonical(rows)
+    data, rest = canonical(entry), rows_bytes(rows, entry.rows)
     if _sha(rest) != entry.rows:
         raise AdvgymError(f"the entry was made for rows {entry.rows[:16]!r}, not for these ({_sha(rest)[:16]})")
     for raw, type in ((data, Entry), (rest, Rows)):  # NaN would become null
@@ -52,7 +52,7 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
             back = msgspec.json.decode(raw, type=type)
         except msgspec.DecodeError as error:
             raise AdvgymError(f"the entry cannot be kept: {error}; are all its numbers finite?") from None
-        if canonical(back) != raw:
+        if (rows_bytes(back, entry.rows) if isinstance(back, Rows) else canonical(back)) != raw:
             raise AdvgymError("the entry cannot be kept: it reads back as something else")
     body: ledger.Body = {
         "entry": entry.id, "sha": _sha(data), "rows": entry.rows, "board": files.check_name(entry.board),

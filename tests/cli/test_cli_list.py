@@ -48,7 +48,8 @@ def test_boards_of_a_folder(advgym, monkeypatch, tmp_path):
     assert advgym("new", "board", tmp_path / "own.toml").code == 0
     monkeypatch.setenv("ADVGYM_BOARDS", str(tmp_path))
     rows = {row["name"]: row for row in json.loads(advgym("list", "boards", "--json").out)}
-    assert {"image", "text", "graph", "speech", "grand", "own"} == set(rows)
+    shipped = {"image", "text", "text-homoglyph", "text-seq2seq", "graph", "graph-global", "speech", "grand"}
+    assert shipped | {"own"} == set(rows)
     assert rows["own"]["public-data"] == ["dev"]
     assert rows["grand"]["phases"][0] == "dev 64x1"
     (tmp_path / "own.toml").write_text("title = ")

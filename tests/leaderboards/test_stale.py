@@ -87,6 +87,12 @@ def test_other_domains_do_not_matter():
     assert scorer_hash(BOARD) != scorer_hash(load("text"))
 
 
+def test_what_columns_are_made_with_is_part_of_it():
+    known = scorer._domain("advgym.envs.text.task")
+    assert {f"advgym.envs.text/validity/{name}" for name in ("scoring.py", "calibration.json")} <= set(known)
+    assert {"columns.py", "leaderboards/measured.py"} <= set(CORE)
+
+
 def test_a_tasks_row_matters(monkeypatch):
     before = scorer_hash(BOARD)
     name, row = registry.task_row(TASK)

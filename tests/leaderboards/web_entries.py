@@ -34,6 +34,7 @@ MANY_PLAYERS = (
     ("patience", "Slow Science", "random-search", "random-search", "Independent draws"),
     ("yes-or-no", "Slow Science", "decision-search", "decision-search", "From the label alone"),
 )
+MEASURED = (("text/synth-wordswap", 40), ("text/synth-charswap", 40), ("graph/sbm-edge", 40))
 DEFENSES = (("quantised", "Fjord", "bit-depth", "image"), ("one-of-each", "Fjord", "merge-synonyms", "text"))
 
 
@@ -63,7 +64,9 @@ def facts(task: str, result: Result, queries: int, seeds: list[int], **more) -> 
     return scoring.Facts(
         task=task, knowledge=str(result.threat["knowledge"]), split="test", queries=queries, gradients=10**6,
         assigned=ids, right=[s.id for s in result.samples], seeds=seeds, clean_accuracy=result.clean_accuracy,
-        control_rate=result.control_rate, victim=str(result.victim.get("weights", "")), **more,
+        control_rate=result.control_rate, victim=str(result.victim.get("weights", "")),
+        bars={name: c.bar for name, c in result.columns.items() if c.bar is not None},
+        columns_about=result.columns_about, **more,
     )  # fmt: skip
 
 
