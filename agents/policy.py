@@ -23,12 +23,16 @@ def attack(env, *, weights="", seed=0):
 
     Args:
         env: Edits. What it has learned is about words: changes of class log-odds and of frequency.
-        weights: a safetensors file from `advgym train policy --task TASK`; "" for the one that ships, which was trained
-            on `text/synth-wordswap` with ten queries.
+        weights: a safetensors file from `advgym train policy --task TASK`, or the name of a task whose policy ships
+            (`text/mr-wordswap`); "" for that of `text/synth-wordswap`, trained with ten queries.
         seed: of its draws.
     """
+    return play(env, read(weights) if weights else train()[0], seed)
+
+
+def play(env, policy: CellPolicy, seed: int) -> torch.Tensor:
+    """One episode of every lane by this policy: the best set it came by (lanes, E, 2)."""
     obs, _ = env.reset(seed=seed)
-    policy = read(weights) if weights else train()[0]
     policy = policy.to(obs["objective"].device)
     draws, best, held = env.draws(seed), clean_fitness(obs), env.threat.null()
     state = State(env, draws, obs)
@@ -81,7 +85,9 @@ def train(
 
 
 def read(path: str | Path) -> CellPolicy:
-    """A policy from its file."""
+    """A policy from its file, or the one that ships for a task."""
+    shipped = SHIPPED / f"policy-{str(path).replace('/', '-')}.safetensors"
+    path = shipped if shipped.is_file() else path
     if not Path(path).is_file():
         raise DataError(f"no weights at {path}: `advgym train policy --task TASK` makes them and says where they lie")
     policy = CellPolicy()

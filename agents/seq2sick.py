@@ -1,4 +1,4 @@
-"""Projected gradient with group lasso on relaxed edits (Seq2Sick: Cheng et al. 2018)."""
+"""Projected gradient with group lasso on relaxed edits; a search for several keywords (Seq2Sick: Cheng et al. 2018)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
+from advgym.agents import _keywords
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, sweep
 
 START = 0.5  # weight of a new edit
@@ -13,7 +14,7 @@ GONE = 0.05  # rounded to nothing below
 
 
 @register_agent("seq2sick", kind="edits", knowledge="white-box", proposals=48)
-def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, seed=0):
+def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, width=20, seed=0):
     """Projected gradient with group lasso on relaxed edits, rounded, repaired and pruned (Cheng et al. 2018).
 
     The variable is a weight in [0, 1] per site: how far its word has moved to a substitute (a word is the group). The
@@ -23,16 +24,24 @@ def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, seed=0):
     edits are exchanged one by one for the best that one more gradient proposes. The next round starts there, or from
     clean with other sites once that helps no more.
 
+    Two and three keywords have the paper's loss, each at positions that no other holds, and a search of another kind
+    (`_keywords`, after Zou et al. 2023): one edit goes, one gradient per keyword ranks what may come in its place, and
+    the best of `width` that were asked comes.
+
     Args:
         env: of Edits.
         steps: of the gradient in a round, each a query and a gradient per set.
         sets: active sets of a round.
         rate: step size, relative to the largest slope.
         lasso: the penalty, in the same units.
-        ranked: substitutes that active sets are drawn from.
+        ranked: substitutes that active sets are drawn from, and those of each keyword's gradient.
+        width: substitutes asked in a round of the search for several keywords.
         seed: of the draws.
     """
     obs, _ = env.reset(seed=seed)
+    goal, wish = env.threat.model, env.threat.model.constraint.get("keywords", 1)
+    if goal.goal == "keyword" and wish > 1 and env.knowledge == "white-box" and not goal.least:
+        return _keywords.search(env, width=width, ranked=ranked, seed=seed)
     best, held = clean_fitness(obs), env.threat.null()
     soft, draws = env.view(proposals=sets), env.draws(seed)
     state, local, idle = held, torch.full_like(best, -torch.inf), 0
