@@ -16,7 +16,7 @@ from advgym.agents._relaxed import compact, loss_of, project, strongest
 
 
 @register_agent("prbcd", kind="edits", knowledge="white-box")
-def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", seed=0):
+def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", start=(), seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
     Args:
@@ -26,6 +26,8 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", se
         settle: the share of the epochs after which the steps shrink as 1 / sqrt(epochs since).
         samples: sets drawn from the final weights besides (Bernoulli, as PRBCD does).
         loss: "tanh" of the margin (Geisler et al. 2021), or "surrogate", the task's own.
+        start: edits [(site, choice), ...] to descend from, of an attack on another model say: they are tried first, so
+            that the outcome is no weaker than theirs.
 
     Costs two gradients and three queries an epoch. Where edits are not ranked on top of relaxed ones
     (`env.table.weighted`) there is no descent on weights: those tasks are played by "first-order".
@@ -35,6 +37,11 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", se
         return first_order.attack(env.view(proposals=8), seed=seed)
     ref, draws, budget = obs["output"].clone(), env.draws(seed), env.table.limit
     p, w = env.threat.null(), torch.zeros(env.shape[0], device=env.device).expand(len(budget), -1)
+    if len(start):
+        given = torch.as_tensor(start, dtype=torch.int64, device=env.device).view(-1, 2)[: env.shape[0]]
+        p[:, : len(given)] = given
+        w = project((p[..., 0] >= 0).float(), budget)
+        env.step(env.threat.project(strongest(p, w, budget)))
     for epoch in range(epochs):
         if env.done:
             return hand_in(env, env.threat.null())

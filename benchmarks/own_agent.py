@@ -1,7 +1,8 @@
-"""The search of our own against plain greedy, on success per distinct query: two victims, two tables.
+"""The search of our own against plain greedy: success, distinct queries, words changed, success with the meaning kept.
 
 The goal: at least the success of plain greedy (`greedy-search` and `wir-delete`) at no more than half of its distinct
-queries, everywhere. The last rows leave the public log-odds out: what the model of effects does by itself.
+queries, everywhere, and with as much of the meaning kept. The last rows leave the public log-odds out: what the model
+does by itself.
 
 Command: python benchmarks/own_agent.py        (200 sentences; --episodes 1000 for the published figures)
          python benchmarks/own_agent.py --dataset mr-fresh --victims mr-cnn,mr-bert,mr-tfidf --episodes 1000

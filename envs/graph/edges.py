@@ -3,13 +3,15 @@
 Such a model does not read the graph by sums of one node's values alone, so a `Tape` of sums cannot rank its pairs.
 Here every directed edge is an entry with a differentiable weight, and candidates of weight zero are entries too: the
 pairs of the probed nodes of targeted rows, or a block of pairs of whole graphs (a random one, or a `BlockTape`'s). A
-model has to be linear in a pair's weight where it is zero: an edge of weight zero changes no score, and two entries of
-one pair count as their sum.
+model has to be linear in a pair's weight: an edge of weight zero changes no score, and two entries of one pair count as
+their sum. Then a `SweepTape` ranks many more pairs than a forward could hold (`Replay`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +24,9 @@ from advgym.envs.graph.pairs import gains_of, random_block
 from advgym.envs.graph.raw import EdgeList
 
 BLOCK = 100_000  # random candidates that the graphs of one forward are asked about, together
+SWEPT = 600_000  # pairs that a sweep looks at
+STEP = 1 << 17  # directed candidates of one replay
+PILOT = 64  # random partners of every node, by which a sweep chooses its rows
 SPREAD = 60.0  # exponents of a softmax above the largest of the real edges are cut here, below float32's limit
 
 
@@ -42,6 +47,57 @@ class BlockTape(Tape):
         if self.offered:
             out = self.offered[0][1][row].to(out)
         return out + gains_of(graph, *self.factors(row), self.block).to(out) if self.entries else out
+
+
+class SweepTape(Tape):
+    """A tape that ranks all pairs of whole graphs under models of edges, or the most promising `many` of them.
+
+    The forward holds the real edges alone. `Replay` then reads the gains of any pairs off what forward and backward
+    left, without gradients: the pairs of a few random partners of every node, and of the rows of the matrix where
+    those gained most with every other node.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu", seed: int = 0, many: int = SWEPT) -> None:
+        super().__init__(device, seed)
+        self.many = many
+        self.heard: list[tuple[Adjacency, Recorded]] = []
+        self.again: list[Callable[[Any], Tensor]] = []
+
+    def gains_of(self, graph: Graph, row: int, pairs: Tensor) -> Tensor:
+        """First-order gains of flipping pairs int64 (B, 2) in a row's graph, (B,), after the backward pass."""
+        a, b = pairs.unbind(1)
+        out = torch.zeros(len(a), dtype=self.leaf.dtype, device=a.device)
+        for (adjacency, recorded), again in zip(self.heard, self.again, strict=True):
+            for part in torch.arange(len(a), device=a.device).split(max(STEP // 2, 1)):
+                both = Replay.of(recorded, row, torch.cat([a[part], b[part]]), torch.cat([b[part], a[part]]))
+                out[part] += both.through(adjacency, again).view(2, -1).sum(0)
+        out = out * (1 - 2 * graph.has(a, b).to(out.dtype))
+        if self.alike is not None:
+            out = out.masked_fill(~graph.alike(a, b, self.alike), 0.0)
+        return out + gains_of(graph, *self.factors(row), pairs).to(out) if self.entries else out
+
+    def best(self, graph: Graph, row: int) -> tuple[Tensor, Tensor]:
+        """(pairs int64 (B, 2), gains (B,)) of all that a row's sweep looked at, each pair once."""
+        size, device = graph.size, self.leaf.device
+        if size * (size - 1) // 2 <= self.many:
+            pairs = torch.triu_indices(size, size, 1, device=device).T
+            return pairs, self.gains_of(graph, row, pairs)
+        pairs = torch.cat([graph.pairs, random_block(graph, PILOT * size // 2, self.seed)])
+        pairs = _distinct(pairs, size)
+        gain = self.gains_of(graph, row, pairs)
+        worth = torch.full((size,), -torch.inf, device=device, dtype=gain.dtype)
+        worth = worth.scatter_reduce(0, pairs.flatten(), gain.repeat_interleave(2), "amax")
+        rows = worth.topk(min(size, max(1, (self.many - len(pairs)) // size))).indices
+        more = torch.cartesian_prod(rows, torch.arange(size, device=device))
+        more = _distinct(more[more[:, 0] != more[:, 1]].sort(1).values, size)
+        keys = more[:, 0] * size + more[:, 1]
+        more = more[~torch.isin(keys, pairs[:, 0] * size + pairs[:, 1])]
+        return torch.cat([pairs, more]), torch.cat([gain, self.gains_of(graph, row, more)])
+
+
+def _distinct(pairs: Tensor, size: int) -> Tensor:
+    keys = (pairs[:, 0] * size + pairs[:, 1]).unique()
+    return torch.stack([keys // size, keys % size], 1)
 
 
 @dataclass(frozen=True)
@@ -88,12 +144,16 @@ class Edges:
         out = value.new_zeros(self.size * self.n, *value.shape[1:]).index_add(0, self.into, value)
         return out.view(self.size, self.n, *value.shape[1:])
 
-    def softmax(self, score: Tensor) -> Tensor:
-        """Shares w exp(score) of the sum at each target, of scores (m, heads)."""
-        seen = torch.where((self.weight > 0).unsqueeze(1), score.detach(), -torch.inf)
+    def highest(self, score: Tensor) -> Tensor:
+        """The largest of scores (m, heads) over each node's incoming edges that are there, (N * n, heads)."""
+        seen = torch.where((self.weight > 0).unsqueeze(1), score, -torch.inf)
         most = seen.new_full((self.size * self.n, score.shape[1]), -torch.inf)
         index = self.into.unsqueeze(1).expand_as(seen)
-        most = most.scatter_reduce(0, index, seen, "amax").clamp_min(-1e30)
+        return most.scatter_reduce(0, index, seen, "amax").clamp_min(-1e30)
+
+    def softmax(self, score: Tensor) -> Tensor:
+        """Shares w exp(score) of the sum at each target, of scores (m, heads)."""
+        most = self.highest(score.detach())
         value = self.weight.unsqueeze(1) * (score - most[self.into]).clamp_max(SPREAD).exp()
         total = self.sum(value).flatten(0, 1)
         total = torch.where(total > 0, total, 1.0)  # a node with candidates alone hears nothing
@@ -105,7 +165,86 @@ class Edges:
         node, row = place // self.n, place % self.n
         source, target = torch.cat([self.source, node]), torch.cat([self.target, node])
         weight = torch.cat([self.weight, self.weight.new_ones(len(place))])
-        return Edges(self.size, self.n, torch.cat([self.row, row]), source, target, weight)
+        return self._like(torch.cat([self.row, row]), source, target, weight)
+
+    def _like(self, row: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> Edges:
+        return Edges(self.size, self.n, row, source, target, weight)
+
+
+@dataclass(frozen=True)
+class Recorded(Edges):
+    """Edges that remember every sum over them, with its cotangent after a backward pass, and every maximum."""
+
+    sums: list[list[Tensor | None]] = field(default_factory=list)
+    maxima: list[Tensor] = field(default_factory=list)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """See `Edges`."""
+        out = super().sum(value)
+        entry: list[Tensor | None] = [out.detach(), None]
+        self.sums.append(entry)
+        if out.requires_grad:
+            out.register_hook(lambda g: entry.__setitem__(1, g.detach()))
+        return out
+
+    def highest(self, score: Tensor) -> Tensor:
+        """See `Edges`."""
+        out = super().highest(score)
+        self.maxima.append(out)
+        return out
+
+    def _like(self, row: Tensor, source: Tensor, target: Tensor, weight: Tensor) -> Edges:
+        return Recorded(self.size, self.n, row, source, target, weight, None, self.sums, self.maxima)
+
+
+@dataclass(frozen=True)
+class Replay(Recorded):
+    """Candidates, seen by a model that runs again: sums are those of the recorded run, and candidates gain by them.
+
+    A candidate of weight w adds w f(h_u, h_v) to a sum at v; with G the cotangent of that sum its gain is the sum over
+    all sums of <G_v, f(h_u, h_v)>. The second run makes the f of all candidates; nothing that a node holds changes.
+    """
+
+    gain: list[Tensor] = field(default_factory=list)
+    at: list[int] = field(default_factory=lambda: [0, 0])  # sums and maxima that the second run has passed
+
+    @staticmethod
+    def of(recorded: Recorded, row: int, source: Tensor, target: Tensor) -> Replay:
+        """Directed candidates (m,) in one of the graphs."""
+        weight = torch.ones(len(source), dtype=recorded.weight.dtype, device=source.device)
+        rows = torch.full_like(source, row)
+        return Replay(
+            recorded.size, recorded.n, rows, source, target, weight, None, recorded.sums, recorded.maxima,
+            [torch.zeros_like(weight)],
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def through(self, adjacency: Adjacency, again: Callable[[Any], Tensor]) -> Tensor:
+        """The gains (m,) of the candidates' weights, by a second run."""
+        same = copy.copy(adjacency)
+        same.tape = same.leaf = None
+        same.listed = self  # type: ignore[attr-defined]
+        again(same)
+        return self.gain[0]
+
+    def sum(self, value: Tensor) -> Tensor:
+        """See `Edges`."""
+        out, cotangent = self.sums[self.at[0]]
+        self.at[0] += 1
+        assert out is not None
+        if cotangent is not None:
+            heard = cotangent.flatten(0, 1).index_select(0, self.into)
+            self.gain[0] += (heard * value).flatten(1).sum(1) if value.dim() > 1 else heard * value
+        return out
+
+    def highest(self, score: Tensor) -> Tensor:
+        """See `Edges`."""
+        self.at[1] += 1
+        return self.maxima[self.at[1] - 1]
+
+    def with_loops(self) -> Edges:
+        """Itself: loops are no candidates, and the recorded sums have them."""
+        return self
 
 
 def edges(adjacency: Any) -> Edges:
@@ -141,15 +280,22 @@ def _listed(adjacency: Adjacency) -> Edges:
         extra.append(change[~old])
     weight = torch.cat([weight, *extra])
     row, source, target = (torch.cat(p) for p in zip(*parts, strict=True))
-    if not weight.requires_grad:
+    sweep = adjacency.tape if isinstance(adjacency.tape, SweepTape) else None
+    if not weight.requires_grad or (sweep is not None and not adjacency.change.requires_grad):
         keep = weight != 0
         row, source, target, weight = row[keep], source[keep], target[keep], weight[keep]
-    return Edges(size, n, row, source, target, weight)
+    if sweep is None:
+        return Edges(size, n, row, source, target, weight)
+    recorded = Recorded(size, n, row, source, target, weight + sweep.leaf.to(weight))
+    sweep.heard.append((adjacency, recorded))
+    return recorded
 
 
 def _candidates(adjacency: Adjacency) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """(row, a, b, zero) of the pairs that a probe or a block asks about."""
     leaf = adjacency.leaf
+    if isinstance(adjacency.tape, SweepTape):
+        return []
     if (tape := adjacency.tape) is not None:
         graph, n = adjacency.graph, adjacency.n
         block = tape.block if isinstance(tape, BlockTape) else _block(graph, BLOCK // n, tape.seed)

@@ -11,6 +11,7 @@ from advgym.batch import pick
 from advgym.edits import EditsBatch
 from advgym.envs.graph.adjacency import Tape
 from advgym.envs.graph.batches import trim
+from advgym.envs.graph.edges import SweepTape
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.limits import Limits
@@ -88,7 +89,7 @@ class GlobalBatch(EditsBatch):
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[GlobalRows, list[Tensor]]:
         """The inputs with a tape; `rank_by` reads it."""
         state = self.look(form, rows).digest
-        self._tape = Tape(form.device, seed=int(state.sum()))
+        self._tape = SweepTape(form.device, seed=int(state.sum()))
         return GlobalRows(self.graph, self.nodes, trim(form), tape=self._tape), [self._tape.leaf]
 
     def relaxed_leaves(

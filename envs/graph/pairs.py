@@ -11,6 +11,9 @@ from advgym.envs.graph.graphs import Graph, ragged
 
 TILE = 1 << 20  # gains held at once: small enough to stay in cache
 SAMPLE = 1 << 14  # pairs that a first threshold is guessed from
+WIDE = 512  # factors wider than that are multiplied for the most promising rows alone
+PARTNERS = 64  # nodes by which rows are compared
+PART = 6  # one row in so many is ranked
 
 
 def top_pairs(
@@ -39,14 +42,15 @@ def _guess(graph: Graph, left: Tensor, right: Tensor, k: int, rows: Tensor | Non
     """A threshold that about three times k gains exceed, from a fixed sample of pairs; -inf where too few are drawn."""
     many = graph.size if rows is None else len(rows)
     total = many * graph.size // (2 if rows is None else 1)
-    expected = 3 * k * SAMPLE // max(total, 1)
-    if not 12 <= expected < SAMPLE // 2:
+    sample = min(SAMPLE, (1 << 24) // max(left.shape[1], 1))
+    expected = 3 * k * sample // max(total, 1)
+    if not 12 <= expected < sample // 2:
         return float("-inf")
-    nth = rng.bits(0, torch.arange(SAMPLE, device=left.device), (2,), 45)
+    nth = rng.bits(0, torch.arange(sample, device=left.device), (2,), 45)
     a = nth[:, 0] % many
     pairs = torch.stack([a if rows is None else rows[a], nth[:, 1] % graph.size], 1)
     pairs[pairs[:, 0] == pairs[:, 1]] = 0
-    return float(gains_of(graph, left, right, pairs).kthvalue(SAMPLE - expected).values)
+    return float(gains_of(graph, left, right, pairs).kthvalue(sample - expected).values)
 
 
 def _above(
@@ -99,21 +103,40 @@ def ranked(graph: Graph, tape: Tape, row: int, k: int, closed: Tensor) -> tuple[
     Args:
         closed: int64 (E, 2), pairs not to propose; padding is ignored.
     """
-    if not tape.offered:
+    swept = getattr(tape, "heard", None)
+    if not tape.offered and not swept:
         if not tape.entries:
             none = closed[:0]
             return none, torch.zeros(0, device=closed.device)
-        return top_pairs(graph, *tape.factors(row), k, closed=closed, alike=tape.alike)
-    pairs, gains = tape.offered[row % len(tape.offered)]
-    gain = gains[row if len(gains) > 1 else 0]
-    if tape.entries:
-        gain = gain + gains_of(graph, *tape.factors(row), pairs)
+        left, right = tape.factors(row)
+        rows = busiest(graph, left, right, tape.seed) if left.shape[1] > WIDE else None
+        return top_pairs(graph, left, right, k, closed=closed, alike=tape.alike, rows=rows)
+    if swept:
+        pairs, gain = tape.best(graph, row)  # type: ignore[attr-defined]
+    else:
+        pairs, gains = tape.offered[row % len(tape.offered)]
+        gain = gains[row if len(gains) > 1 else 0]
+        if tape.entries:
+            gain = gain + gains_of(graph, *tape.factors(row), pairs)
     a, b = pairs.unbind(1)
     keys = _directed(closed, graph.size)
     gain = gain.masked_fill(torch.isin(a * graph.size + b, keys), -torch.inf)
     value, at = gain.topk(min(k, len(gain)))
     keep = value > -torch.inf
     return pairs[at[keep]], value[keep]
+
+
+def busiest(graph: Graph, left: Tensor, right: Tensor, seed: int) -> Tensor:
+    """The nodes with the largest gains among pairs with a few random partners and among the edges, ascending.
+
+    Nearly all of the best pairs have an end among them: 0.993 of the best 1,000 on Cora, with a sixth of the nodes.
+    """
+    size, device = graph.size, left.device
+    some = rng.bits(seed, torch.arange(min(PARTNERS, size), device=device), (), 48) % size
+    worth = (left @ right[some].T + right @ left[some].T).amax(1)
+    gain = gains_of(graph, left, right, graph.pairs)
+    worth = worth.scatter_reduce(0, graph.pairs.flatten(), gain.repeat_interleave(2), "amax")
+    return worth.topk(max(size // PART, min(size, WIDE))).indices.sort().values
 
 
 def random_block(graph: Graph, many: int, seed: int) -> Tensor:

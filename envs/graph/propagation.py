@@ -6,6 +6,7 @@ and candidates of an attack, with their gradients, follow from that.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from advgym.envs.graph import ego
 from advgym.envs.graph.adjacency import Adjacency
+from advgym.envs.graph.edges import SweepTape
 from advgym.envs.graph.features import Features, features_of
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.raw import RawGraph
@@ -48,7 +50,7 @@ class Propagation(nn.Module):
         """Scores of every row's target (n, C); of global rows, of every member (n * M, C)."""
         if not isinstance(rows, GraphRows):
             return whole_global(self, rows)
-        return ego.near_targets(self, rows) if ego.pays(self, rows) else whole_targets(self, rows)
+        return tied(ego.near_targets(self, rows), rows) if ego.pays(self, rows) else whole_targets(self, rows)
 
 
 def step_of(model: Any, size: int) -> int:
@@ -61,7 +63,10 @@ def whole_global(model: Any, rows: GlobalRows | RawGraph) -> Tensor:
     parts = []
     runs = rows.runs(rows.many if rows.tape is not None else step_of(model, rows.graph.size))
     for some in runs:
-        scores = model.scores(some.adjacency(), some.features())  # (N, n, C)
+        adjacency, features = some.adjacency(), some.features()
+        if isinstance(some.tape, SweepTape) and getattr(model, "listed", False):
+            some.tape.again.append(partial(model.scores, features=features))
+        scores = model.scores(adjacency, features)  # (N, n, C)
         parts.append(scores[some.nodes].expand(-1, some.many, -1).transpose(0, 1).flatten(0, 1))
     return tied(torch.cat(parts) if len(parts) != 1 else parts[0], rows)
 

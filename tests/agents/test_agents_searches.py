@@ -1,4 +1,4 @@
-"""Searches over edits against the same search by hand, and the slots, the memory and the model they share."""
+"""Searches over edits against the same search by hand, and the slots and the memory they share."""
 
 import itertools
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from advgym import AdvgymError, attack, make, make_task, registry
 from advgym.agents._slots import Memory, Slots, ask
 from advgym.agents._wir import order_sites
-from advgym.agents.additive import Effects, full_sets, hopes
 
 TASK = "text/synth-wordswap"
 
@@ -187,64 +186,3 @@ def test_the_memory_answers_what_it_knows_and_asks_the_rest(seed):
         assert (400 - env._book.queries_left <= 3).all()
     alone = ask(env, want, lambda at: slots.edits(x[torch.arange(4).unsqueeze(1), at]))
     assert torch.equal(alone, value)
-
-
-# -- our own ------------------------------------------------------------------------------------------------------
-def model_of(lanes=4, asked=5):
-    env, obs = opened(lanes, None, least=True)
-    slots = Slots(env, env.draws(0))
-    model, draws = Effects(slots, obs, torch.zeros(slots.some.shape)), env.draws(3)
-    for _ in range(asked):
-        x = full_sets(slots, draws.uniform(1, slots.some.shape[1]))[:, 0]
-        obs, *_ = env.step(slots.edits(x.unsqueeze(1))[:, 0])
-        model.learn(x, x, obs["objective"].detach(), obs["evaluated"])
-    return model
-
-
-def test_the_posterior_is_the_closed_form():
-    """Against Bayesian linear regression in feature space, lane by lane: the dual of what the model solves."""
-    model = model_of()
-    row = model._indicator(full_sets(model.slots, model.mean.unsqueeze(1)))
-    value, deviation = model.predict(full_sets(model.slots, model.mean.unsqueeze(1)))
-    cells = model.slots.some.shape[1]
-    for lane in range(4):
-        prior = model._covary(torch.eye(cells).expand(4, -1, -1))[lane].double()
-        a, noise = model.rows[lane].double(), model.doubts[lane].double()
-        gain = prior @ a.T @ torch.linalg.inv(a @ prior @ a.T + torch.diag(noise))
-        mean = gain @ model.answers[lane].double()
-        variance = prior - gain @ a @ prior
-        assert torch.allclose(mean.float(), model.mean[lane], atol=1e-4)
-        spread = variance.diagonal().clamp_min(0).sqrt().float() * model.size[lane]
-        here = model.slots.some[lane]
-        assert torch.allclose(spread[here], model.deviation[lane][here], atol=1e-3)
-        i = row[lane, 0].double()
-        assert float(value[lane, 0]) == pytest.approx(float(i @ mean), abs=1e-4)
-        want = float((i @ variance @ i + model.noise).sqrt()) * float(model.size[lane])
-        assert float(deviation[lane, 0]) == pytest.approx(want, rel=1e-3)
-
-
-def test_the_model_asks_full_sets_and_none_twice():
-    found = attack(TASK, "additive", episodes=40, lanes=20)
-    assert all(s.queries == s.queries_distinct for s in found.samples)
-    assert max(s.queries for s in found.samples) <= 120
-
-
-def test_the_model_beats_plain_greedy_on_half_the_queries():
-    """On the embedded reviews, whose log-odds are as public as those of any corpus."""
-    ours, plain = (attack(TASK, name, episodes=150, lanes=75) for name in ("additive", "greedy-search"))
-    assert ours.success_rate >= plain.success_rate - 0.02
-    assert sum(s.queries for s in ours.samples) <= 0.5 * sum(s.queries for s in plain.samples)
-
-
-def test_hopes_are_log_odds_against_the_output_and_nothing_elsewhere():
-    env, obs = opened(6, None, make_task(TASK, knowledge="score"))
-    slots = Slots(env, env.draws(0))
-    hope = hopes(obs, slots)
-    closed = (obs["site_features"].shape[2] - 3) // 2
-    for lane in range(6):
-        for m in slots.some[lane].nonzero().squeeze(1).tolist()[::7]:
-            site, choice = slots.cells[lane, m].tolist()
-            change = float(obs["site_features"][lane, site, 3 + choice])
-            assert choice < closed and float(hope[lane, m]) == (change if int(obs["output"][lane]) == 0 else -change)
-    env, obs = opened(6, None)
-    assert not hopes(obs, Slots(env, env.draws(0))).any()

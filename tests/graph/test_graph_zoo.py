@@ -27,11 +27,11 @@ SMALL = {
     "gcn": {"hidden": 5}, "sage": {"hidden": 5}, "gin": {"hidden": 5}, "appnp": {"hidden": 5, "steps": 4},
     "mlp": {"hidden": 5}, "rgcn": {"hidden": 5}, "gat": {"hidden": 3, "heads": 2}, "gnnguard": {"hidden": 5},
     "rung": {"hidden": 5, "steps": 3}, "svd": {"hidden": 5, "rank": 3}, "jaccard": {"hidden": 5, "threshold": 0.3},
-    "soft-median": {"hidden": 5, "top": 4},
+    "soft-median": {"hidden": 5, "top": 4, "steps": 80},
     "pro-gnn": {"hidden": 5},
 }  # fmt: skip
-SUMS = ["gcn", "sage", "gin", "appnp", "mlp", "rgcn", "svd"]
-LISTED = ["gat", "jaccard", "gnnguard", "rung", "soft-median", "pro-gnn"]
+SUMS = ["gcn", "sage", "gin", "appnp", "mlp", "rgcn", "svd", "soft-median"]
+LISTED = ["gat", "jaccard", "gnnguard", "rung", "pro-gnn"]
 
 
 # -- cases -------------------------------------------------------------------------------------------------------------

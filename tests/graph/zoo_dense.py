@@ -108,8 +108,11 @@ def _svd(a, x, p):
     with torch.no_grad():
         value, vector = torch.linalg.eigh(a)
         v = vector[:, value.abs().argsort(descending=True)[:3]]
-    low = v @ v.T @ a @ v @ v.T
-    d = (low.sum(1).clamp_min(0) + 1).rsqrt()
+    inside = v @ v.T
+    turn = inside @ a + a @ inside - 2 * inside @ a @ inside
+    low = inside @ a @ inside + turn - turn.detach()
+    d = low.sum(1)
+    d = (torch.where(d < -1e-6, 0.0, d) + 1).rsqrt()
     hat = d[:, None] * (low + torch.eye(len(a))) * d[None]
     h = (hat @ x @ p["layer1.weight"] + p["layer1.bias"]).relu()
     return hat @ h @ p["layer2.weight"] + p["layer2.bias"]
@@ -122,14 +125,14 @@ def _soft_median(a, x, p):
         out = []
         for i in range(len(a)):
             w, near = rank[i].topk(min(4, len(a)))
-            w = w / w.sum()
             middle = []
             for j in range(h.shape[1]):
                 order = h[near, j].argsort()
                 middle.append(h[near[order[int((w[order].cumsum(0) < 0.5 * w.sum()).sum())]], j])
-            far = ((h[near] - torch.stack(middle)).square().sum(1) + 1e-12).sqrt() / (0.5 * h.shape[1] ** 0.5)
-            s = (-far).exp() * w
-            out.append(s @ h[near] / s.sum())
+            far = ((h - torch.stack(middle)).square().sum(1) + 1e-12).sqrt() / (0.5 * h.shape[1] ** 0.5)
+            heard = torch.zeros(len(a), dtype=torch.bool).index_fill(0, near, True)
+            s = (-far).exp() * torch.where(heard, rank[i], rank[i] - rank[i].detach())
+            out.append(s @ h / s.sum())
         return torch.stack(out)
 
     h = (layer(x @ p["layer1.weight"]) + p["layer1.bias"]).relu()

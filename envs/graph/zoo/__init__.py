@@ -34,6 +34,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gin": {"decay": 5e-3},
     "gat": {"lr": 0.005, "drop": 0.6, "epochs": 300},
 }
+# By validation accuracy on one dataset, of two to eight settings each (docs/graph-victims.md): training and model.
+TUNED: dict[str, dict[str, dict[str, Any]]] = {
+    "cora": {
+        "gin": {"drop": 0.8},
+        "gnnguard": {"drop": 0.8, "cut": 1e-6},
+        "jaccard": {"drop": 0.8, "hidden": 64},
+        "soft-median": {"top": 32},
+    },
+}
 FIT = ("epochs", "lr", "decay", "drop", "warm")
 ROBUST = ("rate", "start", "every")
 
@@ -47,12 +56,14 @@ def zoo_victim(
     Args:
         model: one of MODELS.
         adversarial: train by `fit_robust`.
-        options: of the recipe (FIT, and ROBUST with `adversarial`); the others are the model's own.
+        options: of the recipe (FIT, and ROBUST with `adversarial`); the others are the model's own. They go before
+            RECIPES and TUNED.
     """
     if model not in MODELS:
         raise unknown("model", model, list(MODELS))
     found = data if data is not None else load_nodes(dataset)
-    training = {**RECIPES.get(model, {}), **{k: options.pop(k) for k in (*FIT, *ROBUST) if k in options}}
+    options = {**RECIPES.get(model, {}), **TUNED.get(dataset, {}).get(model, {}), **options}
+    training = {k: options.pop(k) for k in (*FIT, *ROBUST) if k in options}
     recipe = {"dataset": dataset, "model": model, "adversarial": adversarial, "seed": seed, "fit": training,
               "options": options, "content": content_hash(found.graph, found.labels)}  # fmt: skip
 

@@ -50,7 +50,7 @@ class GNNGuard(Propagation):
 
     def _defend(self, e: Edges, likeness: Tensor) -> tuple[Tensor, Tensor]:
         """Defended weights of the edges (m,) and of the nodes themselves (N, n, 1)."""
-        kept = (likeness >= self.cut).to(likeness.dtype)
+        kept = ((likeness >= self.cut) & (likeness > 0)).to(likeness.dtype)  # so that nobody divides by nothing
         s = e.weight.to(likeness.dtype) * kept * likeness
         count = e.sum(e.weight.to(likeness.dtype) * kept)
         share = count / (count + 1) / e.sum(s).clamp_min(1e-12)

@@ -13,14 +13,16 @@ from advgym.envs.graph.propagation import Propagation
 from advgym.envs.graph.zoo.convolutions import Dense
 
 SPARE = 16  # vectors beyond the rank that the iteration carries
+ZERO = 1e-6  # the degree of a node outside the subspace is 0 to rounding, and may rise
 
 
 class LowRank(Propagation):
     """Two graph convolutions on V V' A V V', V the `rank` eigenvectors of A of largest absolute eigenvalue.
 
     V comes from a fixed number of steps of subspace iteration from a fixed start (Halko, Martinsson & Tropp, 2011), on
-    the perturbed graph alone. The backward pass holds V: its gradient is that of A inside the projection, which ranks
-    all pairs and ignores how the subspace turns, as backward passes through a defense do (BPDA; Athalye et al., 2018).
+    the perturbed graph alone. For dA the best approximation moves by dA - Q dA Q, Q = I - V V', where the eigenvalues
+    left out are small beside those kept: the backward pass takes that, and ranks all pairs by it. (With V held, as BPDA
+    would, it is V V' dA V V', blind to every edge that makes the subspace turn; Athalye et al., 2018.)
 
     Args:
         rank: 50 in the paper; steps: of the iteration.
@@ -42,10 +44,19 @@ class LowRank(Propagation):
         def project(h: Tensor) -> Tensor:
             return torch.einsum("inr,nrh->inh", v, torch.einsum("inr,inh->nrh", v, h.expand(-1, adjacency.n, -1)))
 
-        def low(h: Tensor) -> Tensor:
-            return project(adjacency.sum(project(h)))
+        asked = adjacency.leaf is not None or adjacency.change.requires_grad if hasattr(adjacency, "leaf") else True
 
-        degree = low(torch.ones(adjacency.size, 1, 1, dtype=dtype, device=v.device)).clamp_min(0)  # it may be negative
+        def low(h: Tensor) -> Tensor:
+            inside = project(h)
+            out = project(adjacency.sum(inside))
+            if not (asked and torch.is_grad_enabled()):
+                return out
+            free = inside.detach()
+            turn = project(adjacency.sum(h.detach() - 2 * free)) + adjacency.sum(free)
+            return out + (turn - turn.detach())
+
+        degree = low(torch.ones(adjacency.size, 1, 1, dtype=dtype, device=v.device))
+        degree = torch.where(degree < -ZERO, 0.0, degree)  # it may be negative
         scale = (degree + 1).rsqrt()
 
         def convolve(h: Tensor) -> Tensor:
