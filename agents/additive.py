@@ -7,13 +7,14 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._additive import COUNTS, Effects, known_words
-from advgym.agents._common import choose, clean_fitness, fitness, hand_in
+from advgym.agents._common import choose, clean_fitness, fitness, hand_in, spent
 from advgym.agents._slots import Slots
 
 CELLS = 1024  # of a lane at most; larger tables are sampled
 SPREAD = (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0)  # the bounds, mean + s * deviation, that rank cells
 NEIGHBOURS = 64  # of the best set so far
 VALUE = 20.0  # of a success, in edits
+NEAR = 12  # queries: with more than that left, none is missed
 FLOOR = -16.0  # of a log-chance: the model's tails are thinner than a victim's
 
 
@@ -24,9 +25,10 @@ def attack(env, *, price=0.01, last=20, most=100, prior=True, seed=0):
     The objective of a set is modelled as a sum of its edits' effects and of interactions of pairs; where a binary text
     task shows class log-odds (`site_features`), they are the prior mean, shrunk by how seldom a word was seen. Asked
     are prefixes of rankings of sites, by several bounds of their effects, and sets one cell away from the best so far.
-    A set is worth a query where chance * (what going on without it would cost - its edits) exceeds `price`. Of those
-    the smallest is asked, of equally small ones the likeliest; where there are none, the likeliest of all, `last`
-    times. No set is asked twice, and nothing passes between lanes.
+    A set is worth a query where chance * (what going on without it would cost - its edits) exceeds `price` and, where
+    few queries are left, what this one will be missed for. Of those the smallest is asked, of equally small ones the
+    likeliest; where there are none, the likeliest of all, `last` times. No set is asked twice, and nothing passes
+    between lanes.
 
     Args:
         env: Edits, score knowledge.
@@ -49,11 +51,11 @@ def attack(env, *, price=0.01, last=20, most=100, prior=True, seed=0):
             env, rows = env.view(running), running.nonzero().squeeze(1)
             model, lanes, best, held = model.take(rows), lanes[rows], best[rows], held[rows]
             value, idle, active = value[rows], idle[rows], active[rows]
-        x, able, worth = chosen(model, price, value)
+        x, able, worth = chosen(model, price, value, env.asks_left)
         idle = idle + (~worth).to(idle)
         active = active & able & (worth | ((value == VALUE) & (idle <= last)))
         p = torch.where((active & env.live).view(-1, 1, 1), model.slots.edits(x.unsqueeze(1))[:, 0], -1)
-        if env.done or not bool((p >= 0).any()):
+        if spent(env, 2) or not bool((p >= 0).any()):
             break
         p = env.threat.project(p)  # where a task allows less than its table and limit say
         obs, *_ = env.step(p)
@@ -71,11 +73,11 @@ def hopes(obs: dict, slots: Slots) -> Tensor:
     return known_words(obs, slots)[0]
 
 
-def chosen(model: Effects, price: float, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def chosen(model: Effects, price: float, value: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What each lane asks next, positions (lanes, slots); whether it may be asked; whether it is worth its price.
 
     Args:
-        value: what a success is worth, in edits, (lanes,).
+        value: what a success is worth, in edits, (lanes,); left: queries, (lanes,).
     """
     mean, deviation = model.cells()
     first = 1e-4 * model.slots.cells[..., 1]  # of equal ones that which a table lists first
@@ -90,7 +92,10 @@ def chosen(model: Effects, price: float, value: Tensor) -> tuple[Tensor, Tensor,
     chance = log.exp()
     split = (len(x), chains, -1)
     cost = going_on(chance[:, :many].view(split), edits[:, :many].view(split), price, value)
-    worth = fresh & (chance * (cost.unsqueeze(1) - edits) > price)
+    one = (left - 1).clamp(0, NEAR).unsqueeze(1)
+    less, cost = cost.gather(1, one)[:, 0], cost.gather(1, (one + 1).clamp_max(NEAR))[:, 0]
+    missed = price + less - cost  # a query costs its price and what it will be missed for
+    worth = fresh & (chance * (less.unsqueeze(1) - edits) > missed.unsqueeze(1))
     some = worth.any(1)
     at = torch.where(some, torch.where(worth, edits - chance, torch.inf).argmin(1), log.argmax(1))
     able = some | (log.amax(1) > FLOOR)
@@ -145,17 +150,19 @@ def going_on(chance: Tensor, edits: Tensor, price: float, value: Tensor) -> Tens
         value: the cost of ending without a success, (lanes,).
 
     Returns:
-        (lanes,).
+        with 0, 1, ... NEAR queries, (lanes, NEAR + 1).
     """
     p = chance.cummax(2).values.clamp_max(1 - 1e-6)
-    stop = value.view(-1, 1, 1).expand(*p.shape[:2], 1)
-    after = stop  # (lanes, Q, K - i): the costs once sizes i + 1, ... K have failed; the last column gives up
+    stop = value.view(-1, 1, 1, 1).expand(len(p), NEAR + 1, p.shape[1], 1)
+    none = stop[:, :1]
+    after = stop  # (lanes, NEAR + 1, Q, K - i): the costs once sizes i + 1, ... K have failed; the last column gives up
     for i in range(p.shape[2] - 1, -1, -1):
         before = p[..., i - 1 : i] if i else torch.zeros_like(p[..., :1])
-        win = (p[..., i:] - before) / (1 - before)
-        cost = price + win * edits[..., i:] + (1 - win) * after
-        after = torch.cat([torch.minimum(cost.amin(2, keepdim=True), stop), after], 2)
-    return after[..., 0].amin(1)
+        win = ((p[..., i:] - before) / (1 - before)).unsqueeze(1)
+        cost = price + win * edits[..., i:].unsqueeze(1) + (1 - win) * after[:, :-1]
+        best = torch.cat([none, torch.minimum(cost.amin(3, keepdim=True), stop[:, 1:])], 1)
+        after = torch.cat([best, after], 3)
+    return after[..., 0].amin(2)
 
 
 def firmest(env, model: Effects, best: Tensor, found: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import attack, make, make_task
-from advgym.agents._additive import JITTER, PAIR, SITE, TRUST, Effects, known_words
+from advgym.agents._additive import COUNTS, JITTER, PAIR, SITE, TRUST, Effects, known_words
 from advgym.agents._slots import Slots
-from advgym.agents.additive import going_on, hopes, neighbours, prefixes
+from advgym.agents.additive import chosen, going_on, hopes, neighbours, prefixes
 
 TASK = "text/synth-wordswap"
 
@@ -107,20 +107,34 @@ def test_some_lanes_of_a_model_are_that_model():
 @given(st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_going_on_is_the_best_of_all_plans(seed):
-    """Against every subset of the sizes, asked in rising order and then given up."""
+    """Against every subset of the sizes, no larger than there are queries, asked in rising order and then given up."""
     g = torch.Generator().manual_seed(seed)
     chance = torch.rand(1, 2, 4, generator=g)
     edits = torch.tensor([1.0, 2.0, 3.0, 5.0]).expand(1, 2, -1)
     price, value = float(torch.rand((), generator=g)), 8 * float(torch.rand((), generator=g))
-    best = value
+    best = [value] * 5
     for chain in chance[0].cummax(1).values.double().tolist():
         for plan in itertools.chain.from_iterable(itertools.combinations(range(4), k) for k in range(1, 5)):
             cost, failed = 0.0, 0.0
             for j in plan:
                 cost += (1 - failed) * price + (chain[j] - failed if chain[j] > failed else 0.0) * float(edits[0, 0, j])
                 failed = max(failed, chain[j])
-            best = min(best, cost + (1 - failed) * value)
-    assert float(going_on(chance, edits, price, torch.tensor([value]))) == pytest.approx(best, abs=1e-4)
+            for queries in range(len(plan), 5):
+                best[queries] = min(best[queries], cost + (1 - failed) * value)
+    found = going_on(chance, edits, price, torch.tensor([value]))[0].tolist()
+    assert found[:5] == pytest.approx(best, abs=1e-4) and found[4:] == pytest.approx(
+        [best[4]] * len(found[4:]), abs=1e-4
+    )
+
+
+def test_few_queries_go_to_larger_sets():
+    """What a query will be missed for is part of its price: the last one goes to a set that is no smaller."""
+    env, obs = opened(16, make_task(TASK, knowledge="score"))
+    slots = Slots(env, env.draws(0))
+    model, value = Effects(slots, obs, *known_words(obs, slots, COUNTS)), torch.full((16,), 20.0)
+    sizes = [(chosen(model, 0.01, value, torch.full((16,), n))[0] >= 0).sum(1) for n in (1, 2, 100)]
+    assert bool((sizes[0] >= sizes[1]).all()) and bool((sizes[1] >= sizes[2]).all())
+    assert bool((sizes[0] > sizes[2]).any())
 
 
 @given(st.integers(0, 10_000))
