@@ -94,7 +94,7 @@ def _first_matrix(found: Run, size: dict[str, int], bar: Any, folder: Path) -> N
             found.results.append(result)
             _save(result, folder)
         bar.advance(line)
-    for agent in {agent for agent, _ in pairs} & set(registry.agents()):
+    for agent in sorted({agent for agent, _ in pairs} & set(registry.agents())):
         kinds = registry.agent(agent).kinds
         for task, kind in found.kinds.items():
             why = "not shown here" if kind in kinds else f"plays {' and '.join(kinds)}, this is {kind}"

@@ -86,6 +86,11 @@ def spent(env, need: int = 1) -> bool:
     return env.done or (env.knowledge == "transfer" and int(env.asks_left[env.live].min()) <= need)
 
 
+def halfway(env, obs: dict) -> bool:
+    """Under transfer, where no success ends a search, half of the queries is where it stops by itself."""
+    return env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2
+
+
 def spare(env, wanted: Tensor) -> Tensor:
     """`wanted` bool (lanes, P) without what would take a lane's last query under transfer: that one is `hand_in`'s."""
     if env.knowledge != "transfer":

@@ -10,6 +10,15 @@ OWN = 24  # edits of every member that are kept whatever else they are worth
 PAD = 1 << 62
 
 
+def largest(value: Tensor, owner: Tensor, many: int, width: int) -> tuple[Tensor, Tensor]:
+    """The `width` largest values (m,) of each of `many` owners: (indices, place among their owner's), by owner."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[owner[order].argsort(stable=True)]
+    count = torch.bincount(owner, minlength=many)
+    nth = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[owner[order]]
+    return order[nth < width], nth[nth < width]
+
+
 def margins(scores: Tensor, ref: Tensor) -> Tensor:
     """The best other class's score less that of `ref`, > 0 where a member has turned: (..., M) from (..., M, C)."""
     label = ref.clamp_min(0).unsqueeze(-1)
@@ -70,21 +79,13 @@ class Table:
         new[1:] = pair[first][1:] != pair[first][:-1]
         self.known[lane] = (all_key, all_who, all_gain) = tuple(p[first][new] for p in every)
         unique, inverse = all_key.unique(return_inverse=True)
-        order = all_gain.argsort(descending=True, stable=True)
-        order = order[inverse[order].argsort(stable=True)]
-        count = torch.bincount(inverse, minlength=len(unique))
-        nth = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[inverse[order]]
-        order, nth = order[nth < WIDTH], nth[nth < WIDTH]
+        order, nth = largest(all_gain, inverse, len(unique), WIDTH)
         member = torch.zeros(len(unique), WIDTH, dtype=torch.int64, device=key.device)
         value = torch.zeros(len(unique), WIDTH, device=key.device)
         member[inverse[order], nth], value[inverse[order], nth] = all_who[order], all_gain[order]
         worth = covered(margin[member], 0.5 * value, torch.tensor(0.3, device=key.device))
         # The best few edits of a member stay, and so does what a set holds now.
-        rank = all_gain.argsort(descending=True, stable=True)
-        rank = rank[all_who[rank].argsort(stable=True)]
-        size = torch.bincount(all_who, minlength=many)
-        place = torch.arange(len(rank), device=rank.device) - (size.cumsum(0) - size)[all_who[rank]]
-        worth[inverse[rank[place < OWN]]] += 10
+        worth[inverse[largest(all_gain, all_who, many, OWN)[0]]] += 10
         worth[torch.isin(unique, keep)] += 100
         chosen = worth.topk(min(self.pool, len(worth))).indices.sort().values
         n = len(chosen)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advgym.agents._coverage import margins
+from advgym.agents._coverage import largest, margins
 from advgym.agents._messages import Messages, among
 
 WIDTH = 6  # members that the table says of a flip
@@ -92,11 +92,7 @@ def _exact(state, key: Tensor, scores: Tensor, off: Tensor, now: Tensor) -> Effe
         ]
     own, member, value = torch.cat(owner), torch.cat(who), torch.cat(gain)
     value = torch.where(among(key, state.held.sort().values)[own], -value, value) * model.scale
-    order = value.abs().argsort(descending=True, stable=True)
-    order = order[own[order].argsort(stable=True)]
-    count = torch.bincount(own, minlength=len(key))
-    nth = torch.arange(len(order), device=key.device) - (count.cumsum(0) - count)[own[order]]
-    order, nth = order[nth < WIDTH], nth[nth < WIDTH]
+    order, nth = largest(value.abs(), own, len(key), WIDTH)
     table = torch.zeros(len(key), WIDTH, dtype=torch.int64, device=key.device)
     gains = torch.zeros(len(key), WIDTH, device=key.device)
     table[own[order], nth], gains[own[order], nth] = member[order], value[order]

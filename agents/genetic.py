@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, spared, wide
+from advgym.agents._common import best_of, choose, clean_fitness, fitness, halfway, hand_in, spared, wide
 
 POPULATION = 16
 
@@ -35,7 +35,7 @@ def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
         breed = _breed_field if env.kind == "field" else _breed_edits
         population = breed(env, draws, a, b, mutation)
         population[:, 0] = held  # the elite; where nothing was found yet it is the clean sample, and free
-        if env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2:
+        if halfway(env, obs):
             break
     return hand_in(env, held)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents._common import choose, hand_in
+from advgym.agents._common import choose, halfway, hand_in
 from advgym.agents._slots import Slots
 
 
@@ -36,7 +36,7 @@ def attack(env, *, seed=0):
         hit = obs["success"] & obs["valid"] & obs["evaluated"] & go
         turn = torch.where(hit, 0, torch.where(found, turn + 1, turn))
         x, found = choose(hit, trial, x), found | hit
-        if env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2:
+        if halfway(env, obs):
             break
     return hand_in(env, slots.edits(x.unsqueeze(1))[:, 0])
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from advgym import make, register_agent
-from advgym.agents._common import choose, clean_fitness, fitness, hand_in
+from advgym.agents._common import choose, clean_fitness, fitness, halfway, hand_in
 from advgym.agents._policy import CellPolicy, State, ppo, sample
 from advgym.errors import DataError
 from advgym.weights import load_or_train, load_weights
@@ -49,7 +49,7 @@ def play(env, policy: CellPolicy, seed: int) -> torch.Tensor:
         now = fitness(obs)
         better = now > best
         best, held = torch.where(better, now, best), choose(better, p, held)
-        if env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2:
+        if halfway(env, obs):
             break
     return hand_in(env, held)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents import _keywords
-from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, sweep
+from advgym.agents._common import best_of, choose, clean_fitness, fitness, halfway, hand_in, sweep
 
 START = 0.5  # weight of a new edit
 GONE = 0.05  # rounded to nothing below
@@ -66,7 +66,7 @@ def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, width=20, s
         best, held = torch.maximum(best, local), choose(top, state, held)
         if idle:  # elsewhere
             state, local, idle, starts = env.threat.null(), torch.full_like(best, -torch.inf), 0, starts + 1
-        if env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2:
+        if halfway(env, obs):
             break
     if env.threat.model.least:
         prune(env, held)
