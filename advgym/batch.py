@@ -76,6 +76,13 @@ class Batch:
         """What the victim sees: a tensor (n * members, ...) or `Inputs`."""
         raise NotImplementedError
 
+    def raw_distance(self, x: Any, rows: Tensor) -> Tensor | None:
+        """How far raw inputs (n * members rows) lie from their lanes' clean ones, in units of `reach`: float32 (n,).
+
+        None where a raw input has no such distance; a threat model that bounds what is evaluated then takes none.
+        """
+        return None
+
     def proposal(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """The canonical form as a proposal again: what is held, shown and stored. Edits are their own form."""
         return form
@@ -135,6 +142,11 @@ def capped(batch: Batch, objective: Tensor, form: Tensor, rows: Tensor | None = 
     """The objective (n,) of canonical perturbations, at most their cap."""
     cap = batch.cap(form, rows)
     return objective if cap is None else torch.minimum(objective, cap.to(objective))
+
+
+def within(size: Tensor, reach: Tensor, factor: float) -> Tensor:
+    """Bool (n,): sizes of at most `factor` times the largest distance allowed; False for NaN."""
+    return size <= factor * reach * (1 + 1e-6) + 1e-6
 
 
 def take(x: Any, index: Tensor) -> Any:

@@ -6,25 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advgym import keyed
 from advgym.batch import Batch
 from advgym.errors import AdvgymError, VictimError
 from advgym.goals import Goal
-from advgym.rng import mix
 from advgym.task import Task
-from advgym.victim import Victim, ask
+from advgym.victim import Victim
 
 CHUNK = 64  # the verifier's fixed batching, and the clean pass's
 
 
-def clean_keys(ids: Tensor) -> Tensor:
-    """Keys of a randomised victim's one clean answer per sample."""
-    return mix(ids * 2 + 1)
+def answer(victim: Victim, batch: Batch, goal: Goal, seed: int = 0) -> Tensor:
+    """Scores of the clean samples of a batch; NaN or a wrong shape is the victim's error.
 
-
-def answer(victim: Victim, batch: Batch, goal: Goal) -> Tensor:
-    """Scores of the clean samples of a batch; NaN or a wrong shape is the victim's error."""
+    Args:
+        seed: of a randomised victim's draws.
+    """
     x = batch.inputs(batch.look(batch.null()).form)
-    scores = ask(victim, x, batch.members, clean_keys(batch.ids))
+    scores = keyed.answer(victim, goal, x, batch.members, batch.ids, seed=seed, purpose=keyed.CLEAN)
     if tuple(scores.shape[1:]) != tuple(goal.scores_shape):
         raise VictimError(
             f"victim {victim.name!r} gives scores of shape {tuple(scores.shape[1:])} per input; "

@@ -177,7 +177,7 @@ def _show(found: dict[str, Any], as_json: bool) -> int:
         soft_wrap=True,
     )
     if found["reason"]:
-        given = " The quota was given back." if not found["counted"] else ""
+        given = " The quota was given back." if not found["counted"] and found["blame"] != "platform" else ""
         out().print(f"  {found['reason']}: {escape(found['text'])}.{given}", soft_wrap=True)
     if found["entry"]:
         out().print(f"  entry {found['entry']}", soft_wrap=True)

@@ -18,7 +18,7 @@ from advgym.errors import AdvgymError, Malformed, unknown
 from advgym.goals import SUCCESS
 from advgym.lanes import Lanes, Obs
 from advgym.oracle import Oracle
-from advgym.reading import first_of, read_proposal, relax
+from advgym.reading import bound, first_of, read_proposal, read_weights, relax
 from advgym.settle import settle
 from advgym.task import Task
 from advgym.victim import resolve_device
@@ -138,6 +138,7 @@ class AttackEnv(Lanes):
         look = batch.look(p, rows)
         if weights is not None:
             look = relax(look, p, weights)
+        look = bound(look, p, weights, pick(batch.reach, rows), self._task.threat.widen)
         if not self._task.threat.probes and isinstance(batch, EditsBatch):  # this threat model forbids them
             look = look._replace(real=look.real & ~batch.asks_only(p[..., 1]).any(1))
         asks = p.requires_grad or (weights is not None and weights.requires_grad)
@@ -209,12 +210,17 @@ class AttackEnv(Lanes):
         if tuple(p.shape) != want or p.dtype != torch.int64:
             raise Malformed(f"a perturbation is int64 {want}, not {p.dtype} {tuple(p.shape)}")
         want = (self.num_envs, *self._task.goal.scores_shape)
-        if cotangent is not None and tuple(cotangent.shape) != want:
-            raise Malformed(f"a cotangent is {want}, as the scores, not {tuple(cotangent.shape)}")
+        if cotangent is not None:
+            cotangent = torch.as_tensor(cotangent, device=self.device)
+            if tuple(cotangent.shape) != want or not cotangent.is_floating_point():
+                raise Malformed(
+                    f"a cotangent is float32 {want}, as the scores, not {cotangent.dtype} {tuple(cotangent.shape)}"
+                )
+            cotangent = cotangent.to(torch.float32)
         if weights is not None:
-            weights = torch.as_tensor(weights, device=self.device).detach()
-            if weights.shape != p.shape[:-1] or not weights.is_floating_point():
-                raise Malformed(f"weights are float {tuple(p.shape[:-1])}, not {weights.dtype} {tuple(weights.shape)}")
+            if not self.table.weighted:
+                raise AdvgymError(f"{self._task.name} ranks edits on top of whole ones: rank without weights")
+            weights = read_weights(torch.as_tensor(weights, device=self.device), tuple(p.shape[:-1])).detach()
             if not bool(((weights >= 0) & (weights <= 1) | (p[..., 0] < 0)).all()):
                 raise Malformed("weights are in [0, 1]")
         book = self._book
@@ -222,13 +228,24 @@ class AttackEnv(Lanes):
         edits = torch.full((self.num_envs, k, 2), -1, device=self.device)
         gains = torch.full((self.num_envs, k), -torch.inf, device=self.device)
         index = able.nonzero().squeeze(1)
+        if len(index) and self._task.threat.widen is not None:
+            index = self._within(p, weights, index)
         if len(index):
             lane = index if self._lanes is None else self._lanes[index]
             given = None if cotangent is None else cotangent[index]
             part = None if weights is None else weights[index]
             edits[index], gains[index] = self._oracle.rank(p[index], lane, given, k, part)
-            book.finish(tell=False)
+        book.finish(tell=False)
         return edits, gains
+
+    def _within(self, p: Tensor, weights: Tensor | None, index: Tensor) -> Tensor:
+        """Those of the lanes `index` whose perturbation may be evaluated; the others are charged all the same."""
+        lane = index if self._lanes is None else self._lanes[index]
+        look = self._batch.look(p[index], lane)
+        given = None if weights is None else weights[index]
+        near = bound(look, p[index], given, self._batch.reach[lane], self._task.threat.widen).real | ~look.real
+        self._oracle.fine(lane[~near], look.digest[~near])
+        return index[near]
 
     def append(self, payload: Any) -> Tensor:
         """Open tables: one payload per lane, int64 (lanes, width), becomes a choice; the ids, -1 where it is full."""

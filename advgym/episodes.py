@@ -24,6 +24,7 @@ class Episodes:
         batch, book: the clean samples and the meters.
         scores, ref: the victim's clean answer, raw and as the goal's output; objective, surrogate: what it is worth.
         target: of targeted goals, else None.
+        seed: of the dealing, which a randomised victim's draws are keyed by.
     """
 
     batch: Batch
@@ -33,6 +34,7 @@ class Episodes:
     target: Tensor | None
     objective: Tensor
     surrogate: Tensor
+    seed: int = 0
 
     def put(self, lanes: Tensor, other: Episodes) -> None:
         """New episodes in some lanes. What was handed out before is replaced, never written."""
@@ -62,7 +64,7 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
     # Where the clean answer already is what the attacker wants there is nothing to attack.
     told = objective if task.threat.knowledge != "decision" else task.goal.progress(ref, ref)
     book = Book(batch, task.threat, told, right & ~already)
-    return Episodes(batch, book, scores, ref, target, objective, surrogate)
+    return Episodes(batch, book, scores, ref, target, objective, surrogate, seed)
 
 
 def _targets(goal: Goal, given: Any, batch: Batch, ref: Tensor, seed: int) -> Tensor | None:

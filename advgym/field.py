@@ -125,6 +125,13 @@ class FieldBatch(Batch):
         """The canonical form of a Field is the input itself."""
         return form
 
+    def raw_distance(self, x: Any, rows: Tensor) -> Tensor | None:
+        """In the ball's norm, of the inputs as they come: nothing is rounded."""
+        if not isinstance(x, Tensor) or x.shape[1:] != self.x.shape[1:]:
+            return None
+        flat = (x.detach() - self.x[rows]).reshape(len(x), self.size)
+        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+
     def proposal(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """The canonical change of x."""
         return form - pick(self.x, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,12 @@ def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> l
     if scores.dim() == 2 and victim.access != "labels" and shares:
         flags.append("scores are probabilities: gradients may vanish, use logits")
     return flags
+
+
+def denied_flags(rows: Sequence[Sample]) -> list[str]:
+    """Successes that ended a lane and that the verdict does not find again: the victim draws, or is not itself."""
+    many = sum(s.reason == "success" and not s.success for s in rows)
+    return [f"{many} successes that were told are denied by the verdict, and count as failures"] if many else []
 
 
 def growth_flags(task: Task, rows: list[Sample], play: Callable[[Task, list[int]], list[Sample]]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.batch import Look, capped, take
+from advgym import keyed
+from advgym.batch import Look, capped, take, within
 from advgym.edits import EditsBatch
 from advgym.episodes import Episodes
-from advgym.errors import BudgetExhausted, Malformed, VictimError
-from advgym.rng import mix
+from advgym.errors import AdvgymError, BudgetExhausted, Malformed, VictimError
+from advgym.goals import SUCCESS
 from advgym.task import Task
-from advgym.victim import Victim, ask
+from advgym.victim import Victim
 
 
 class Oracle:
@@ -23,6 +24,7 @@ class Oracle:
 
     def __init__(self, task: Task, model: Victim) -> None:
         self.model, self.goal, self.queries = model, task.goal, task.threat.queries
+        self.widen = task.threat.widen
         self.episodes: Episodes
 
     def ask(
@@ -55,7 +57,8 @@ class Oracle:
             else:
                 assert isinstance(batch, EditsBatch)
                 x = batch.relaxed(form, weights if index is None else weights[index], where)
-            scores = self.forward(x, at, metered=grad, every=where is None)
+            null = look.null if index is None else look.null[index]
+            scores = self.forward(x, at, metered=grad, every=where is None, null=null)
             if grad and not scores.requires_grad:
                 raise VictimError(
                     f"victim {self.model.name!r} gives no gradient although its access is 'gradients'; "
@@ -66,6 +69,8 @@ class Oracle:
         if self.model.risk is not None:
             with torch.no_grad():
                 answer["risk"] = torch.as_tensor(self.model.risk(x)).to(answer["objective"])
+        if self.model.keyed and not self.model.retrains:
+            self._confirm(answer, x, form, look.digest if index is None else look.digest[index], at)
         if index is None:
             return answer
         blank = self.blank(lane)
@@ -86,14 +91,55 @@ class Oracle:
             output = self.goal.output(scores)
         return {"scores": scores, "objective": objective, "surrogate": surrogate, "output": output}
 
-    def forward(self, x: Any, lanes: Tensor, *, metered: bool = False, every: bool = False) -> Tensor:
-        """Scores, with the meter of gradients on them; keys of a randomised victim come from (sample, queries)."""
-        now, keys = self.episodes, None
+    @torch.no_grad()
+    def _confirm(self, answer: dict[str, Tensor], x: Any, form: Tensor, digest: Tensor, at: Tensor) -> None:
+        """Ask a randomised victim nine times more where it seems beaten.
+
+        Where most draws deny it, the middle one of them stands in for the answer, whose gradient stays.
+        """
+        risky = answer["risk"] >= self.model.threshold if "risk" in answer else torch.zeros_like(at, dtype=torch.bool)
+        index = ((answer["objective"].detach() > SUCCESS) & ~risky).nonzero().squeeze(1)
+        if not len(index):
+            return
+        now, lane = self.episodes, at[index]
+        members = now.batch.members
+        nth = torch.arange(members, device=index.device)
+        part = take(x, index if members == 1 else (index.unsqueeze(1) * members + nth).flatten())
+        every = keyed.draw(
+            self.model, part, members, now.batch.ids[lane], seed=now.seed, purpose=keyed.CONFIRM, nth=digest[index],
+            draws=keyed.CONFIRMING,
+        )  # fmt: skip
+        found = [self._judge(scores, lane, lane) for scores in every]
+        objective = torch.stack([capped(now.batch, f["objective"], form[index], lane) for f in found])
+        middle, which = objective.median(0)
+        denied = (middle <= SUCCESS).nonzero().squeeze(1)
+        if not len(denied):
+            return
+        rows, which = index[denied], which[denied]
+        for name in found[0]:
+            value = torch.stack([f[name] for f in found])[which, denied]
+            if name == "objective":
+                value = middle[denied].clamp_max(0)
+            if answer[name].requires_grad:  # straight through: an attack goes on along the answer that it asked for
+                with torch.enable_grad():
+                    shift = torch.zeros_like(answer[name]).index_copy(0, rows, value - answer[name].detach()[rows])
+                    answer[name] = answer[name] + shift
+            else:
+                answer[name] = answer[name].index_copy(0, rows, value.to(answer[name].dtype))
+
+    def forward(
+        self, x: Any, lanes: Tensor, *, metered: bool = False, every: bool = False, null: Tensor | None = None
+    ) -> Tensor:
+        """Scores, with the meter of gradients on them; draws at random are keyed by (seed, sample, query)."""
+        now = self.episodes
+        nth: Tensor | int = 0
         if self.model.keyed:
             nth = torch.arange(len(lanes), device=lanes.device) - torch.searchsorted(lanes, lanes)
-            used = self.queries - now.book.queries_left[lanes]
-            keys = mix(now.batch.ids[lanes] * 2**20 + used * 2**6 + nth)
-        scores = ask(self.model, x, now.batch.members, keys)
+            nth = nth + (self.queries - now.book.queries_left[lanes]) * 2**20
+        scores = keyed.answer(
+            self.model, self.goal, x, now.batch.members, now.batch.ids[lanes], seed=now.seed, purpose=keyed.ANSWER,
+            nth=nth, null=null,
+        )  # fmt: skip
         want = tuple(self.goal.scores_shape)
         if tuple(scores.shape[1:]) != want:
             raise VictimError(
@@ -151,12 +197,16 @@ class Oracle:
             else:
                 loss = (scores * cotangent).sum()
             grads = torch.autograd.grad(loss, leaves, allow_unused=True)
-        one = torch.ones(len(lane), dtype=torch.int64, device=lane.device)
-        now.book.charge(lane, one * batch.price)
-        now.book.charge_gradients(lane, one.bool())
-        now.book.asked.append((lane, look.digest))
+        self.fine(lane, look.digest)
         with torch.no_grad():
             return batch.rank_by(form, list(grads), k, lane)
+
+    def fine(self, lane: Tensor, digest: Tensor) -> None:
+        """Charge a proposal and a gradient to each of `lane`."""
+        book, one = self.episodes.book, torch.ones(len(lane), dtype=torch.int64, device=lane.device)
+        book.charge(lane, one * self.episodes.batch.price)
+        book.charge_gradients(lane, one.bool())
+        book.asked.append((lane, digest))
 
     def raw(self, x: Any, lane: Tensor, *, grad: bool) -> Tensor:
         """Scores of raw inputs, one query per row, charged to `lane` before anything is evaluated."""
@@ -165,6 +215,8 @@ class Oracle:
             each = f"{members} inputs for each lane" if members > 1 else "one input for each lane"
             raise Malformed(f"{len(x)} inputs and {len(lane)} lanes: want {each}")
         lane, order = lane.sort(stable=True)
+        if self.widen is not None and not bool(book.live[lane].all()):
+            raise BudgetExhausted(f"lane {int(lane[~book.live[lane]][0])} is over: raw inputs ask for a lane that runs")
         need = torch.bincount(lane, minlength=len(book.queries_left)) * book.price
         short = (need > book.queries_left).nonzero().squeeze(1)
         if len(short):
@@ -176,4 +228,25 @@ class Oracle:
         with torch.set_grad_enabled(grad):
             nth = torch.arange(members, device=order.device)
             rows = order if members == 1 else (order.unsqueeze(1) * members + nth).flatten()
-            return self.forward(take(x, rows), lane, metered=grad)[order.argsort()]
+            x = take(x, rows)
+            if self.widen is None:
+                return self.forward(x, lane, metered=grad)[order.argsort()]
+            return self._bounded(x, lane, grad)[order.argsort()]
+
+    def _bounded(self, x: Any, lane: Tensor, grad: bool) -> Tensor:
+        """As `forward`, for those raw inputs that lie near enough to their lane's clean one; NaN for the others."""
+        assert self.widen is not None
+        batch, members = self.episodes.batch, self.episodes.batch.members
+        size = batch.raw_distance(x, lane.repeat_interleave(members))
+        if size is None:
+            raise AdvgymError("raw inputs of this task have no distance from the clean ones, and this board bounds it")
+        near = within(size, batch.reach[lane].repeat_interleave(members), self.widen).view(-1, members).all(1)
+        if bool(near.all()):
+            return self.forward(x, lane, metered=grad)
+        index = near.nonzero().squeeze(1)
+        nan = torch.full((len(lane), *self.goal.scores_shape), torch.nan, device=lane.device)
+        if not len(index):
+            return nan
+        nth = torch.arange(members, device=index.device)
+        part = take(x, (index.unsqueeze(1) * members + nth).flatten())
+        return nan.index_copy(0, index, self.forward(part, lane[index], metered=grad))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.batch import Batch, Look
+from advgym.batch import Batch, Look, within
 from advgym.errors import Malformed
 
 
@@ -42,15 +42,37 @@ def read_proposal(
     if not white and (p.requires_grad or weights is not None):
         raise Malformed("a proposal that requires grad needs 'white-box' knowledge")
     if weights is not None:
-        if not isinstance(weights, Tensor) or tuple(weights.shape) != want[:-1]:
-            raise Malformed(f"weights are a float32 tensor {want[:-1]}")
-        weights = weights.reshape(-1, batch.shape[0]).to(device)
+        weights = read_weights(weights, want[:-1]).reshape(-1, batch.shape[0]).to(device)
     return p, weights
+
+
+def read_weights(weights: Any, want: tuple[int, ...]) -> Tensor:
+    """Weights of relaxed edits as float32, still differentiable.
+
+    Raises:
+        Malformed: for anything but a tensor of floats of this shape.
+    """
+    if not isinstance(weights, Tensor) or tuple(weights.shape) != want or not weights.is_floating_point():
+        what = f"{weights.dtype} {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        raise Malformed(f"weights are a float32 tensor {want}, not {what}")
+    return weights.to(torch.float32)
 
 
 def first_of(wanted: Tensor, left: Tensor) -> Tensor:
     """The first `left` of each lane's wanted proposals: bool (lanes, P)."""
     return wanted & (wanted.cumsum(1) <= left.unsqueeze(1))
+
+
+def bound(look: Look, p: Tensor, weights: Tensor | None, reach: Tensor, factor: float | None) -> Look:
+    """What may be evaluated where the threat model bounds it: proposals within `factor` times the constraint.
+
+    Otherwise one lane could ask about another's sample, and easy samples would pay for hard ones. Relaxed edits count
+    as far as their weights go.
+    """
+    if factor is None:
+        return look
+    size = look.distance if weights is None else torch.where(p[..., 0] < 0, 0.0, weights.detach()).sum(1)
+    return look._replace(real=look.real & within(size, reach, factor))
 
 
 def relax(look: Look, p: Tensor, weights: Tensor) -> Look:

@@ -6,7 +6,9 @@ numbers alone or among a thousand, on the CPU and on a GPU (SplitMix64: Steele, 
 
 from __future__ import annotations
 
+import hashlib
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,6 +66,30 @@ def normal(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0
     u = uniform(seed, keys, (2, *shape), stream)
     radius = torch.sqrt(-2.0 * torch.log1p(-u[:, 0]))
     return radius * torch.cos((2.0 * math.pi) * u[:, 1])
+
+
+@lru_cache(maxsize=1024)
+def _words(seed: int, purpose: str) -> tuple[int, int, int]:
+    """Three secret words of a seed, one set for each purpose."""
+    digest = hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=24).digest()
+    first, second, third = (int.from_bytes(digest[i : i + 8], "little", signed=True) for i in (0, 8, 16))
+    return first, second, third
+
+
+def veiled(seed: int, purpose: str, ids: Tensor, nth: Tensor | int = 0, draw: int = 0) -> Tensor:
+    """Keys int64 (n,) for the draws of a randomised model, of which it cannot tell what they are for.
+
+    `mix` alone can be run backwards, so a model could read sample and query off its key and lie to attacks alone. Here
+    a secret word goes in before each round (Even & Mansour 1997): whoever does not know the seed sees noise.
+
+    >>> a, b = (veiled(7, purpose, torch.arange(3)) for purpose in ("answer", "verdict"))
+    >>> bool((a != b).all())
+    True
+    """
+    first, second, third = _words(seed, purpose)
+    z = mix(ids.to(torch.int64) + first)
+    z = mix(z + nth + second)
+    return mix(z + draw + third)
 
 
 class Draws:

@@ -17,7 +17,7 @@ from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
-from advgym.flags import growth_flags, victim_flags
+from advgym.flags import denied_flags, growth_flags, victim_flags
 from advgym.goals import BundleGoal
 from advgym.results import Result, Sample
 from advgym.task import Task, check_knowledge, defend, make_task
@@ -87,6 +87,7 @@ def attack(
         if progress:
             progress(len(rows), len(todo), sum(s.success for s in rows))
     flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)]
+    flags += denied_flags(rows)
     flags += growth_flags(made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings)[0])
     control = control_rate(made, split, todo, place, seed)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())

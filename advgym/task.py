@@ -27,6 +27,7 @@ class ThreatModel:
     gradients: int = 500
     least: bool = False  # the least distortion is wanted, so a success does not end the episode
     probes: bool = True
+    widen: float | None = None  # on a board: beyond this many times the constraint nothing is evaluated
     constraint: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -128,6 +129,18 @@ def _number(name: str, value: Any) -> int:
     return number
 
 
+def _factor(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 1 <= number < float("inf"):
+        raise AdvgymError(f"widen is a number of at least 1 (times the constraint), not {value!r}")
+    return number
+
+
 def most_knowledge(row: Mapping[str, Any], victim: Victim | None) -> str:
     """The most an attacker may know: what the task gives and the victim can."""
     given = str(row.get("knowledge", "white-box"))
@@ -147,7 +160,7 @@ def make_task(
         surrogate: the victim that answers under `knowledge="transfer"`.
         dataset: another dataset's name, or a local path.
         defenses: names, (name, settings) pairs or callables, applied in order.
-        options: knowledge, goal, queries, gradients, least, probes, and the constraint's own (eps, edits ...).
+        options: knowledge, goal, queries, gradients, least, probes, widen, and the constraint's own (eps, edits ...).
 
     Raises:
         AdvgymError: for a name or option that does not exist, or knowledge that the task does not give.
@@ -158,7 +171,7 @@ def make_task(
         return defend(name, defenses)
     name, row = registry.task_row(name)
     constraint = dict(row.get("constraint", {}))
-    fields = {"knowledge", "goal", "queries", "gradients", "least", "probes"}
+    fields = {"knowledge", "goal", "queries", "gradients", "least", "probes", "widen"}
     for key in options:
         if key not in fields and key not in constraint:
             raise unknown(f"option of {name}", key, fields | set(constraint))
@@ -179,6 +192,7 @@ def make_task(
         gradients=_number("gradients", options.get("gradients", row.get("gradients", queries))),
         least=bool(options.get("least", row.get("least", False))),
         probes=bool(options.get("probes", row.get("probes", True))),
+        widen=_factor(options.get("widen")),
         constraint=constraint,
     )
     check_knowledge(name, threat.knowledge, row, victim)

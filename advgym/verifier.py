@@ -12,17 +12,15 @@ import msgspec
 import torch
 from torch import Tensor
 
-from advgym import columns, results
+from advgym import columns, keyed, results
 from advgym.batch import Batch, capped
 from advgym.clean import CHUNK, Clean, answer, assigned
 from advgym.errors import AdvgymError, DataError
 from advgym.goals import SUCCESS
-from advgym.rng import mix
 from advgym.task import Task, defend, make_task
-from advgym.victim import ask
 from advgym.weights import weights_hash
 
-DRAWS = 9  # fresh draws of a randomised victim; the verdict is their majority
+DRAWS = keyed.CONFIRMING  # fresh draws of a randomised victim; the verdict is their majority
 
 
 class Verdict(NamedTuple):
@@ -72,10 +70,11 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
     safe = batch.look(torch.where(look.real.view(-1, *[1] * (p.dim() - 1)), p, batch.null()))
     x = batch.inputs(safe.form)
     wins, objectives, scores = torch.zeros(len(p), device=device), [], clean
-    draws = DRAWS if victim.keyed else 1
-    for draw in range(draws):
-        keys = mix(batch.ids * 2**8 + draw + mix(torch.tensor(seed, device=device)))
-        scores = ask(victim, x, batch.members, keys)
+    every = keyed.draw(
+        victim, x, batch.members, batch.ids, seed=seed, purpose=keyed.VERDICT, nth=look.digest, draws=DRAWS
+    )
+    draws = len(every)
+    for scores in every:
         objective = capped(batch, goal.judge(scores, ref, target)[0], safe.form)
         won = objective > SUCCESS  # False for NaN
         if victim.risk is not None:

@@ -14,6 +14,7 @@ from advgym.errors import AdvgymError, VictimError, unknown
 from advgym.rng import mix
 
 ACCESS = ("labels", "scores", "gradients")
+DRAWS = 5  # of a keyed victim, that one answer is the mean of
 
 
 class Victim:
@@ -27,6 +28,9 @@ class Victim:
             leaves of its domain's inputs).
         keyed: the model takes `keys=` int64 (n,) and draws all its randomness from them. The verdict is then the
             majority over fresh draws.
+        draws: of a keyed victim, what one answer is the mean of, at the evaluator's cost (1 for a model that averages
+            by itself).
+        retrains: every answer is a training run (poisoning): one draw an answer, and only the verdict confirms.
         chunk: most rows per forward; 0 for all at once.
         risk: optional callable of the inputs giving a detector's risk in [0, 1] for each row; success also needs it
             below `threshold`.
@@ -39,6 +43,8 @@ class Victim:
         name: str = "own",
         access: str | None = None,
         keyed: bool = False,
+        draws: int = DRAWS,
+        retrains: bool = False,
         chunk: int = 0,
         risk: Callable[..., Any] | None = None,
         threshold: float = 0.5,
@@ -49,8 +55,12 @@ class Victim:
         if access not in ACCESS:
             raise ValueError(f"access is one of {', '.join(ACCESS)}, not {access!r}")
         self.model, self.name, self.access, self.keyed, self.chunk = model, name, access, keyed, chunk
+        self.draws, self.retrains = 1 if retrains or not keyed else draws, retrains
         self.risk, self.threshold = risk, threshold
         self.card = card or {}  # what a result file says of it: clean accuracy, recipe, weights' hash
+        # Told before each answer whose samples the inputs are (None: not said), which of them are clean, and whether
+        # the answer is for a verdict.
+        self.watch: Callable[[Tensor | None, Tensor | None, bool], None] | None = None
 
     def __repr__(self) -> str:
         return f"Victim({self.name!r}, access={self.access!r})"
@@ -59,6 +69,16 @@ class Victim:
     def module(self) -> nn.Module | None:
         """The trainable module behind the victim, if it is one."""
         return self.model if isinstance(self.model, nn.Module) else None
+
+    def like(self, model: Callable[..., Any], **changes: Any) -> Victim:
+        """Another model in this victim's place: what `changes` does not name (access, randomness, risk ...) stays."""
+        twin = copy.copy(self)
+        twin.model = model
+        for name, value in changes.items():
+            if name not in self.__dict__:
+                raise unknown("attribute of a victim", name, self.__dict__)
+            setattr(twin, name, value)
+        return twin
 
     def to(self, device: torch.device | str) -> Victim:
         """Move the module, where there is one."""
@@ -104,12 +124,18 @@ class Victim:
         return scores if scores.is_floating_point() else scores.to(torch.float32)
 
 
-def ask(victim: Victim, x: Any, members: int = 1, keys: Tensor | None = None) -> Tensor:
+def ask(
+    victim: Victim, x: Any, members: int = 1, keys: Tensor | None = None, *, ids: Tensor | None = None,
+    null: Tensor | None = None, final: bool = False,
+) -> Tensor:  # fmt: skip
     """Scores (n, *shape), or (n, members, *shape) of a bundle, whose inputs are n * members rows.
 
     Args:
         keys: int64 (n,), of a randomised victim; each member draws its own.
+        ids, null, final: what the victim's `watch` is told.
     """
+    if victim.watch is not None:
+        victim.watch(ids, null, final)
     if victim.keyed and keys is not None and members > 1:
         nth = torch.arange(members, device=keys.device)
         keys = mix(keys.unsqueeze(1) * 2**10 + nth).reshape(-1)

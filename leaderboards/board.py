@@ -17,17 +17,23 @@ from advgym.errors import AdvgymError, DataError, unknown
 PHASES = ("dev", "test", "final")
 TRACKS = ("attack", "defense")
 MOST_BYTES = 1 << 20  # of a board's file
+WIDEN = 2.0  # times the constraint, within which proposals are evaluated
 UNSCORED = ("title", "summary", "opens", "closes", "quota")  # what no score depends on
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one shard's process tree may use (`size_mb`: the submission's files). Time that the victim takes is free."""
+    """What one shard's process tree may use, and a whole submission. Time that the victim takes is free.
+
+    Attributes:
+        size_mb: of the submission's files. job_s: seconds of a whole submission, the victim's time included.
+    """
 
     cpu_s: float = 60.0
     wall_s: float = 120.0
     memory_mb: int = 2048
     processes: int = 32
     size_mb: int = 50
+    job_s: float = 7200.0
 
 
 class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +51,13 @@ class Shards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BoardTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task of a board: what an attacker may know and spend. `constraint` overrides the task's own."""
+    """One task of a board: what an attacker may know and spend.
+
+    Attributes:
+        constraint: overrides the task's own.
+        widen: beyond this many times the constraint nothing is evaluated. More than 2, which a task that tells
+            decisions alone or wants the least distortion may need, lets the budgets of samples pool.
+    """
 
     id: str
     knowledge: str
@@ -53,6 +65,7 @@ class BoardTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gradients: int = 0
     goal: str = "untargeted"
     constraint: dict[str, Any] = {}
+    widen: float = WIDEN
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from advgym import registry
 from advgym.drawn import SPLIT
 from advgym.errors import AdvgymError, unknown
 from advgym.goals import BundleGoal
-from advgym.leaderboards.board import Board, BoardTask, Phase, find, gives, load, read
+from advgym.leaderboards.board import WIDEN, Board, BoardTask, Phase, find, gives, load, read
 from advgym.leaderboards.board_values import shape_problems, value_problems
 from advgym.leaderboards.hidden import split_of
 from advgym.leaderboards.phases import task_options
@@ -57,6 +57,11 @@ def _task(board: Board, row: BoardTask, made: dict[str, Task]) -> Iterator[str]:
         if "dataset" not in about or "victim" not in about:
             raise AdvgymError(f"{row.id} has no data and victim of its own; a board's tasks have both")
         made[row.id] = make_task(row.id, **task_options(board, row))
+        if row.widen > WIDEN and row.knowledge != "decision" and not made[row.id].threat.least:
+            raise AdvgymError(
+                f"widen is {row.widen:g}; more than {WIDEN:g} times the constraint, where one sample's queries may ask "
+                "about another, is for decision knowledge and least distortion"
+            )
     except (AdvgymError, TypeError, ValueError) as error:
         yield str(error)
 

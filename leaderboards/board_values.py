@@ -109,6 +109,7 @@ def _tasks(board: Board) -> Iterator[str]:
             yield f"tasks[{i}].id: {task.id!r} is there twice; a task has one row"
         seen.add(task.id)
         yield from _range(f"tasks[{i}].queries", task.queries, 1, 10**7)
+        yield from _range(f"tasks[{i}].widen", task.widen, 1, 10**6)
         differentiable = task.knowledge in ("white-box", "transfer")
         if differentiable:
             yield from _range(f"tasks[{i}].gradients", task.gradients, 1, 10**7)
@@ -141,6 +142,7 @@ def _limits(board: Board) -> Iterator[str]:
     yield from _range("limits.memory_mb", limits.memory_mb, 256, 1 << 20)
     yield from _range("limits.processes", limits.processes, 1, 4096)
     yield from _range("limits.size_mb", limits.size_mb, 1, 1024)
+    yield from _range("limits.job_s", limits.job_s, 1, 7 * 86_400)
     yield from _range("quota.per_day", quota.per_day, 1, 10**6)
     yield from _range("quota.total", quota.total, 1, 10**6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -10,6 +11,7 @@ import msgspec
 
 from advgym import results
 from advgym.leaderboards.board import board_hash
+from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed
 from advgym.leaderboards.card import Card, code_hash, folder_hash
 from advgym.leaderboards.contestant import LOADING, Played
@@ -24,6 +26,7 @@ from advgym.leaderboards.scoring import score_task
 from advgym.leaderboards.shards import Runner, Shard, ShardRun, against, plan
 from advgym.leaderboards.stage import Stage
 
+LATE = "job-limit"
 HOPELESS = 2  # shards that fail in a row, without one success, before the rest is left
 Progress = Callable[[int, int], None]  # (shards done, of how many)
 
@@ -45,12 +48,12 @@ class Failure(Exception):
     """The submission cannot be scored, by its own fault.
 
     Attributes:
-        code, detail: of reasons.toml; first, last: of its output.
+        fault: what happened; code, detail: of reasons.toml; first, last: of its output.
     """
 
-    def __init__(self, code: str, detail: str, first: bytes = b"", last: bytes = b"") -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code, self.detail, self.first, self.last = code, detail, first, last
+    def __init__(self, fault: Fault, first: bytes = b"", last: bytes = b"") -> None:
+        super().__init__(f"{fault.code}: {fault.said()}")
+        self.fault, self.code, self.detail, self.first, self.last = fault, fault.code, fault.said(), first, last
 
 
 def evaluate(
@@ -65,11 +68,14 @@ def evaluate(
         Failure: when the submission is to blame. Anything else is the platform's fault.
     """
     with closing(runner):
+        runner.until = time.monotonic() + runner.stage.board.limits.job_s
         ground = settle_ground(runner)
         runs: list[ShardRun] = []
         for run in engine(ground.shards, runner):
             runs.append(run)
             _give_up(runs)
+            if run.reason == LATE or time.monotonic() > runner.until:
+                raise _failure(late(run, runner))
             if progress:
                 progress(len(runs), len(ground.shards))
         if runs and all(_lost(r) for r in runs):
@@ -86,14 +92,14 @@ def settle_ground(runner: Runner) -> Ground:
     if card.track == "attack":
         covered = stage.covered(card.kinds, card.knowledge)
         if not any(covered):
-            raise Failure("wrong-track", _uncovered(stage, card))
+            raise Failure(Fault(code="wrong-track", text=_uncovered(stage, card)))
         right = [f.right if c else [] for f, c in zip(plain, covered, strict=True)]
         played = [(n, "") for n, mine in enumerate(right) if mine]
         return Ground(seeds, played, plan(lanes, right, [[""]] * len(right), seeds), plain)
     facts: list[Facts] = []
     right, attacks = [], []
     for here, kind, base in zip(stage.tasks, stage.kinds, plain, strict=True):
-        able = [a for a in stage.panel if kind in runner.rival(a).kinds]
+        able = [a for a in stage.panel if kind in runner.agent(a, here).kinds]
         found = _measure_defended(runner, here, base, able)
         facts += found
         right.append(found[0].right if found else [])
@@ -119,11 +125,11 @@ def _measure_defended(runner: Runner, here: PhaseTask, base: Facts, attacks: lis
                 task, here.split, here.ids, base.seeds, device=runner.stage.device, undefended=base.clean_accuracy,
                 victim=base.victim,
             )  # fmt: skip
-            told = [against(task, here.task.victim, runner.rival(a)).threat.knowledge for a in attacks]
+            told = [against(task, here.task.victim, runner.agent(a, here)).threat.knowledge for a in attacks]
     except DefenseFailed:
         ended = played.ended
         log = (ended.stderr_first, ended.stderr_last) if ended else ()
-        raise Failure(played.reason, played.detail, *log) from None
+        raise Failure(played.fault, *log) from None
     return [msgspec.structs.replace(one, attack=a, knowledge=k) for a, k in zip(attacks, told, strict=True)]
 
 
@@ -139,7 +145,13 @@ def _lost(run: ShardRun) -> bool:
 
 
 def _failure(run: ShardRun) -> Failure:
-    return Failure(run.reason, run.detail, run.first, run.last)
+    return Failure(run.fault, run.first, run.last)
+
+
+def late(run: ShardRun, runner: Runner) -> ShardRun:
+    """The shard in which the job's time ran out."""
+    allowed = f"{runner.stage.board.limits.job_s:g} s allowed"
+    return msgspec.structs.replace(run, fault=Fault(code=LATE, text=allowed, dealt=True))
 
 
 def make_entry(runner: Runner, ground: Ground, runs: list[ShardRun], created: str) -> tuple[Entry, Rows]:
@@ -154,6 +166,7 @@ def make_entry(runner: Runner, ground: Ground, runs: list[ShardRun], created: st
         else headline_defense(board, sets, scores, ground.seeds)
     )
     rows = Rows(sets=sets)
+    runner.log = logs(ground, runs, stage.tasks)
     size = board.limits.size_mb
     entry = Entry(
         board=board.name, phase=stage.phase, track=card.track, name=card.name, team=card.team, title=card.title,
@@ -180,6 +193,22 @@ def _row_sets(ground: Ground, runs: list[ShardRun], tasks: list[PhaseTask]) -> I
         yield RowSet(
             task=here.row.id, attack=attack, seed=seed, split=here.split, options=dict(here.options), samples=samples
         )
+
+
+def logs(ground: Ground, runs: list[ShardRun], tasks: list[PhaseTask]) -> str:
+    """What the shards that failed said, for the submission's author; "" where none did."""
+    said = []
+    for shard, run in zip(ground.shards, runs, strict=True):
+        if run.reason:
+            where = f"shard {shard.number + 1}, {tasks[shard.task].row.id}{f' ({shard.attack})' * bool(shard.attack)}"
+            said.append(f"{where}: {run.reason}: {run.fault.said()}\n{written(run.first, run.last)}".rstrip())
+    return "\n\n".join(said)
+
+
+def written(first: bytes, last: bytes) -> str:
+    """The head and the tail of what a submission wrote."""
+    head, tail = (part.decode("utf-8", "replace") for part in (first, last))
+    return head if not tail or tail == head or head.endswith(tail) else f"{head}\n[...]\n{tail}"
 
 
 def transcript(runs: list[ShardRun]) -> str:

@@ -179,7 +179,8 @@ def refusal(board: Board, phase: str, root: str | Path | None, now: dt.datetime)
 def task_options(board: Board, row: BoardTask) -> dict[str, Any]:
     """What `make_task` is told for a row of a board."""
     budget = {"queries": row.queries, **({"gradients": row.gradients} if row.gradients else {})}
-    return {"knowledge": row.knowledge, "goal": row.goal, **budget, "probes": board.probes, **row.constraint}
+    return {"knowledge": row.knowledge, "goal": row.goal, **budget, "probes": board.probes,
+            "widen": row.widen, **row.constraint}  # fmt: skip
 
 
 def phase_tasks(board: Board, phase: str, root: str | Path | None = None, device: Any = "cpu") -> list[PhaseTask]:

@@ -13,6 +13,7 @@ import msgspec
 
 from advgym import results
 from advgym.errors import AdvgymError
+from advgym.flags import denied_flags
 from advgym.leaderboards.entry import RowSet, TaskScore
 from advgym.leaderboards.headline import Headline, headline_attack, headline_defense
 from advgym.leaderboards.intervals import curve_area, rate_interval
@@ -76,7 +77,7 @@ def score_task(row_sets: Sequence[RowSet], facts: Facts) -> TaskScore:
         area=curve_area(first, facts.queries, runs),
         reasons=_reasons(rows, runs),
         curve=[(q, part * len(wins) / runs if runs else 0.0) for q, part in curve] if facts.members == 1 else [],
-        flags=[*facts.flags, *_flags(facts, rate, runs - len(rows))],
+        flags=[*facts.flags, *denied_flags(rows), *_flags(facts, rate, runs - len(rows))],
         **sum_up(rows, wins, facts, runs - len(rows) if track == "defense" else 0),
     )
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from advgym import registry
+from advgym.errors import AdvgymError
+from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed
+from advgym.leaderboards.boundary.recorder import Recorder
 from advgym.leaderboards.card import Card
 from advgym.leaderboards.contestant import Contestant, Played, guarded
+from advgym.leaderboards.fresh import same_from_nothing
 from advgym.leaderboards.measured import measure_rows
 from advgym.leaderboards.phases import PhaseTask
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.second_answer import check_rows
-from advgym.leaderboards.stage import Stage
+from advgym.leaderboards.stage import TRANSFER, Stage
 from advgym.results import Sample
 from advgym.run import chunks, play
 from advgym.task import Task
@@ -27,6 +32,7 @@ from advgym.verifier import judge
 from advgym.victim import Victim
 
 PREPARE = "advgym.leaderboards.boundary.inside:prepare"
+CRASHED = "attack-crashed"  # the reason of rows that an attack of ours did not finish, by the defense's doing
 SHOWN = 4096  # bytes of a log's head and tail
 
 
@@ -41,17 +47,21 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardRun(msgspec.Struct, kw_only=True):
-    """What a shard gave. `reason` is "" where the submission came to its end."""
+    """What a shard gave. `fault` is empty where the submission came to its end."""
 
     number: int
     samples: list[Sample]
-    reason: str = ""
-    detail: str = ""
+    fault: Fault = Fault()
     transcript: str = ""
     cpu_s: float = 0.0
     peak_mb: float = 0.0
     first: bytes = b""
     last: bytes = b""
+
+    @property
+    def reason(self) -> str:
+        """The reason code, "" for none."""
+        return self.fault.code
 
 
 def plan(lanes: int, right: list[list[int]], attacks: list[list[str]], seeds: list[int]) -> list[Shard]:
@@ -91,6 +101,8 @@ class Runner:
         self.rival, self.env = rival, env or {}
         self._box: Box | None = None
         self.level = ""
+        self.until = float("inf")  # `time.monotonic()` at which the job is over
+        self.log = ""  # what failed shards said, once all are done
 
     @property
     def box(self) -> Box:
@@ -137,7 +149,7 @@ class Runner:
 
     def _attack(self, shard: Shard) -> ShardRun:
         here = self.stage.tasks[shard.task]
-        player = Contestant(self.box, self.stage.board.limits, self.card)
+        player = Contestant(self.box, self.stage.board.limits, self.card, partial(self._blame, shard), self.until)
         entry = registry.Agent(self.card.name, player.attack, self.card.kinds, self.card.knowledge, self.card.proposals)
         rows, _ = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {})
         if player.played.reason:
@@ -145,25 +157,65 @@ class Runner:
                     for r, gone in zip(rows, player.played.unfinished.tolist(), strict=True)]  # fmt: skip
         return _told(shard, measure_rows(here.task, here.split, rows, self.stage.device), player.played)
 
+    def _blame(self, shard: Shard, request: Any, error: Exception) -> bool:
+        """Whether the platform is to blame for what a request raised."""
+        stage = self.stage
+        return same_from_nothing(
+            stage.board, stage.phase, stage.root, str(stage.device), shard.task, shard.ids, shard.seed, request, error
+        )
+
+    def agent(self, attack: str, here: PhaseTask) -> registry.Agent:
+        """An attack of the panel; the transfer one takes gradients where the undefended victim has any."""
+        entry = self.rival(attack)
+        if attack != TRANSFER or here.task.victim.access == "gradients":
+            return entry
+        kind = here.task.samples(here.split, here.ids[:1]).kind
+        return replace(entry, attack=partial(entry.attack, inner={"field": "square", "edits": "greedy"}[kind]))
+
     def _defend(self, shard: Shard) -> ShardRun:
-        here, entry, played = self.stage.tasks[shard.task], self.rival(shard.attack), Played()
-        device = self.stage.device
+        here, played = self.stage.tasks[shard.task], Played()
+        entry, device = self.agent(shard.attack, here), self.stage.device
+        record = Recorder(self.stage.hidden_seed("recorded", shard.seed, shard.number))
         try:
-            with self.defended(here, played) as task:
+            with self.defended(here, played, record) as task:
                 task = against(task, here.task.victim, entry)
-                rows, _ = play(task, entry, shard.ids, device, shard.seed, here.split, {})
+                rows, error = play(task, entry, shard.ids, device, shard.seed, here.split, {})
+                if error and entry.origin:
+                    rows = self._crashed(here, entry, shard, rows, error)
             first, played = played, Played()
             with self.defended(here, played) as task:
-                rows = check_rows(task, here.split, rows, shard.seed, device)
+                again = self.stage.hidden_seed("asked again", shard.seed, shard.number)
+                rows = check_rows(task, here.split, rows, record.kept, again, device)
             played.transcript = first.transcript + played.transcript
         except DefenseFailed:
             rows = broken(here, shard.ids, played.reason, device)
         return _told(shard, measure_rows(here.task, here.split, rows, device), played)
 
-    def defended(self, here: PhaseTask, played: Played) -> AbstractContextManager[Task]:
+    def _crashed(
+        self, here: PhaseTask, entry: registry.Agent, shard: Shard, rows: list[Sample], error: str
+    ) -> list[Sample]:
+        """The rows where an attack of ours crashed on a defense: what it did not finish counts as broken.
+
+        Raises:
+            AdvgymError: when it crashes on the undefended victim, too: then it is our own fault.
+        """
+        plain = against(here.task, here.task.victim, entry)
+        own = play(plain, entry, shard.ids, self.stage.device, shard.seed, here.split, {})[1]
+        if own:
+            raise AdvgymError(f"the panel's {entry.name} crashes on {here.row.id} undefended: {own}")
+        return [
+            msgspec.structs.replace(r, success=True, first_success=max(r.first_success, 0), reason=CRASHED)
+            if r.reason == "crashed" and not r.success
+            else r
+            for r in rows
+        ]
+
+    def defended(self, here: PhaseTask, played: Played, record: Recorder | None = None) -> AbstractContextManager[Task]:
         """The task behind the submitted defense."""
-        limits = self.stage.board.limits
-        return guarded(self.box, limits, here.task, _given(here), self.env, played, device=self.device)
+        return guarded(
+            self.box, self.stage.board.limits, here.task, _given(here), self.env, played, device=self.device,
+            record=record, until=self.until,
+        )  # fmt: skip
 
 
 def _given(here: PhaseTask) -> dict[str, Any]:
@@ -179,7 +231,7 @@ def against(task: Task, plain: Victim, entry: registry.Agent) -> Task:
     """
     order = registry.KNOWLEDGE.index
     able = {"labels": "decision", "scores": "score", "gradients": "white-box"}[task.victim.access]
-    if order(entry.knowledge) <= order(able):
+    if entry.knowledge != "transfer" and order(entry.knowledge) <= order(able):
         return replace(task, threat=replace(task.threat, knowledge=entry.knowledge))
     return replace(task, threat=replace(task.threat, knowledge="transfer"), surrogate=plain)
 
@@ -210,7 +262,4 @@ def _told(shard: Shard, rows: list[Sample], played: Played) -> ShardRun:
         "cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb, "first": ended.stderr_first[:SHOWN],
         "last": ended.stderr_last[-SHOWN:],
     }  # fmt: skip
-    return ShardRun(
-        number=shard.number, samples=rows, reason=played.reason, detail=played.detail, transcript=played.transcript,
-        **log,
-    )  # fmt: skip
+    return ShardRun(number=shard.number, samples=rows, fault=played.fault, transcript=played.transcript, **log)

@@ -10,11 +10,13 @@ import torch
 
 from advgym import registry
 from advgym.leaderboards.board import Board, phase_of
-from advgym.leaderboards.commitments import run_seeds
+from advgym.leaderboards.commitments import derive, run_seeds
 from advgym.leaderboards.facts import measure
 from advgym.leaderboards.outcome import Facts
 from advgym.leaderboards.phases import PhaseTask, phase_card, phase_secret, phase_tasks
 from advgym.victim import resolve_device
+
+TRANSFER = "transfer"  # the agent that attacks a defense through the victim that it wraps
 
 
 class Stage:
@@ -42,8 +44,9 @@ class Stage:
 
     @cached_property
     def panel(self) -> list[str]:
-        """The attacks that every defense meets here."""
-        return list(phase_card(self.board, self.phase, self.root).panel)
+        """The attacks that every defense meets here: the phase's, and always one through the undefended victim."""
+        named = phase_card(self.board, self.phase, self.root).panel
+        return [*named, *([] if TRANSFER in named else [TRANSFER])]
 
     @cached_property
     def facts(self) -> list[Facts]:
@@ -55,6 +58,10 @@ class Stage:
         """Of the K runs of a submission (its SHA-256)."""
         secret = phase_secret(self.board, self.phase, self.root)
         return run_seeds(secret, submission, phase_of(self.board, self.phase).seeds)
+
+    def hidden_seed(self, *labels: str | int) -> int:
+        """A seed for what the evaluator draws by itself: it follows from the phase's secret."""
+        return derive(phase_secret(self.board, self.phase, self.root), *labels)
 
     def covered(self, kinds: tuple[str, ...], knowledge: str) -> list[bool]:
         """Of each task: whether an attack plays it, which takes its kind and no more knowledge than it gives."""

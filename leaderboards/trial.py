@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from advgym.errors import DataError
+from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.leaderboards import card as cards
 from advgym.leaderboards import reasons
 from advgym.leaderboards.board import Board, Limits, phase_of
+from advgym.leaderboards.contestant import AnswerFailed
 from advgym.leaderboards.entry import Entry, Rows, TaskScore
-from advgym.leaderboards.evaluate import Failure, Progress, evaluate
+from advgym.leaderboards.evaluate import Failure, Progress, evaluate, written
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box, best_level
 from advgym.leaderboards.shards import Runner
@@ -78,11 +80,15 @@ def try_out(
                 runner = Runner(Stage(board, phase, None, device), card, folder, lambda gpu=False: box)
                 entry, rows = evaluate(runner, created="", progress=progress)
         except (Refused, Failure) as failure:
-            said = (getattr(failure, "first", b"") + getattr(failure, "last", b"")).decode("utf-8", "replace")
-            return Trial(
-                status="failed", reason=failure.code, blame=reasons.find(failure.code).blame,
-                message=reasons.text(failure.code, failure.detail), log=said, **about,
-            ), None, None  # fmt: skip
+            log = written(failure.first, failure.last) if isinstance(failure, Failure) else ""
+            return _failed(failure.code, failure.detail, log, about), None, None
+        except (VictimError, AnswerFailed) as error:
+            return _failed("victim-error", str(error), "", about), None, None
+        except AdvgymError:
+            raise
+        except Exception as error:  # a fault of the platform is told like any other, in JSON too
+            log = traceback.format_exc()
+            return _failed("internal-error", f"{type(error).__name__}: {error}", log, about), None, None
     about["sandbox"] = entry.sandbox
     score = entry.headline.low if entry.track == "attack" else entry.headline.value
     done = [t for t in entry.tasks if t.status == "scored"]
@@ -98,6 +104,17 @@ def try_out(
         flags=[*entry.flags, *([entry.footnote] if entry.footnote else [])], **about,
     )  # fmt: skip
     return found, entry, rows
+
+
+def _failed(code: str, detail: str, log: str, about: dict[str, Any]) -> Trial:
+    return Trial(
+        status="failed",
+        reason=code,
+        blame=reasons.find(code).blame,
+        message=reasons.text(code, detail),
+        log=log,
+        **about,
+    )
 
 
 def _measured(score: TaskScore) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import re
 import secrets
 import tempfile
 import threading
@@ -17,8 +16,9 @@ import msgspec
 
 from advgym.errors import VictimError
 from advgym.leaderboards.board import Board
+from advgym.leaderboards.boundary.fault import known
 from advgym.leaderboards.engines import Engine, local
-from advgym.leaderboards.evaluate import Failure, evaluate
+from advgym.leaderboards.evaluate import Failure, evaluate, written
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import SandboxError, Spares
@@ -30,7 +30,11 @@ from advgym.leaderboards.store.db import Store
 log = logging.getLogger("advgym")
 POLL_S = 0.2
 DISPUTE = "dispute"  # the track of a job that judges perturbations
-_PLACE = re.compile(r"\(([\w.-]{1,40}), line (\d+)\)$")
+# Refusals that follow from the archive and the board alone: they tell nothing of hidden samples.
+FIXED = (
+    "empty-submission", "too-large", "bad-archive", "bad-card", "wrong-track", "too-much-knowledge", "phase-closed",
+    "no-device",
+)  # fmt: skip
 
 
 class Taken(Exception):
@@ -80,26 +84,35 @@ class Worker:
                 self._run(job, beat)
             except Taken:
                 log.warning("job %s was taken from %s", job.id, self.name)
-            except (Failure, Refused) as failure:
-                text = _log(getattr(failure, "first", b""), getattr(failure, "last", b""))
-                detail = public(failure.detail) if job.hidden else failure.detail
+            except Failure as failure:
+                text = written(failure.first, failure.last)
+                if job.hidden:  # its author reads the whole when the phase closes
+                    text = f"{failure.code}: {failure.detail}\n{text}".rstrip()
+                detail = failure.fault.told() if job.hidden else failure.detail
                 jobs.fail(self.store, job, self.name, failure.code, detail, text)
+            except Refused as refusal:
+                secret = job.hidden and refusal.code not in FIXED
+                jobs.fail(self.store, job, self.name, refusal.code, "" if secret else refusal.detail)
             except KeyboardInterrupt:
                 jobs.release(self.store, job, self.name)
                 raise
             except Exception as error:
                 log.error("job %s: %s", job.id, traceback.format_exc())
                 code = {VictimError: "victim-error", SandboxError: "sandbox-error"}.get(type(error), "internal-error")
-                jobs.fail(self.store, job, self.name, code, f"{type(error).__name__}")
+                jobs.fail(self.store, job, self.name, code, known(type(error).__name__))
         return True
 
     def _run(self, job: jobs.Job, beat: Beat) -> None:
         found = record.recorded(self.root, job.id)  # a worker may have died between its entry and its last word
+        log = ""
         if not found:
             data = artefacts.get(self.root, job.blob)
-            found = self._dispute(job, data, beat) if job.track == DISPUTE else self._score(job, data, beat)
+            if job.track == DISPUTE:
+                found = self._dispute(job, data, beat)
+            else:
+                found, log = self._score(job, data, beat)
         rebuild.refresh(self.store, self.root)
-        jobs.finish(self.store, job, self.name, found)
+        jobs.finish(self.store, job, self.name, found, log)
         self._draw(found)
 
     def _draw(self, id: str) -> None:
@@ -123,7 +136,8 @@ class Worker:
             self.stages[key] = Stage(self.boards[board], phase, self.root, self.device)
         return self.stages[key]
 
-    def _score(self, job: jobs.Job, data: bytes, beat: Beat) -> str:
+    def _score(self, job: jobs.Job, data: bytes, beat: Beat) -> tuple[str, str]:
+        """(id of the entry, what failed shards wrote)."""
         stage = self.stage(job.board, job.phase)
         with (
             tempfile.TemporaryDirectory(prefix="advgym-job-") as scratch,
@@ -133,7 +147,7 @@ class Worker:
             entry, rows = evaluate(runner, created=now(), engine=self.engine, progress=beat.progress)
         entry = msgspec.structs.replace(entry, team=job.team)
         beat.check()
-        return record.write_entry(self.root, entry, rows, job.id)
+        return record.write_entry(self.root, entry, rows, job.id), runner.log
 
     def _runner(self, stage: Stage, folder: Path, data: bytes, rivals: Rivals) -> Runner:
         card = unpacked(data, folder, stage.board)
@@ -211,31 +225,6 @@ class Beat:
             raise Taken
         if self.worker.stop.is_set():
             raise KeyboardInterrupt
-
-
-def public(detail: str) -> str:
-    """What a hidden phase tells of an error: the type, where it is one of Python's own, and the line.
-
-    >>> public("ValueError: pixel 3 of sample 7 is 0.25 (agent.py, line 12)")
-    'ValueError (agent.py, line 12)'
-    >>> public("Sample7HasLabel3: x (agent.py, line 12)")
-    'an exception of its own (agent.py, line 12)'
-    """
-    import builtins
-
-    name = detail.removeprefix("on import: ").partition(":")[0].strip()
-    known = isinstance(getattr(builtins, name, None), type)
-    place = _PLACE.search(detail)
-    if not place and not known:
-        return "" if ":" in detail else detail[:100]
-    what = name if known else "an exception of its own"
-    return f"{what} ({place[1]}, line {place[2]})" if place else what
-
-
-def _log(first: bytes, last: bytes) -> str:
-    """The head and the tail of what a submission wrote."""
-    head, tail = (part.decode("utf-8", "replace") for part in (first, last))
-    return head if not tail or tail == head or head.endswith(tail) else f"{head}\n[...]\n{tail}"
 
 
 def now() -> str:

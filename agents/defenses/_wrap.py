@@ -25,10 +25,7 @@ class Before(nn.Module):
 
 def before(victim: Victim, transform: Callable[[Any], Any], label: str) -> Victim:
     """The victim behind `transform`; access, randomness and risk stay what they were."""
-    return Victim(
-        Before(victim, transform), name=f"{victim.name}+{label}", access=victim.access, keyed=victim.keyed,
-        chunk=victim.chunk, risk=victim.risk, threshold=victim.threshold, card=victim.card,
-    )  # fmt: skip
+    return victim.like(Before(victim, transform), name=f"{victim.name}+{label}")
 
 
 def straight_through(y: Tensor, x: Tensor) -> Tensor:

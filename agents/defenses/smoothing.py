@@ -59,7 +59,5 @@ def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: f
             return task.randomise(x, rate, keys)
 
     access = "gradients" if victim.access == "gradients" else "scores"
-    return Victim(
-        Smoothed(victim, vary, draws), name=f"{victim.name}+smoothing({draws})", access=access, keyed=True,
-        chunk=victim.chunk, risk=victim.risk, threshold=victim.threshold, card=victim.card,
-    )  # fmt: skip
+    model = Smoothed(victim, vary, draws)
+    return victim.like(model, name=f"{victim.name}+smoothing({draws})", access=access, keyed=True, draws=1)

@@ -10,6 +10,7 @@ from advgym.edits import FLAT, EditsBatch
 from advgym.envs.graph.dense import best_pairs
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.limits import Limits
+from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
 from advgym.envs.graph.view import node_summary, site_features
 
@@ -125,6 +126,10 @@ class EdgeBatch(NodeBatch):
 
     def admissible(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
         return self.limits.admits(self.graph, form)
+
+    def raw_distance(self, x: RawGraph, rows: Tensor) -> Tensor | None:
+        """Weighted pairs that differ from the clean graph's."""
+        return x.distance() if isinstance(x, RawGraph) and x.graph is self.graph else None
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> GraphRows:
         return GraphRows(self.graph, self._rows(rows), trim(form))

@@ -16,6 +16,7 @@ from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.limits import Limits
 from advgym.envs.graph.pairs import ranked
+from advgym.envs.graph.raw import RawGraph
 from advgym.goals import SUCCESS, BundleGoal
 
 
@@ -81,6 +82,10 @@ class GlobalBatch(EditsBatch):
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> GlobalRows:
         return GlobalRows(self.graph, self.nodes, trim(form))
+
+    def raw_distance(self, x: RawGraph, rows: Tensor) -> Tensor | None:
+        """Weighted pairs that differ from the clean graph's."""
+        return x.distance() if isinstance(x, RawGraph) and x.graph is self.graph else None
 
     def relaxed(self, form: Tensor, weights: Tensor, rows: Tensor | None = None) -> GlobalRows:
         kept = trim(form)

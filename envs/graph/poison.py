@@ -42,7 +42,7 @@ def retrained_victim(
     else:
         run = Refitted(found, model, **options)
     card = {"model": model, "train_size": len(found.nodes["train"])}
-    return Victim(run, name=name, access="scores", keyed=True, card=card)
+    return Victim(run, name=name, access="scores", keyed=True, retrains=True, card=card)
 
 
 def unrolled_victim(

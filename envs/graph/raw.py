@@ -70,6 +70,15 @@ class RawGraph:
         """What the caller made, as the clean rows' `raw` takes it again; gradients are of the last."""
         return self.edge_index, self.edge_weight
 
+    def distance(self) -> Tensor:
+        """Weighted pairs in which it differs from the clean graph, for each of its rows, float32 (M,)."""
+        size = self.graph.size
+        key = torch.cat([self.edge_index[0] * size + self.edge_index[1], self.graph.keys])
+        value = torch.cat([self.edge_weight.detach().float(), -torch.ones_like(self.graph.keys, dtype=torch.float32)])
+        pair, owner = key.unique(return_inverse=True)
+        total = torch.zeros(len(pair), device=value.device).index_add(0, owner, value)
+        return (total.abs().sum() / 2).expand(len(self.nodes))
+
     def take(self, index: Tensor) -> RawGraph:
         """The rows at `index`: all of them, in order."""
         if not torch.equal(index, torch.arange(len(self), device=index.device)):

@@ -56,6 +56,12 @@ class PixelBatch(EditsBatch):
         """The images with every edit made, (n, C, H, W), on the lattice."""
         return self._blend(form, None, rows)
 
+    def raw_distance(self, x: Tensor, rows: Tensor) -> Tensor | None:
+        """How many values differ from the clean image's, however little."""
+        if not isinstance(x, Tensor) or x.shape[1:] != self.x.shape[1:]:
+            return None
+        return ((x.detach() - self.x[rows]).flatten(1).abs() > 1e-6).sum(1).float()
+
     def relaxed(self, form: Tensor, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         """Each edited pixel moved from its clean value (weight 0) to its level (weight 1)."""
         return self._blend(form, weights, rows)

@@ -168,15 +168,7 @@ class _OneHot(nn.Module):
 
 
 def _labels_only(victim: Victim, classes: int) -> Victim:
-    return Victim(
-        _OneHot(victim, classes),
-        name=victim.name,
-        access="labels",
-        keyed=victim.keyed,
-        risk=victim.risk,
-        threshold=victim.threshold,
-        card={**victim.card, "classes": classes},
-    )
+    return victim.like(_OneHot(victim, classes), access="labels", card={**victim.card, "classes": classes})
 
 
 def number(name: str, value: Any) -> float:

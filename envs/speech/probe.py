@@ -64,10 +64,7 @@ def labels_only(victim: Victim, classes: int) -> Victim:
             )
         return one_hot(labels, classes).to(x.device)
 
-    return Victim(
-        model, name=victim.name, access="labels", keyed=victim.keyed, risk=victim.risk, threshold=victim.threshold,
-        card={**victim.card, "classes": classes},
-    )  # fmt: skip
+    return victim.like(model, access="labels", card={**victim.card, "classes": classes})
 
 
 def frames(victim: Victim, samples: int, alphabet: str, hint: str = "") -> int:

@@ -72,10 +72,7 @@ def fit_victim(victim: Victim, classes: int | None = None) -> Victim:
     def risk_of(x: TextInput, **keys: Any) -> Any:
         return risk(unpaired(x.strings()), **keys) if risk is not None else None
 
-    return Victim(
-        model, name=victim.name, access=victim.access, keyed=victim.keyed, chunk=victim.chunk, card=victim.card,
-        risk=None if risk is None else risk_of, threshold=victim.threshold,
-    )  # fmt: skip
+    return victim.like(model, risk=None if risk is None else risk_of)
 
 
 def task_victim(spec: Spec, classes: int | None = None) -> Victim:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
+from advgym.leaderboards.boundary.fault import Fault
+from advgym.leaderboards.boundary.recorder import Recorder
 from advgym.leaderboards.boundary.wire import Broken, Channel, Gone
 from advgym.task import Task
 from advgym.victim import Victim
@@ -23,9 +27,14 @@ ROOM = 1 << 20
 class DefenseFailed(Exception):
     """A defense that crashed, answered nonsense, or was stopped by a limit."""
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code, self.detail = code, detail
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.code}: {fault.said()}")
+        self.fault = fault
+
+    @property
+    def code(self) -> str:
+        """The reason code."""
+        return self.fault.code
 
 
 class Guard:
@@ -35,25 +44,36 @@ class Guard:
         task: undefended; the defense wraps its victim.
         channel: to the defense's side.
         clock: entered while the defense is waited for.
+        until: `time.monotonic()` at which the job is over.
     """
 
-    def __init__(self, task: Task, channel: Channel, clock: Any = nullcontext) -> None:
-        self.task, self.channel, self.clock = task, channel, clock
+    def __init__(self, task: Task, channel: Channel, clock: Any = nullcontext, until: float = float("inf")) -> None:
+        self.task, self.channel, self.clock, self.until = task, channel, clock, until
         self.sent: mirror.Seen = {}
+        self.dealt = False
         self.broken: DefenseFailed | None = None
 
     def enlist(
-        self, name: str, options: dict[str, Any], settings: dict[str, Any], env: dict[str, str], device: str = "cpu"
-    ) -> Victim:
-        """Start the defense, to compute on `device`; the victim that attacks and the verifier play."""
+        self, name: str, options: dict[str, Any], settings: dict[str, Any], env: dict[str, str], device: str = "cpu",
+        record: Recorder | None = None,
+    ) -> Victim:  # fmt: skip
+        """Start the defense, to compute on `device`; the victim that attacks and the verifier play.
+
+        Args:
+            record: is told what is asked and what is answered.
+        """
+        self._said(m.Loaded)
+        self.dealt = True
         module = self.task.victim.module
         weights = {} if module is None else {k: v.detach().cpu() for k, v in module.state_dict().items()}
         ready, _ = self._ask(m.Enlist(name, options, settings, env, device), mirror.pack(weights), m.Ready)
-        base, model = self.task.victim, _Guarded(self, ready.risk)
-        return Victim(
+        base, model = self.task.victim, _Guarded(self, ready.risk, record)
+        victim = Victim(
             model, name=f"{base.name}+submission", access=ready.access, keyed=ready.keyed,
             risk=model.risk_of if ready.risk else None, threshold=ready.threshold, card=base.card,
         )  # fmt: skip
+        victim.watch = None if record is None else record.watch
+        return victim
 
     def look(self, x: Any, keys: Tensor | None, risk: bool, leaves: list[str]) -> tuple[list[Tensor], int]:
         """(scores, and the risk), checked; the step that a backward names."""
@@ -78,43 +98,54 @@ class Guard:
         return [torch.nan_to_num(torch.from_numpy(a), posinf=0.0, neginf=0.0) for a in arrays]
 
     def _ask(self, message: Any, arrays: list[np.ndarray], want: type) -> tuple[Any, list[np.ndarray]]:
+        return self._said(want, message, arrays)
+
+    def _said(self, want: type, message: Any = None, arrays: Sequence[np.ndarray] = ()) -> tuple[Any, list[np.ndarray]]:
+        """The next thing that the defense says, after `message` where there is one."""
         if self.broken is not None:
             raise self.broken
+        if time.monotonic() > self.until:
+            self._fail("job-limit", "")
         try:
             with self.clock():
-                self.channel.send(message, arrays)
+                if message is not None:
+                    self.channel.send(message, arrays)
                 said, found = self.channel.recv()
         except Gone as error:
             self._fail("exited", str(error))
         except Broken as error:
             self._fail("malformed", str(error))
         if isinstance(said, m.Failed):
-            self._fail(said.code, said.what)
+            code = "crashed" if self.dealt else said.code  # once it was sent anything, loading is behind it
+            self._fail(code, said.text, kind=said.kind, file=said.file, line=said.line)
         if not isinstance(said, want):
             self._fail("malformed", f"answered {type(said).__name__} where {want.__name__} was asked")
         return said, found
 
-    def _fail(self, code: str, detail: str) -> None:
-        self.broken = DefenseFailed(code, detail)
+    def _fail(self, code: str, text: str, **about: Any) -> None:
+        self.broken = DefenseFailed(Fault(code=code, text=text, dealt=self.dealt, **about))
         raise self.broken
 
 
 class _Guarded:
     """The model of the defended victim; no module, so that nothing of it is moved, copied or trained."""
 
-    def __init__(self, guard: Guard, risk: bool) -> None:
-        self.guard, self.risk = guard, risk
+    def __init__(self, guard: Guard, risk: bool, record: Recorder | None) -> None:
+        self.guard, self.risk, self.record = guard, risk, record
         self.last: tuple[Any, Tensor] | None = None
 
     def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
         named = leaves_of(x) if torch.is_grad_enabled() else []
         device = x.device if hasattr(x, "device") else torch.device("cpu")
+        names, step = [n for n, _ in named], -1
         if not named:
             found, _ = self.guard.look(x, keys, self.risk, [])
         else:
             out: list[Any] = []
-            scores = _Answer.apply(self.guard, x, keys, self.risk, [n for n, _ in named], out, *(t for _, t in named))
-            found = [scores, *out[0][1:]]
+            scores = _Answer.apply(self.guard, self.record, x, keys, self.risk, names, out, *(t for _, t in named))
+            found, step = [scores, *out[0][1:]], out[1]
+        if self.record is not None:
+            self.record.answered(x, keys, found, step, names)
         if self.risk:
             self.last = (x, found[1])
         return found[0].to(device)
@@ -140,15 +171,18 @@ class _Answer(torch.autograd.Function):
     """Scores whose backward asks the defense for its cotangents."""
 
     @staticmethod
-    def forward(ctx: Any, guard: Guard, x: Any, keys: Any, risk: bool, names: list[str], out: list[Any],
-                *leaves: Tensor) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, guard: Guard, record: Recorder | None, x: Any, keys: Any, risk: bool, names: list[str],
+                out: list[Any], *leaves: Tensor) -> Tensor:  # fmt: skip
         found, ctx.step = guard.look(x, keys, risk, names)
+        ctx.record = record
         ctx.guard, ctx.shapes, ctx.device = guard, [tuple(t.shape) for t in leaves], leaves[0].device
-        out.append(found)
+        out += [found, ctx.step]
         return found[0].to(leaves[0].device)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, g: Tensor) -> Any:
         grads = ctx.guard.pull(ctx.step, g, ctx.shapes)
-        return None, None, None, None, None, None, *(x.to(ctx.device) for x in grads)
+        if ctx.record is not None:
+            ctx.record.pulled(ctx.step, g, grads)
+        return None, None, None, None, None, None, None, *(x.to(ctx.device) for x in grads)

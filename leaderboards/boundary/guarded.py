@@ -16,8 +16,9 @@ from torch import Tensor
 
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
-from advgym.leaderboards.boundary.inside import Fault, described, entry_point, load_module
+from advgym.leaderboards.boundary.inside import Failure, crashed, entry_point, load_module
 from advgym.leaderboards.boundary.wire import HARD_CAP, Channel, Gone
+from advgym.victim import DRAWS
 
 GRAPHS = 16
 
@@ -29,16 +30,19 @@ def guard(sock: socket.socket, folder: str) -> None:
         _serve(channel, folder)
     except Gone:
         return
-    except Fault as fault:
+    except Failure as failure:
         try:
-            channel.send(m.Failed(fault.code, fault.what))
+            channel.send(failure.message)
         except Gone:
             return
 
 
 def _serve(channel: Channel, folder: str) -> None:
+    defend = entry_point(load_module(Path(folder), "defense"), "defend", "defend(victim, task)")
+    channel.send(m.Loaded())
     order, arrays = channel.recv()
-    victim, device = enlist(order, mirror.unpack(arrays), folder), order.device
+    victim, device = enlist(order, mirror.unpack(arrays), defend, folder), order.device
+    most = GRAPHS * (DRAWS if victim.keyed else 1)  # an answer of a randomised defense is the mean of so many
     channel.send(m.Ready(victim.access, victim.keyed, victim.risk is not None, float(victim.threshold)))
     graphs: OrderedDict[int, tuple[list[Tensor], Tensor]] = OrderedDict()
     kept: dict[int, Any] = {}
@@ -60,7 +64,7 @@ def _serve(channel: Channel, folder: str) -> None:
             steps += 1
             if leaves:
                 graphs[steps] = (leaves, scores)
-                while len(graphs) > GRAPHS:
+                while len(graphs) > most:
                     graphs.popitem(last=False)
             out = [_array(scores)]
             if victim.risk is not None:
@@ -70,17 +74,15 @@ def _serve(channel: Channel, folder: str) -> None:
         except Gone:
             raise
         except BaseException as error:
-            raise Fault("crashed", described(error, folder)) from None
+            raise crashed(error, folder) from None
 
 
-def enlist(order: Any, weights: dict[str, Tensor], folder: str) -> Any:
+def enlist(order: Any, weights: dict[str, Tensor], defend: Any, folder: str) -> Any:
     """The submission's defense around the victim with these weights."""
     from advgym.task import make_task
     from advgym.victim import as_victim
 
     os.environ.update(order.env)
-    module = load_module(Path(folder), "defense")
-    defend = entry_point(module, "defend", "defend(victim, task)")
     task = make_task(order.task, **order.options)
     if task.victim.module is not None and weights:
         victim = copy.copy(task.victim)  # the loaded one is shared by every task of this process
@@ -91,7 +93,7 @@ def enlist(order: Any, weights: dict[str, Tensor], folder: str) -> Any:
     try:
         return as_victim(defend(task.victim, task, **order.settings)).on(order.device)
     except BaseException as error:
-        raise Fault("crashed", described(error, folder)) from None
+        raise crashed(error, folder) from None
 
 
 def with_leaves(x: Any, names: list[str]) -> tuple[Any, list[Tensor]]:

@@ -20,12 +20,12 @@ from advgym.leaderboards.boundary.wire import HARD_CAP, Channel, Gone
 SAID = 500  # characters of a message to the author
 
 
-class Fault(Exception):
-    """The submission cannot be run: a reason code and what its author should know."""
+class Failure(Exception):
+    """The submission cannot be run; `message` says why to the other side."""
 
-    def __init__(self, code: str, what: str) -> None:
-        super().__init__(what)
-        self.code, self.what = code, what[:SAID]
+    def __init__(self, code: str, text: str = "", *, kind: str = "", file: str = "", line: int = 0) -> None:
+        super().__init__(f"{code}: {text}")
+        self.message = m.Failed(code, kind[:SAID], file, line, text[:SAID])
 
 
 def prepare(modules: list[str], tasks: list[tuple[str, dict[str, Any]]], env: dict[str, str]) -> None:
@@ -67,8 +67,8 @@ def enter(sock: socket.socket, folder: str, role: str) -> None:
         play(channel, folder)
     except Gone:  # every lane is over, or a limit was hit: nobody listens any more
         return
-    except Fault as fault:
-        _say(channel, m.Failed(fault.code, fault.what))
+    except Failure as failure:
+        _say(channel, failure.message)
     else:
         _say(channel, m.Done())
 
@@ -81,11 +81,11 @@ def _say(channel: Channel, message: Any) -> None:
 
 
 def play(channel: Channel, folder: str) -> None:
-    """One welcome, one attack."""
-    welcome, arrays = channel.recv()
+    """One welcome, one attack. The code is loaded before any sample comes: what fails until then tells nothing."""
     module = load_module(Path(folder), "agent")
     attack = entry_point(module, "attack", "attack(env, *, seed)")
-    check_card(attack, welcome)
+    channel.send(loaded(attack))
+    welcome, arrays = channel.recv()
     env = RemoteEnv(channel, mirror.unpack(arrays), welcome.proposals)
     try:
         attack(env, seed=welcome.seed, **welcome.settings)
@@ -94,18 +94,18 @@ def play(channel: Channel, folder: str) -> None:
     except Gone:
         raise
     except BaseException as error:
-        raise Fault("crashed", described(error, folder)) from None
+        raise crashed(error, folder) from None
 
 
 def load_module(folder: Path, name: str) -> ModuleType:
     """The submission's module, its folder first on the path so that its own files can be imported.
 
     Raises:
-        Fault: with what its author should change.
+        Failure: with what its author should change.
     """
     path = folder / f"{name}.py"
     if not path.is_file():
-        raise Fault("no-entry-point", f"there is no {name}.py in the submission")
+        raise Failure("no-entry-point", f"there is no {name}.py in the submission")
     sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(f"submission_{name}", path)
     assert spec is not None and spec.loader is not None
@@ -114,13 +114,14 @@ def load_module(folder: Path, name: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise Fault("syntax-error", f"{Path(error.filename or path).name}, line {error.lineno}: {error.msg}") from None
+        file = Path(error.filename or path).name
+        raise Failure("syntax-error", error.msg, file=file, line=error.lineno or 0) from None
     except ImportError as error:
-        raise Fault("import-error", described(error, str(folder))) from None
+        raise crashed(error, str(folder), "import-error") from None
     except Gone:
         raise
     except BaseException as error:
-        raise Fault("crashed", f"on import: {described(error, str(folder))}") from None
+        raise crashed(error, str(folder), before="on import: ") from None
     return module
 
 
@@ -128,26 +129,22 @@ def entry_point(module: ModuleType, name: str, call: str) -> Any:
     """The function of that name."""
     found = getattr(module, name, None)
     if not callable(found):
-        raise Fault("no-entry-point", f"{Path(module.__file__ or '').name} has no function {call}")
+        raise Failure("no-entry-point", f"{Path(module.__file__ or '').name} has no function {call}")
     return found
 
 
-def check_card(attack: Any, welcome: m.Welcome) -> None:
-    """A registered attack says the same of itself as its card."""
+def loaded(attack: Any) -> m.Loaded:
+    """What a registered attack says of itself; its card must say the same."""
     for entry in registry._agents.values():
-        if entry.attack is not attack:
-            continue
-        said = (sorted(entry.kinds), entry.knowledge, entry.proposals)
-        card = (sorted(welcome.kind), welcome.knowledge, welcome.proposals)
-        for name, mine, theirs in zip(("kind", "knowledge", "proposals"), said, card, strict=True):
-            if mine != theirs:
-                raise Fault("card-mismatch", f"{name} is {mine!r} in @register_agent, and {theirs!r} on the card")
+        if entry.attack is attack:
+            return m.Loaded(True, sorted(entry.kinds), entry.knowledge, entry.proposals)
+    return m.Loaded()
 
 
-def described(error: BaseException, folder: str) -> str:
-    """Type, message and place of an error, the place in the submission's own files where there is one."""
+def crashed(error: BaseException, folder: str, code: str = "crashed", before: str = "") -> Failure:
+    """Class, message and place of an error, the place in the submission's own files where there is one."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if f.filename.startswith(folder)]
     place = (own or list(frames))[-1] if frames else None
-    where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
-    return f"{type(error).__name__}: {str(error)[:300]}{where}"
+    file, line = (Path(place.filename).name, place.lineno or 0) if place else ("", 0)
+    return Failure(code, before + str(error)[:300], kind=type(error).__name__, file=file, line=line)

@@ -58,18 +58,30 @@ class View(_Message):
     proposals: int | None
 
 
+class Loaded(_Message):
+    """The submission's code is imported, before anything is dealt. An attack that registered itself says as what."""
+
+    registered: bool = False
+    kind: list[str] = []
+    knowledge: str = ""
+    proposals: int | None = None
+
+
 class Done(_Message):
     """The agent has returned."""
 
 
 class Failed(_Message):
-    """The agent's side could not go on; believed as far as a message to its author goes."""
+    """The agent's side could not go on; believed as far as a message to its author goes. The fields are `Fault`'s."""
 
     code: str
-    what: str
+    kind: str = ""
+    file: str = ""
+    line: int = 0
+    text: str = ""
 
 
-Request = Step | Back | Rank | Append | Ask | View | Done | Failed
+Request = Loaded | Step | Back | Rank | Append | Ask | View | Done | Failed
 
 
 # -- the evaluator answers -------------------------------------------------------------------------------------
@@ -79,8 +91,6 @@ class Welcome(_Message):
     seed: int
     proposals: int | None
     settings: dict[str, Any]
-    kind: list[str] = []
-    knowledge: str = ""
 
 
 class Answer(_Message):
@@ -144,4 +154,4 @@ class Pulled(_Message):
 
 
 Order = Enlist | Look | Pull
-Report = Ready | Scores | Pulled | Failed
+Report = Loaded | Ready | Scores | Pulled | Failed

@@ -23,7 +23,7 @@ from advgym.lanes import Lanes, Obs
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.referee import METERS
 from advgym.leaderboards.boundary.wire import Channel
-from advgym.reading import read_proposal
+from advgym.reading import read_proposal, read_weights
 
 ERRORS = {"malformed": Malformed, "exhausted": BudgetExhausted, "refused": AdvgymError}
 
@@ -87,7 +87,9 @@ class RemoteEnv(Lanes):
     ) -> tuple[Tensor, Tensor]:
         """See `AttackEnv.rank`."""
         p = self.threat.null() if perturbation is None else torch.as_tensor(perturbation)
-        arrays = [p, *(a.detach().float() for a in (cotangent, weights) if a is not None)]
+        if weights is not None:
+            weights = read_weights(torch.as_tensor(weights), tuple(p.shape[:-1]))
+        arrays = [p, *(torch.as_tensor(a).detach().float() for a in (cotangent, weights) if a is not None)]
         got, _ = self._ask(m.Rank(self._handle(), int(k), cotangent is not None, weights is not None), arrays)
         self._update(got)
         return got["edits"], got["gains"]

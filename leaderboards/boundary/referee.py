@@ -1,8 +1,15 @@
-"""The evaluator's side of an attack: it deals, asks the victim, keeps the meters and believes nothing it is sent."""
+"""The evaluator's side of an attack: it deals, asks the victim, keeps the meters and believes nothing it is sent.
+
+Who is to blame for a failure is decided here, by where it was raised: what a request makes the evaluator raise is
+`Unanswered`, the participant's, unless the same comes of asking nothing (`leaderboards/fresh.py`). Who pays is decided
+here, too: time that neither the victim took nor a query paid for runs on the agent's clock.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -32,12 +39,18 @@ class Session:
     Args:
         env: dealt and reset by the evaluator (`assigned`).
         channel: to the agent's side.
-        clock: `clock()` is entered while the agent's side is waited for, and while work is done that it is not
-            charged for.
+        clock: `clock()` is entered while the agent's side is waited for.
+        charge: takes seconds of work that nothing paid for, to be put on the agent's clock.
+        until: `time.monotonic()` at which the whole job is over, whatever it is doing.
     """
 
-    def __init__(self, env: AttackEnv, channel: Channel, clock: Any = nullcontext) -> None:
-        self.env, self.channel, self.clock = env, channel, clock
+    def __init__(
+        self, env: AttackEnv, channel: Channel, clock: Any = nullcontext, charge: Callable[[float], None] | None = None,
+        until: float = float("inf"),
+    ) -> None:  # fmt: skip
+        self.env, self.channel, self.clock, self.charge, self.until = env, channel, clock, charge, until
+        self.victim = _Timed(env._oracle.model.model)
+        env._oracle.model = env._oracle.model.like(self.victim)
         self.views: list[AttackEnv] = [env]
         self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
         self.steps = 0
@@ -48,7 +61,15 @@ class Session:
         budget = env._task.threat.queries + env._task.threat.gradients
         self.most_frames = 10_000 + 64 * budget
 
-    def welcome(self, seed: int, settings: dict[str, Any], kind: list[str], knowledge: str) -> None:
+    def loaded(self) -> m.Loaded | m.Done | m.Failed:
+        """Wait until the agent's side has imported its code, before it is sent anything."""
+        with self.clock():
+            message, _ = self.channel.recv()
+        if not isinstance(message, m.Loaded | m.Done | m.Failed):
+            raise Broken(f"{type(message).__name__} before anything was dealt")
+        return message
+
+    def welcome(self, seed: int, settings: dict[str, Any]) -> None:
         """Send what is public of the dealt episodes."""
         env, now = self.env, self.env._now
         goal = public_goal(env)
@@ -62,13 +83,15 @@ class Session:
             value = getattr(now, name)
             public[name] = value if told else torch.zeros_like(value)
         with self.clock():
-            self.channel.send(m.Welcome(seed, env.proposals, settings, kind, knowledge), mirror.pack(public))
+            self.channel.send(m.Welcome(seed, env.proposals, settings), mirror.pack(public))
 
     def serve(self) -> m.Done | m.Failed:
         """Answer until the agent's side says that it is done (a last backward is charged after the last step).
 
         Raises:
             Broken, Gone: when the other side breaks the protocol or is no more.
+            Unanswered: what answering a request raised.
+            Late: the job's time is over.
         """
         while True:
             with self.clock():
@@ -77,23 +100,50 @@ class Session:
                 return message
             if self.channel.frames > self.most_frames:
                 raise Broken(f"more than {self.most_frames} messages in one shard")
-            tensors = [torch.from_numpy(a) for a in arrays]
-            try:
-                reply, out = self._charged(message, tensors)
-            except Malformed as error:
-                reply, out = m.Refusal("malformed", str(error)[:500]), []
-            except BudgetExhausted as error:
-                reply, out = m.Refusal("exhausted", str(error)[:500]), []
-            except _Refused as error:
-                reply, out = m.Refusal("refused", str(error)[:500]), []
+            if time.monotonic() > self.until:
+                raise Late
+            reply, out = self._charged(message, [torch.from_numpy(a) for a in arrays])
             with self.clock():
                 self.channel.send(reply, [t.detach().cpu().contiguous().numpy() for t in out])
 
     def _charged(self, message: Any, arrays: list[Tensor]) -> tuple[Any, list[Tensor]]:
-        """Run one request; what the meters did not pay for runs on the agent's clock."""
-        free = isinstance(message, m.Append | m.View | m.Back)
-        with self.clock() if free else nullcontext():
+        """Answer one request, and put on the agent's clock what neither the victim took nor a query paid for."""
+        book, started, asked = self.env._book, time.perf_counter(), self.victim.seconds
+        had, rows = int(book.queries_left.sum()), 0
+        try:
+            rows = self._rows_of(message)
+            return self._reply(message, arrays)
+        finally:
+            paid = (had - int(self.env._book.queries_left.sum())) // book.price
+            share = 1.0 - min(paid / rows, 1.0) if rows else 1.0
+            free = time.perf_counter() - started - (self.victim.seconds - asked)
+            if self.charge is not None and share > 0:
+                self.charge(max(free, 0.0) * share)
+
+    def _rows_of(self, message: Any) -> int:
+        """The queries that a request may pay for; none of what is always free."""
+        if not isinstance(message, m.Step | m.Rank) or not 0 <= message.view < len(self.views):
+            return 1 if isinstance(message, m.Ask) else 0
+        view = self.views[message.view]
+        return view.num_envs * (view._width if isinstance(message, m.Step) else 1)
+
+    def _reply(self, message: Any, arrays: list[Tensor]) -> tuple[Any, list[Tensor]]:
+        if not isinstance(message, m.Step | m.Back | m.Rank | m.Append | m.Ask | m.View):
+            raise Broken(f"{type(message).__name__} where a request was due")
+        if not isinstance(message, m.Back) and self.env.done:
+            return m.Refusal("exhausted", "every lane is over: nothing that is asked now can count"), []
+        try:
             named, step = self._answer(message, arrays)
+        except VictimError as error:
+            raise Unanswered(message, error) from error
+        except Malformed as error:
+            return m.Refusal("malformed", str(error)[:500]), []
+        except BudgetExhausted as error:
+            return m.Refusal("exhausted", str(error)[:500]), []
+        except AdvgymError as error:  # in order, but not granted
+            return m.Refusal("refused", str(error)[:500]), []
+        except Exception as error:
+            raise Unanswered(message, error) from error
         return m.Answer(list(named), step), list(named.values())
 
     def _answer(self, message: Any, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
@@ -107,7 +157,6 @@ class Session:
             return self._append(message, arrays), -1
         if isinstance(message, m.Ask):
             return self._raw(message, arrays)
-        assert isinstance(message, m.View)
         return self._new_view(message, arrays), -1
 
     # -- what can be asked -----------------------------------------------------------------------------------
@@ -180,9 +229,10 @@ class Session:
         if self.env.kind != "edits":
             raise _Refused("rank is for Edits; a Field takes its gradient from step")
         along = arrays[1].to(self.env.device) if message.along else None
-        if along is not None and (along.dtype != torch.float32 or not bool(torch.isfinite(along).all())):
-            raise Malformed("a cotangent is finite float32")
         weights = arrays[-1].to(self.env.device) if message.weighted else None
+        for name, given in (("a cotangent is", along), ("weights are", weights)):
+            if given is not None and (given.dtype != torch.float32 or not bool(torch.isfinite(given).all())):
+                raise Malformed(f"{name} finite float32")
         edits, gains = self._view(message.view).rank(arrays[0].to(self.env.device), along, message.k, weights)
         return {"edits": edits, "gains": gains, **self._state()}
 
@@ -279,6 +329,32 @@ _FEEDBACK = ("evaluated", "valid", "distance", "output", "success", "scores", "o
 
 class _Refused(AdvgymError):
     """The agent's wish, in order but not granted."""
+
+
+class Unanswered(Exception):
+    """What answering a request raised: `request` is the message, `error` the exception."""
+
+    def __init__(self, request: Any, error: Exception) -> None:
+        super().__init__(f"{type(request).__name__}: {type(error).__name__}: {error}")
+        self.request, self.error = request, error
+
+
+class Late(Exception):
+    """The job has used the time that the board allows it."""
+
+
+class _Timed:
+    """A model, and the seconds that it took."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model, self.seconds = model, 0.0
+
+    def __call__(self, *inputs: Any, **keys: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return self.model(*inputs, **keys)
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 def _count(arrays: list[Tensor], want: int) -> None:

@@ -74,6 +74,14 @@ class Turn:
         finally:
             self._wall, self._since = self._walled(), None
 
+    def allow(self, limits: Limits) -> None:
+        """Go by other limits from now on; the kernel's own stay those that it was started with."""
+        self._limits = limits
+
+    def charge(self, seconds: float) -> None:
+        """Put work that the host did for nothing on this clock."""
+        self._wall += seconds
+
     def end(self) -> Ended:
         """Kill whatever is left of the child and of all that it started, and collect what is known of it."""
         self._ask("", "")

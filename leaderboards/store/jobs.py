@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from advgym.errors import AdvgymError
 from advgym.leaderboards import reasons
 from advgym.leaderboards.store.db import Store
-from advgym.leaderboards.store.submissions import clean
+from advgym.leaderboards.store.submissions import clean, day_of
 from advgym.leaderboards.store.tables import job, submission
 
 ATTEMPTS = 3
+REFUNDS = 3  # of the platform's faults that give a team its quota back, a day: nobody tries for nothing without end
 LOG_PART = 4096  # characters kept of a log's beginning, and of its end
 
 
@@ -134,8 +135,18 @@ def fail(store: Store, job_: Job, worker: str, reason: str, detail: str = "", lo
         if connection.execute(query.values(end)).rowcount != 1:
             return False
         if platform:
-            connection.execute(sa.update(submission).where(submission.c.id == job_.id).values(counted=False))
+            _refund(store, connection, job_.id)
         return True
+
+
+def _refund(store: Store, connection: sa.Connection, id: str) -> None:
+    """Give the quota of a submission back, where its team has had fewer than `REFUNDS` today (UTC)."""
+    s = submission.c
+    team = connection.scalar(sa.select(s.team).where(s.id == id))
+    given = sa.select(sa.func.count()).select_from(submission).join(job)
+    given = given.where(s.team == team, s.day == day_of(store.clock()), ~s.counted, job.c.state == "failed")
+    if (connection.scalar(given) or 0) < REFUNDS:
+        connection.execute(sa.update(submission).where(s.id == id).values(counted=False))
 
 
 def release(store: Store, job_: Job, worker: str) -> bool:
@@ -163,8 +174,8 @@ def requeue_expired(store: Store) -> int:
             sa.update(job).where(*lost, job.c.attempts >= ATTEMPTS).values(end).returning(job.c.submission)
         )
         failed = [row.submission for row in over]
-        if failed:
-            connection.execute(sa.update(submission).where(submission.c.id.in_(failed)).values(counted=False))
+        for id in failed:
+            _refund(store, connection, id)
         again = connection.execute(sa.update(job).where(*lost, job.c.attempts < ATTEMPTS).values(back))
         return len(failed) + again.rowcount
 

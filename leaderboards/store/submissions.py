@@ -81,7 +81,7 @@ def submit(
         Refused: "over-quota".
     """
     now = store.clock()
-    day = _day(now)
+    day = day_of(now)
     with store.write(lock=f"quota {team} {board} {phase}") as connection:
         if key:
             key = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()  # whatever length and bytes it has
@@ -110,7 +110,7 @@ def submit(
 def spent(store: Store, team: str, board: str, phase: str) -> tuple[int, int]:
     """What a team has used of its quota: (today, in all)."""
     with store.read() as connection:
-        return _spent(connection, team, board, phase, _day(store.clock()))
+        return _spent(connection, team, board, phase, day_of(store.clock()))
 
 
 def cancel(store: Store, id: str, team: str = "") -> bool:
@@ -190,7 +190,8 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or not (c < " " or "\x7f" <= c < "\xa0"))
 
 
-def _day(now: float) -> str:
+def day_of(now: float) -> str:
+    """The date in UTC, which quotas go by."""
     return dt.datetime.fromtimestamp(now, dt.UTC).date().isoformat()
 
 
@@ -213,8 +214,18 @@ def _status(row: sa.Row[Any], place: int, full: bool) -> Status:
         id=row.id, board=row.board, phase=row.phase, track=row.track, team=row.team, name=row.name, blob=row.blob,
         state=row.state, position=place if row.state == "queued" else 0, done=row.done, total=row.total,
         attempts=row.attempts, worker=row.worker, reason=row.reason,
-        text=reasons.text(row.reason, detail) if row.reason else "",
+        text=_said(row.reason, detail, row.counted) if row.reason else "",
         blame=reasons.find(row.reason).blame if row.reason else "", log="" if secret else row.log, entry=row.entry,
         hidden=row.hidden, counted=row.counted, created=row.created, started=row.started or 0.0,
         finished=row.finished or 0.0,
     )  # fmt: skip
+
+
+def _said(reason: str, detail: str, counted: bool) -> str:
+    """The sentence of a reason; of a fault of the platform, what became of the quota."""
+    text = reasons.text(reason, detail)
+    if reasons.find(reason).blame != "platform":
+        return text
+    return text + (
+        "; this team's refunds of the day are spent, so it counts" if counted else "; the quota was given back"
+    )

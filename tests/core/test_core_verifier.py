@@ -232,6 +232,10 @@ def test_a_randomised_victim_is_judged_by_majority():
     assert {s.id for s in result.samples if s.success} <= {s.id for s in plain.samples if s.success} | {
         s.id for s in result.samples if s.objective > 0
     }
-    assert result.success_rate <= plain.success_rate + 0.35 and sum(s.reason == "success" for s in result.samples) > 10
+    # A coin that falls wrong in three of ten draws: the fifth of the answers that it turns end no lane.
+    told = [s for s in result.samples if s.reason == "success"]
+    assert result.success_rate <= plain.success_rate + 0.15 and len(told) <= 4
+    denied = sum(not s.success for s in told)
+    assert any(f"{denied} successes that were told are denied" in f for f in result.flags) == bool(denied)
     assert verify(result, task=task) == []
     assert msgspec.to_builtins(result)["flags"]

@@ -33,7 +33,7 @@ def referee(env, attack, seed=5, proposals=None):
     channel = Channel(ours, m.Request)
     channel.keep()
     session = Session(env, channel)
-    session.welcome(seed, {}, [], "")
+    session.welcome(seed, {})
     try:
         said = session.serve()
     except Gone:
@@ -54,7 +54,7 @@ def raw_session(env):
 
     def serve():
         try:
-            session.welcome(0, {}, [], "")
+            session.welcome(0, {})
             outcome.append(session.serve())
         except Exception as error:
             outcome.append(error)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from cheating import SOFT, Outing, Place, each, place  # noqa: F401
 
-EASY = SOFT.replace('eps = "6/16"', 'eps = "4/16"')
-EASY = EASY.replace("lanes = 3", "lanes = 6")
-# With thirty queries the panel breaks every sample of the bare victim, whatever the seeds.
-HARD = EASY.replace("queries = 12", "queries = 30")
+EASY = SOFT.replace('eps = "6/16"', 'eps = "2/16"').replace("lanes = 3", "lanes = 6")
+# With thirty queries in twice the radius the panel breaks every sample of the bare victim, whatever the seeds.
+HARD = EASY.replace("queries = 12", "queries = 30").replace('eps = "2/16"', 'eps = "4/16"')
 IDENTITY = """
 def defend(victim, task):
     return victim
@@ -80,7 +79,7 @@ def test_hiding_gradients_is_no_defense(place: Place, code: str) -> None:  # noq
     found = place.play(f"{HEAD}def defend(victim, task):\n    return {code}\n", HARD, track="defense")
     assert found.entry is not None, (found.failure, found.log)
     assert robust(found) <= bare(place)
-    assert {t.attack for t in found.entry.tasks} == {"noise", "square", "pgd"}
+    assert {t.attack for t in found.entry.tasks} == {"noise", "square", "pgd", "transfer"}
 
 
 NOISY = {
@@ -152,7 +151,7 @@ def defend(victim, task):
 """
     found = place.play(code, HARD, track="defense")
     assert found.entry is not None, (found.failure, found.log)
-    assert found.said == [{"left": [], "memory": None}] * 3
+    assert found.said == [{"left": [], "memory": None}] * 4
 
 
 TWO_FACED = {

@@ -51,7 +51,8 @@ def test_an_attack_is_scored_twice_the_same_and_its_entry_is_true(run, stage, tm
 
     facts = [msgspec.structs.replace(f, seeds=entry.run_seeds) for f in stage.facts]
     assert verify_entry(entry, rows, stage.board, facts, lambda rs: nullcontext(tasks[rs.task])) == []
-    rows.sets[0].samples[0] = msgspec.structs.replace(rows.sets[0].samples[0], success=True, valid=True)
+    at = next(i for i, s in enumerate(rows.sets[0].samples) if not s.success)
+    rows.sets[0].samples[at] = msgspec.structs.replace(rows.sets[0].samples[at], success=True, valid=True)
     assert verify_entry(entry, rows, stage.board, facts, lambda rs: nullcontext(tasks[rs.task]))
 
 
@@ -139,7 +140,8 @@ def test_a_defense_meets_the_panel_and_holds_what_it_holds(run, tmp_path):
     entry, rows = run(tiny.defense(tmp_path / "d"))
     by = {(s.task, s.attack): s for s in entry.tasks}
     assert set(by) == {("image/digits-linf", "noise"), ("image/digits-linf", "square"),
-                       ("image/digits-pixel", "noise"), ("image/digits-pixel", "greedy")}  # fmt: skip
+                       ("image/digits-pixel", "noise"), ("image/digits-pixel", "greedy"),
+                       ("image/digits-linf", "transfer"), ("image/digits-pixel", "transfer")}  # fmt: skip
     assert entry.eligible and 0 < entry.headline.value <= min(s.robust for s in by.values()) + 0.5
     assert all(s.clean_undefended > 0.9 for s in entry.tasks)
     assert {(rs.task, rs.attack, rs.seed) for rs in rows.sets} == {(t, a, s) for t, a in by for s in entry.run_seeds}
@@ -211,10 +213,11 @@ def test_a_board_that_gives_defenses_a_gpu_hands_it_on(tmp_path):
 
 
 def test_giving_up_is_decided_in_the_plans_order():
+    from advgym.leaderboards.boundary.fault import Fault
     from advgym.leaderboards.shards import ShardRun
 
     def lost(n):
-        return ShardRun(number=n, samples=[], reason="wall-limit", detail="30 s")
+        return ShardRun(number=n, samples=[], fault=Fault(code="wall-limit", text="30 s"))
 
     fine = ShardRun(number=0, samples=[])
     module._give_up([fine, lost(1), lost(2)])

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import tiny
 import warm
+from msgspec import structs
 
 from advgym.leaderboards import audit
 from advgym.leaderboards import card as cards
@@ -14,11 +15,13 @@ from advgym.leaderboards.opening import close_phase, open_phase
 from advgym.leaderboards.store import artefacts, jobs, ledger, record
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.record import check_record
-from advgym.leaderboards.store.submissions import cancel, status, submit
-from advgym.leaderboards.worker import Worker, public
+from advgym.leaderboards.store.submissions import cancel, reveal, status, submit
+from advgym.leaderboards.worker import Worker
 from advgym.run import attack
 
-BOARD = tiny.board(phases={"dev": Phase(8, "split:test", 1), "test": Phase(8, "generator", 1)})
+# A radius in which the panel's transfer attack leaves something to dispute.
+SMALL = [structs.replace(t, constraint={"eps": "2/16"}) if t.id.endswith("linf") else t for t in tiny.board().tasks]
+BOARD = tiny.board(phases={"dev": Phase(8, "split:test", 1), "test": Phase(8, "generator", 1)}, tasks=SMALL)
 
 
 class Server:
@@ -79,12 +82,18 @@ def test_a_hidden_phase_tells_type_and_line_until_it_closes(server, tmp_path, mo
     tiny.train_shortly(monkeypatch)
     open_phase(BOARD, "test", server.root)
     code = "class Seven(Exception):\n    pass\n\ndef attack(env, *, seed):\n    raise {}('pixel 3 is 0.25')\n"
-    for name, said in (("ValueError", "ValueError (agent.py, line 5)"), ("Seven", "an exception of its own")):
+    ids = []
+    for name, said in (("ValueError", "raised ValueError"), ("Seven", "raised another exception")):
         found = server.run(tiny.attack(tmp_path / name, code.format(name)), phase="test")
-        assert found.reason == "crashed" and said in found.text and "pixel" not in found.text and not found.log
+        ids.append(found.id)
+        assert found.reason == "crashed" and found.text.endswith(said) and not found.log  # no line: samples were dealt
+    early = server.run(tiny.attack(tmp_path / "early", "import json\n\nraise ValueError('none yet')\n"), phase="test")
+    assert early.text.endswith("raised ValueError (agent.py, line 3)")
     entry = server.entry(server.run(tiny.attack(tmp_path / "good"), phase="test"))
     assert entry.tasks[0].victim and all(rs.options.get("own") for rs in record.read_rows(server.root, entry).sets)
     close_phase(BOARD, "test", server.root)
+    reveal(server.store, "tiny", "test")
+    assert "pixel 3 is 0.25 (agent.py, line 5)" in status(server.store, ids[0]).log  # its author reads it now
     kinds = [line.kind for line in ledger.read(server.root)]
     assert kinds.count("open") == 2 and kinds.count("close") == 1
 
@@ -129,7 +138,7 @@ def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
     found = server.run(folder)
     entry = server.entry(found)
     assert found.state == "scored" and entry.track == "defense" and entry.headline.value > 0
-    result = attack("image/digits-linf", "square", episodes=8, queries=400, eps="4/16", knowledge="score")
+    result = attack("image/digits-linf", "square", episodes=8, queries=400, eps="2/16", knowledge="score")
     assert result.success_rate > 0
     blob = artefacts.put(server.root, msgspec.json.encode(result))
     card = {"name": "against", "against": entry.id, "task": result.task}
@@ -150,17 +159,3 @@ def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
     with pytest.raises(record.Superseded, match=lowered.id):
         rows = record.read_rows(server.root, entry)
         record.write_entry(server.root, msgspec.structs.replace(entry, supersedes=entry.id, cause="mark"), rows)
-
-
-@pytest.mark.parametrize(
-    ("detail", "said"),
-    [
-        ("ZeroDivisionError: division by zero (agent.py, line 3)", "ZeroDivisionError (agent.py, line 3)"),
-        ("on import: OSError: [Errno 2] /secret (agent.py, line 1)", "OSError (agent.py, line 1)"),
-        ("Label3OfSample7: x (agent.py, line 3)", "an exception of its own (agent.py, line 3)"),
-        ("labels are: 3 1 4 1 5 9", ""),
-        ("2056 MB used, 2048 MB allowed", "2056 MB used, 2048 MB allowed"),
-    ],
-)
-def test_what_a_hidden_phase_tells(detail, said):
-    assert public(detail) == said

@@ -224,4 +224,4 @@ def smoothed(
     model = Smoothed(victim.module, p_add=p_add, p_del=p_del, draws=draws, over=over)
     access = "gradients" if victim.access == "gradients" else "scores"
     card = {**victim.card, "smoothing": {"p_add": p_add, "p_del": p_del, "draws": draws, "over": over}}
-    return Victim(model, name=name, access=access, keyed=True, card=card)
+    return Victim(model, name=name, access=access, keyed=True, draws=1, card=card)
