@@ -138,7 +138,8 @@ def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
     found = server.run(folder)
     entry = server.entry(found)
     assert found.state == "scored" and entry.track == "defense" and entry.headline.value > 0
-    result = attack("image/digits-linf", "square", episodes=8, queries=400, eps="2/16", knowledge="score")
+    options = {"queries": 400, "eps": "2/16", "defenses": ["bit-depth"]}
+    result = attack("image/digits-linf", "pgd", episodes=8, **options)
     assert result.success_rate > 0
     blob = artefacts.put(server.root, msgspec.json.encode(result))
     card = {"name": "against", "against": entry.id, "task": result.task}
