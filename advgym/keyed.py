@@ -47,10 +47,12 @@ def mean(goal: Goal, draws: list[Tensor]) -> Tensor:
     stack = torch.stack(draws)
     with torch.no_grad():
         said = torch.stack([goal.output(s).reshape(len(s), -1) for s in draws])
+        sound = torch.isfinite(stack).flatten(2).all(2)  # what is no number agrees with nothing
         alike = (said.unsqueeze(0) == said.unsqueeze(1)).all(3)  # (draws, draws, n)
+        alike &= sound.unsqueeze(0) & sound.unsqueeze(1)
         votes = alike.sum(1)
         most, first = votes.max(0)
-        kept = alike.gather(0, first.view(1, 1, -1).expand(1, len(draws), -1))[0] | (most == 1)
+        kept = alike.gather(0, first.view(1, 1, -1).expand(1, len(draws), -1))[0] | (most <= 1)
     wide = kept.view(*kept.shape, *[1] * (stack.dim() - 2))
     total = torch.where(wide, stack, 0.0).sum(0)
     return total / wide.sum(0)

@@ -190,12 +190,19 @@ def _flags(tasks: Sequence[TaskScore]) -> list[str]:
     return [f"{', '.join(where)}: {flag}" for flag, where in found.items()]
 
 
+def _surely(score: TaskScore) -> float:
+    return score.success.low if score.knowledge == "transfer" else score.success.value
+
+
 def _masked(by: dict[str, list[TaskScore]]) -> list[str]:
-    """Attacks without gradients that succeed more often than every white-box one (Athalye et al. 2018)."""
+    """Attacks without gradients that succeed more often than every white-box one (Athalye et al. 2018).
+
+    The transfer attack has gradients of its own, so chance puts it above now and then: there the interval decides.
+    """
     flags = []
     for name, scores in by.items():
         white = [s.success.value for s in scores if s.knowledge == "white-box"]
-        above = [s.attack for s in scores if white and s.knowledge != "white-box" and s.success.value > max(white)]
+        above = [s.attack for s in scores if white and s.knowledge != "white-box" and _surely(s) > max(white)]
         if above:
             flags.append(
                 f"{name}: {', '.join(above)} succeed more often than every white-box attack: masked gradients?"

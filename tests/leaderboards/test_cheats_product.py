@@ -1,0 +1,83 @@
+"""No combination of cheats moves a score: every one is generated, run and held against the honest submission."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from cheat_product import FIELD, PLAIN, TOLERANCE, Cheat, attacks, defenses
+from cheating import LEVELS, Outing, Place, board_of, opened
+from sandbox_play import need
+
+from advgym.leaderboards.opening import open_phase
+
+HONEST = "def defend(victim, task):\n    return victim\n"
+ATTACKS = FIELD.replace('eps = "2/16"', 'eps = "4/16"')
+
+
+@cache
+def hidden(text: str) -> Path:
+    """A data folder in which the hidden phase of a board is open, with a victim that learnt for a second."""
+    root = Path(tempfile.mkdtemp(prefix="advgym-product-"))
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.train_shortly(patch)
+        open_phase(board_of(text), "test", root)
+    return root
+
+
+def at(level: str) -> Place:
+    """The level's place; one for all tests of this process."""
+    need(level)
+    return opened(level)
+
+
+def play(place: Place, cheat: Cheat, text: str, phase: str) -> Outing:
+    return place.play(cheat.code, text, track=cheat.track, phase=phase, root=hidden(text) if phase == "test" else None)
+
+
+_HONEST: dict[tuple[str, str, str], float] = {}
+
+
+def honest(place: Place, track: str, text: str, phase: str) -> float:
+    """What the submission that does not cheat is given."""
+    key = (place.level, track, phase)
+    if key not in _HONEST:
+        found = play(place, Cheat("honest", track, HONEST if track == "defense" else PLAIN), text, phase)
+        assert found.entry is not None and found.entry.eligible, (found.failure, found.log)
+        _HONEST[key] = found.entry.headline.value
+    return _HONEST[key]
+
+
+def given(found: Outing) -> float:
+    """What a board would rank: 0 for what is not scored or not eligible."""
+    return found.entry.headline.value if found.entry is not None and found.entry.eligible else 0.0
+
+
+def cases(cheats: list[Cheat]) -> list[Any]:
+    """Every combination once, at a level and in a phase that change from one to the next; every seventh is marked."""
+    return [
+        pytest.param(c, LEVELS[i % 2], ("dev", "test")[i // 2 % 2], id=f"{c.name}{'-few' * (i % 7 == 0)}")
+        for i, c in enumerate(cheats)
+    ]
+
+
+@pytest.mark.parametrize(("cheat", "level", "phase"), cases(defenses()))
+def test_no_defense_gains_by_cheating(cheat: Cheat, level: str, phase: str) -> None:
+    """On the code of before: memory with zero gradients .375 to 1.000, a liar in two of ten draws .375 to .917."""
+    place = at(level)
+    found = play(place, cheat, FIELD, phase)
+    assert found.entry is not None, (found.failure, found.log)
+    assert given(found) <= honest(place, "defense", FIELD, phase) + TOLERANCE, found.entry.headline
+
+
+@pytest.mark.parametrize(("cheat", "level", "phase"), cases(attacks()))
+def test_no_attack_gains_by_pooling(cheat: Cheat, level: str, phase: str) -> None:
+    """On the code of before: .750 to .917."""
+    place = at(level)
+    found = play(place, cheat, ATTACKS, phase)
+    assert found.entry is not None, (found.failure, found.log)
+    assert given(found) <= honest(place, "attack", ATTACKS, phase) + TOLERANCE, found.entry.headline
