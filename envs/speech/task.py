@@ -134,16 +134,17 @@ def _source(
 
 
 def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Callable[[data.Clips], Tensor]) -> Task:
-    truth: dict[str, Tensor] = {}
+    held: dict[str, tuple[data.Clips, Tensor]] = {}
     rate = int(spec.threat.constraint.get("rate", data.RATE))
 
     def deal(split: str, ids: list[int], device: Any) -> ClipBatch:
-        clips = source.load(split)
-        if split not in truth:
-            truth[split] = labels(clips)
+        if split not in held:  # one task is about the recordings as it found them
+            clips = source.load(split)
+            held[split] = clips, labels(clips)
+        clips, truth = held[split]
         index = torch.tensor(ids, dtype=torch.int64)
         wave = clips.wave[index].float() / data.LEVELS
-        truths, length = truth[split][index].to(device), clips.length[index].to(device)
+        truths, length = truth[index].to(device), clips.length[index].to(device)
         return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
 
     task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate})
