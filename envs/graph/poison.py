@@ -82,7 +82,7 @@ def edges(spec: Spec) -> Task:
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    return replace(against(spec, data, victim, nodes), surrogate=surrogate)
+    return replace(against(spec, data, victim, nodes), surrogate=surrogate, retrains=True)
 
 
 @torch.no_grad()

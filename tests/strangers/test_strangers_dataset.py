@@ -1,4 +1,4 @@
-"""`dataset=` in place of the row's data: victim, named victim and surrogate follow; loaders keep values and say what not."""
+"""`dataset=` in place of the row's data: victims and surrogates follow; loaders keep values, or say what they change."""
 
 import json
 import pickle
