@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -89,25 +90,16 @@ def _npz(path: Path, labels: str | None, largest: bool) -> NodeData:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name; those of Python objects stay shut."""
+    out: dict[str, np.ndarray] = {}
     try:
         with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files if held[name].dtype != object}
-    except ValueError as error:
-        if "pickle" in str(error).lower():  # arrays of objects among others are left out, where they are not asked for
-            return _plain_arrays(path)
-        raise DataError(f"{path} is no .npz file: {error}") from None
+            for name in held.files:
+                with contextlib.suppress(ValueError):  # of objects
+                    out[name] = held[name]
     except Exception as error:  # zip files break in many ways
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
-    out = {}
-    with np.load(path, allow_pickle=False) as held:
-        for name in held.files:
-            try:
-                out[name] = held[name]
-            except ValueError:
-                continue
+        reason = "it is no archive of arrays" if "pickle" in str(error) else getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path} as .npz: {reason}") from None
     return out
 
 

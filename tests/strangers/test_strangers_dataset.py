@@ -1,4 +1,4 @@
-"""`dataset=` in place of the row's data: victims and surrogates follow; loaders keep values, or say what they change."""
+"""`dataset=` in place of the row's data: victims and surrogates follow; loaders keep values or say what not."""
 
 import json
 import pickle

@@ -92,12 +92,18 @@ def models():
     from torch_geometric.nn import BatchNorm, GraphNorm, LayerNorm, PairNorm
 
     return {
-        "pair-norm": lambda: Net(PairNorm()), "graph-norm": lambda: Net(GraphNorm(8)),
+        "pair-norm": lambda: Net(PairNorm()),
+        "pair-norm of sums": lambda: Net(PairNorm(), aggr="sum"),
+        "graph-norm": lambda: Net(GraphNorm(8)),
         "batch-norm": lambda: Net(BatchNorm(8)),  # with the statistics it has learnt: no node reads another
         "batch-norm of now": lambda: Net(BatchNorm(8, track_running_stats=False)),
-        "layer-norm of the graph": lambda: Net(LayerNorm(8, mode="graph")), "pooling": lambda: Net(Pooled()),
-        "nothing": lambda: Net(nn.Identity()), "pair-norm of sums": lambda: Net(PairNorm(), aggr="sum"), "mean degree": Crowd, "largest degree": Largest, "fixed size": Fixed,
-    }  # fmt: skip
+        "layer-norm of the graph": lambda: Net(LayerNorm(8, mode="graph")),
+        "pooling": lambda: Net(Pooled()),
+        "nothing": lambda: Net(nn.Identity()),
+        "mean degree": Crowd,
+        "largest degree": Largest,
+        "fixed size": Fixed,
+    }
 
 
 TOGETHER = ("batch-norm", "nothing")  # the models that may be stacked
