@@ -52,6 +52,11 @@ def sizes(dataset: str) -> dict[str, int]:
     return {split: len(labels(dataset, split)) for split in _PARTS}
 
 
+def top(dataset: str) -> int:
+    """The level of white: 16 for the digits, 255 for IDX files."""
+    return 16 if dataset.partition("#")[0] == "digits" else 255
+
+
 def labels(dataset: str, split: str) -> Tensor:
     """True labels of a split, int64 (N,)."""
     if found := drawn.read_drawn(dataset):

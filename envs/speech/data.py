@@ -313,6 +313,16 @@ def own_clips(samples: Any, *, transcripts: bool, length: int | None = None) -> 
     return pack(waves, length or max(map(len, waves)), texts, labels)
 
 
+def rounds(samples: Any) -> bool:
+    """Whether 16-bit storage moves any value of the caller's recordings, as `own_clips` took them."""
+    for wave, _ in samples:
+        x = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
+        steps = x.astype(np.float64) * LEVELS
+        if x.dtype != np.int16 and bool((np.abs(steps - np.clip(np.round(steps), -LEVELS, LEVELS - 1)) > 1e-3).any()):
+            return True
+    return False
+
+
 def _is_class(label: Any) -> bool:
     try:
         return int(label) == label and int(label) >= 0

@@ -117,6 +117,7 @@ class _Source:
     sizes: Mapping[str, int]
     load: Callable[[str], data.Clips]
     own: data.Clips | None
+    notes: tuple[str, ...] = ()
 
 
 def _source(
@@ -126,11 +127,15 @@ def _source(
     check_constraint(spec.name, spec.threat.constraint)
     if spec.samples is None:
         dataset = spec.load_dataset()
-        return _Source(data.samples_of(dataset, samples), sizes(dataset), partial(load, dataset), None)
+        wide = data.samples_of(dataset, samples)
+        real = dataset.partition("#")[0] != "synth-digits"
+        notes = (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
+        return _Source(wide, sizes(dataset), partial(load, dataset), None, notes)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
     own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed)
-    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own)
+    notes = ("waveforms are rounded to 16 bits",) if data.rounds(spec.samples) else ()
+    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own, notes)
 
 
 def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Callable[[data.Clips], Tensor]) -> Task:
@@ -147,6 +152,6 @@ def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Calla
         truths, length = truth[index].to(device), clips.length[index].to(device)
         return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
 
-    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate})
+    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate}, notes=source.notes)
     task.show, task.line = partial(show, task=task), partial(line, task=task)
     return task

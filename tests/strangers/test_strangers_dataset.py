@@ -121,6 +121,7 @@ def test_results_carry_the_data_and_its_victim(tmp_path):
     )  # fmt: skip
     held = json.loads(out.read_bytes())
     assert result.victim["name"] == held["victim"]["name"] == "citeseer-gcn"
+    assert "divided by its sum" in held["victim"]["data_notes"][0]
     assert held["options"]["dataset"] == str(tmp_path / "CiteSeer")
     assert advgym.verify(out) == []
 
@@ -162,3 +163,22 @@ def test_drawn_graphs_take_the_surrogate_with_them():
     task = make_task("graph/sbm-edge", dataset="sbm#5:20", knowledge="transfer")
     assert task.victim.name == "sbm-gcn" and task.surrogate.card["recipe"]["dataset"] == "sbm#5:20"
     assert task.victim.card["recipe"]["dataset"] == "sbm#5:20"
+
+
+def test_what_a_lattice_moves_is_said():
+    """Pixels between two bytes and samples between two 16-bit steps were rounded without a word."""
+
+    def score(x):
+        return torch.stack([x.flatten(1).mean(1), 1 - x.flatten(1).mean(1)], 1)
+
+    off, on = ([(torch.full((1, 2, 2), v), 0)] for v in (0.7501, 191 / 255))
+    said = make_task("image/linf", victim=score, samples=off).notes
+    assert said == ("pixels are rounded to k/255: they move by up to 0.0011",)
+    assert make_task("image/linf", victim=score, samples=on).notes == ()
+    assert make_task("image/linf", victim=score, samples=off, lattice=0).notes == ()
+    assert make_task("image/digits-linf").notes == ()
+    assert make_task("image/digits-linf", lattice=255).notes[0].startswith("pixels are rounded to k/255")
+    waves = [(np.full(400, 0.1), 0)], [(np.full(400, 0.125), 0)], [(np.full(400, 99, np.int16), 0)]
+    assert [make_task("speech/keyword", victim=score, samples=w).notes for w in waves] == [
+        ("waveforms are rounded to 16 bits",), (), (),
+    ]  # fmt: skip
