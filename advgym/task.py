@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from advgym import registry
+from advgym import content, registry
 from advgym.batch import Batch
 from advgym.columns import Columns
+from advgym.drawn import read_drawn
 from advgym.errors import AdvgymError, unknown
 from advgym.goals import Goal
 from advgym.victim import Victim, as_victim
@@ -43,18 +46,18 @@ class Spec:
     dataset: str | None = None  # a name or a path in place of row["dataset"]
 
     def load_victim(self) -> Victim:
-        """The caller's victim, or the one the row names (trained and cached if it is missing)."""
+        """The caller's victim, or the one the row names (trained and cached if it is missing), on this task's data."""
         if self.victim is not None:
             return self.victim
         if "victim" not in self.row:
             raise AdvgymError(f"task {self.name!r} has no victim of its own: pass victim=")
-        return load_victim(self.row["victim"])
+        return follow(self.row["victim"], self.row, self.dataset)
 
     def load_dataset(self) -> str:
         """The dataset's name or path."""
         found = self.dataset or self.row.get("dataset")
         if found is None:
-            raise AdvgymError(f"task {self.name!r} has no data of its own: pass samples=")
+            raise AdvgymError(f"task {self.name!r} has no data of its own: pass samples= or dataset=")
         return str(found)
 
 
@@ -76,6 +79,9 @@ class Task:
     columns: Columns | None = None  # what is measured of final perturbations besides success
     defenses: tuple[str, ...] = ()
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
+    adapt: Callable[[Victim], Victim] | None = None  # makes a caller's surrogate one of this task's inputs
+    notes: tuple[str, ...] = ()  # what reading the data changed of it, in words
+    retrains: bool = False  # every query is a training run
 
     @property
     def domain(self) -> str:
@@ -101,12 +107,17 @@ class Task:
                 raise AdvgymError(f"no sample {i} in split {split!r} of {self.name}: ids are 0 to {size - 1}")
 
 
-_loaded: dict[tuple[str, str], Victim] = {}
+_loaded: dict[tuple[Any, ...], Victim] = {}
 
 
 def load_victim(name: str, **extra: Any) -> Victim:
-    """The victim of a row of [victims]: its `make` is called with the row's other entries. Kept for the process."""
-    key = (name, repr(extra))
+    """The victim of a row of [victims]: its `make` is called with the row's other entries. Kept for the process.
+
+    Args:
+        name: of the row.
+        extra: in place of the row's entries. With another `dataset` the victim is called after that one.
+    """
+    key = (name, repr(extra), content.stamp(extra.get("dataset")))
     if key not in _loaded:
         _loaded[key] = _load_victim(name, extra)
     return _loaded[key]
@@ -115,8 +126,40 @@ def load_victim(name: str, **extra: Any) -> Victim:
 def _load_victim(name: str, extra: dict[str, Any]) -> Victim:
     name, row = registry.victim_row(name)
     arguments = {k: v for k, v in row.items() if k not in ("make", "title")}
-    victim: Victim = registry.load(row["make"])(name=name, **{**arguments, **extra})
+    called = _called(name, row, extra.get("dataset"))
+    victim: Victim = registry.load(row["make"])(name=called, **{**arguments, **extra})
     return victim
+
+
+def follow(name: str, row: Mapping[str, Any], dataset: str | None) -> Victim:
+    """A registered victim, trained on `dataset` where that takes the place of the task's data it was trained on.
+
+    Samples that a seed draws (`NAME#SEED:COUNT`) are new to a victim of the same generator: only one that is of a
+    single graph (`transductive`) is trained on theirs.
+    """
+    trained = _trained_on(registry.victim_row(name)[1])
+    if dataset is None or trained is None or trained != row.get("dataset") or dataset == trained:
+        return load_victim(name)
+    if read_drawn(dataset) is not None and not row.get("transductive"):
+        return load_victim(name)
+    return load_victim(name, dataset=dataset)
+
+
+def _trained_on(row: Mapping[str, Any]) -> str | None:
+    """The data of a victim's row, or of the victim that it is made of."""
+    if "dataset" in row or not isinstance(row.get("victim"), str):
+        return row.get("dataset")
+    return _trained_on(registry.victim_row(row["victim"])[1])
+
+
+def _called(name: str, row: Mapping[str, Any], dataset: Any) -> str:
+    """A victim's name on other data: "cora-gcn" of a folder CiteSeer is "citeseer-gcn"; drawn data change no name."""
+    trained = _trained_on(row)
+    if not isinstance(dataset, str) or dataset == trained or trained is None or "#" in dataset:
+        return name
+    parts = [p for p in Path(dataset).expanduser().parts if re.search(r"\w", p) and p != "raw"]
+    stem = re.sub(r"[^a-z0-9.]+", "-", (parts or [dataset])[-1].lower()).strip("-.") or "own"
+    return stem + name.removeprefix(trained) if name.startswith(f"{trained}-") else f"{name}-{stem}"
 
 
 def _number(name: str, value: Any) -> int:
@@ -158,7 +201,8 @@ def make_task(
         victim: a registered name, a `Victim`, a module, or any callable of the task's inputs.
         samples: the caller's own samples, as the domain's documentation says.
         surrogate: the victim that answers under `knowledge="transfer"`.
-        dataset: another dataset's name, or a local path.
+        dataset: another dataset's name, or a local path. Named victims and surrogates that were trained on the row's
+            data are trained on this.
         defenses: names, (name, settings) pairs or callables, applied in order.
         options: knowledge, goal, queries, gradients, least, probes, widen, and the constraint's own (eps, edits ...).
 
@@ -176,7 +220,7 @@ def make_task(
         if key not in fields and key not in constraint:
             raise unknown(f"option of {name}", key, fields | set(constraint))
     if isinstance(victim, str):
-        victim = load_victim(victim)
+        victim = follow(victim, row, dataset)
     elif victim is not None:
         victim = as_victim(victim)
     goals = row.get("goals", ["untargeted", "targeted"])
@@ -203,12 +247,12 @@ def make_task(
         threat = replace(threat, knowledge=min(threat.knowledge, most, key=registry.KNOWLEDGE.index))
         task = replace(task, threat=replace(task.threat, knowledge=threat.knowledge))
     check_knowledge(name, threat.knowledge, row, task.victim)
-    if threat.knowledge == "transfer":
+    if threat.knowledge == "transfer" and (surrogate is not None or task.surrogate is None):
         source = surrogate if surrogate is not None else row.get("surrogate")
         if source is None:
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
-        found = load_victim(source) if isinstance(source, str) else as_victim(source)
-        task = replace(task, surrogate=found)
+        found = follow(source, row, dataset) if isinstance(source, str) else as_victim(source)
+        task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
     plain = partial(make_task, name, victim=task.victim, samples=samples, dataset=dataset)
     return defend(replace(task, plain=plain), defenses)
 

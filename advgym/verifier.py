@@ -231,9 +231,11 @@ def _same_curve(one: list[tuple[int, float]], other: list[tuple[int, float]]) ->
 
 
 def victim_card(task: Task) -> dict[str, Any]:
-    """Name, hash of the weights and what its recipe says."""
+    """Name, hash of the weights, what its recipe says, and what reading the data changed of it."""
     module = task.victim.module
     card = {"name": task.victim.name, "access": task.victim.access, **task.victim.card}
     if module is not None:
         card["weights"] = weights_hash(module)
+    if task.notes:
+        card["data_notes"] = list(task.notes)
     return card

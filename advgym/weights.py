@@ -13,9 +13,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from advgym.content import digest, tensor_bytes
 from advgym.errors import DataError
 
 log = logging.getLogger("advgym")
@@ -50,18 +52,23 @@ def data_dir() -> Path | None:
 
 
 def fingerprint(recipe: Any) -> str:
-    """Twelve hex digits of the SHA-256 of a recipe as canonical JSON."""
-    text = json.dumps(recipe, sort_keys=True, default=str)
+    """Twelve hex digits of the SHA-256 of a recipe as canonical JSON; tensors and arrays in it count by content."""
+    text = json.dumps(recipe, sort_keys=True, default=_told)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _told(value: Any) -> str:
+    """What JSON cannot hold: arrays by their content (their text leaves out the middle), all else by its text."""
+    return digest(value) if isinstance(value, (Tensor, np.ndarray)) else str(value)
 
 
 def weights_hash(module: nn.Module) -> str:
     """SHA-256 of all parameters and buffers by name."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        found.update(name.encode())
+        found.update(tensor_bytes(value.detach().cpu()))
+    return found.hexdigest()
 
 
 def load_or_train(
@@ -76,8 +83,11 @@ def load_or_train(
 
     Looks at `shipped` (a file of the package, of this recipe), then in the cache, else calls `train(module)`, which
     trains in place and returns what the card says (clean accuracy ...), and keeps the result in the cache. `recipe`
-    names everything the weights depend on; another recipe is another cache file.
+    names everything the weights depend on, data by their content (`advgym.content.digest`); another recipe is another
+    cache file. Torch's default dtype is part of it where it is not float32.
     """
+    if torch.get_default_dtype() != torch.float32:
+        recipe = {**recipe, "default_dtype": str(torch.get_default_dtype())}
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and thrown away
         module = build().eval()
     cached = cache_dir() / "victims" / f"{name}-{fingerprint(recipe)}.safetensors"
@@ -122,7 +132,7 @@ def save_weights(path: Path, module: nn.Module, card: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(state, str(part), metadata={"card": json.dumps(card, default=str)})
+    save_file(state, str(part), metadata={"card": json.dumps(card, default=_told)})
     part.chmod(0o644)
     part.replace(path)
 

@@ -95,7 +95,7 @@ def hidden_task(board: Board, card: PhaseCard, row: BoardTask, root: Path, secre
     dataset, split = hidden_dataset(board, card.phase, row.id, secret)
     options = task_options(board, row)
     if not needs_victim(row):
-        task = make_task(row.id, dataset=dataset, **options)
+        task = make_task(row.id, dataset=dataset, **public_parts(row, options), **options)
         return task, split_of(task, split)
     if row.id not in card.victims:
         raise DataError(f"the card of phase {card.phase!r} of {board.name} names no victim for {row.id}")
@@ -108,8 +108,20 @@ def hidden_task(board: Board, card: PhaseCard, row: BoardTask, root: Path, secre
             f"the victim of {row.id} is not the one published for phase {card.phase!r} of {board.name} (weights "
             f"{said.weights[:12]}...); another machine may train another one: fetch the published weights"
         )
-    task = make_task(row.id, dataset=dataset, victim=victim, **options)
+    with cache_in(private(root)):  # a surrogate of the hidden graph is as secret as the graph
+        parts = {**public_parts(row, options), "victim": victim}
+        task = make_task(row.id, dataset=dataset, **parts, **options)
     return task, split_of(task, split)
+
+
+def public_parts(row: BoardTask, options: dict[str, Any]) -> dict[str, Victim]:
+    """The victim and surrogate of the task's row: hidden samples are new to them, no data to train them on.
+
+    Empty where a victim is of one graph, so of the hidden one.
+    """
+    about = registry.task_row(row.id)[1]
+    wanted = ("victim", "surrogate") if options.get("knowledge") == "transfer" else ("victim",)
+    return {} if about.get("transductive") else {key: load_victim(str(about[key])) for key in wanted if key in about}
 
 
 def split_of(task: Task, split: str) -> str:

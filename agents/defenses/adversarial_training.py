@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from advgym import AdvgymError, AttackEnv, Victim, register_defense, registry
+from advgym.content import digest
 from advgym.rng import bits
 from advgym.task import Task
 from advgym.verifier import weights_hash
@@ -36,6 +37,7 @@ def defend(
     recipe = {
         "victim": weights_hash(victim.module), "task": task.name, "sizes": dict(task.sizes), "agent": entry.name,
         "goal": task.threat.goal, "constraint": dict(task.threat.constraint),
+        "content": _content(task, split, samples, batch, [seed + e for e in range(epochs)]),
         "samples": samples, "epochs": epochs, "batch": batch, "lr": lr, "queries": queries, "seed": seed,
     }  # fmt: skip
 
@@ -68,6 +70,16 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimiser.step()
+
+
+def _content(task: Task, split: str, samples: int, batch: int, seeds: list[int]) -> str:
+    """The digest of the samples that training will see: clean inputs and labels."""
+    ids = sorted({i for seed in seeds for part in _batches(task.sizes[split], samples, batch, seed) for i in part})
+    parts = []
+    for start in range(0, len(ids), batch):
+        clean = task.samples(split, ids[start : start + batch])
+        parts.append(digest(clean.labels, clean.inputs(clean.look(clean.null()).form)))
+    return digest(parts)
 
 
 def _at(task: Task, victim: Victim, entry, queries: int) -> Task:

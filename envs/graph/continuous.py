@@ -18,7 +18,7 @@ from advgym.envs.graph import show
 from advgym.envs.graph.data import NodeData, sbm
 from advgym.envs.graph.graphs import Graph
 from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.task import data_and_victim, known_labels, public
+from advgym.envs.graph.task import adapted, data_and_victim, known_labels, public, surrogate_of
 from advgym.envs.graph.victims import node_victim
 from advgym.envs.graph.view import node_summary
 from advgym.errors import AdvgymError
@@ -83,8 +83,10 @@ def gaussian(size: int = 300, blocks: int = 3, features: int = 16, apart: float 
 
 
 def gaussian_victim(name: str, model: str = "gcn", **recipe: Any) -> Victim:
-    """A node classifier on the block model with normal features, trained if it is missing."""
-    recipe.pop("dataset", None)
+    """A node classifier on the block model with normal features (or on another dataset), trained if it is missing."""
+    dataset = str(recipe.pop("dataset", "sbm"))
+    if dataset != "sbm":
+        return node_victim(name, dataset=dataset, model=model, **recipe)
     return node_victim(name, model=model, data=gaussian(), **recipe)
 
 
@@ -129,6 +131,7 @@ def features(spec: Spec) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
         context=public(data), randomise=randomise, line=partial(line, goal=goal),
+        surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
         show=partial(picture, labels=data.labels, goal=goal),
     )  # fmt: skip
 

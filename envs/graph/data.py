@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from advgym.content import digest, stamp
 from advgym.drawn import SPLIT, read_drawn
 from advgym.envs.graph.dense import DenseRows
 from advgym.envs.graph.graphs import Graph, check_features, check_pairs
@@ -31,6 +34,7 @@ class NodeData:
     Attributes:
         labels: int64 (N,), -1 where a node has none.
         nodes: split -> int64 node ids; a sample id indexes its split's list.
+        notes: what reading it changed of it, in words.
     """
 
     graph: Graph
@@ -38,6 +42,12 @@ class NodeData:
     classes: int
     nodes: dict[str, Tensor]
     class_names: list[str] | None = None
+    notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Of all that a victim learns from or is measured on: edges, features, labels and every split."""
+        return digest(self.graph.size, self.graph.pairs, self.graph.x, self.graph.row_norm, self.labels, self.classes,
+                      self.nodes)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,11 @@ class WholeData:
     classes: int
     split: dict[str, Tensor]
     class_names: list[str] | None = field(default=None)
+    notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """As `NodeData.digest`."""
+        return digest(self.x, self.adjacency, self.count, self.labels, self.classes, self.split)
 
     def rows(self, index: Tensor) -> DenseRows:
         """Clean graphs as a model takes them."""
@@ -126,7 +141,10 @@ def _folder(name: str, *parts: str) -> Path:
 
 
 def planetoid(folder: Path, name: str, sha256: str | None = None) -> NodeData:
-    """A Planetoid citation graph (Sen et al. 2008) in the public split (Yang et al. 2016), rows normalised.
+    """A Planetoid citation graph (Sen et al. 2008) in the public split (Yang et al. 2016).
+
+    Features keep their values. Where all are 0 or 1 (words of a bag, as in Cora and CiteSeer) a model sees each row
+    divided by its sum, as is the custom; weighted ones (the TF-IDF of PubMed) it sees as they are.
 
     The raw files are pickles: they are opened by PyG's own reader, and for a known dataset only when their hash is the
     published files'.
@@ -134,24 +152,26 @@ def planetoid(folder: Path, name: str, sha256: str | None = None) -> NodeData:
     from torch_geometric.io import read_planetoid_data
 
     suffixes = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for suffix in suffixes:
         path = folder / f"ind.{name}.{suffix}"
         if not path.is_file():
             raise DataError(f"no file {path}: the raw Planetoid files of {name!r} belong there")
-        digest.update(path.read_bytes())
-    if sha256 is not None and digest.hexdigest() != sha256:
+        found.update(path.read_bytes())
+    if sha256 is not None and found.hexdigest() != sha256:
         raise DataError(
-            f"the files {folder}/ind.{name}.* are not the public ones (SHA-256 {digest.hexdigest()[:12]}...)"
+            f"the files {folder}/ind.{name}.* are not the public ones (SHA-256 {found.hexdigest()[:12]}...)"
         )
     try:
         data = read_planetoid_data(str(folder), name)
     except Exception as error:  # a foreign pickle may raise anything
         raise DataError(f"{folder} does not hold Planetoid files of {name!r}: {error}") from None
     x, labels = check_features(data.x), data.y
-    graph = Graph(len(x), check_pairs(data.edge_index, len(x)), (x > 0).to(torch.float32), row_norm=True)
+    binary = bool(((x == 0) | (x == 1)).all())
+    graph = Graph(len(x), check_pairs(data.edge_index, len(x)), x, row_norm=binary)
     nodes = {s: getattr(data, f"{s}_mask").nonzero()[:, 0] for s in ("train", "val", "test")}
-    return NodeData(graph, labels, int(labels.max()) + 1, nodes, CORA if name == "cora" else None)
+    notes = ("a model sees each row of features, which are 0 and 1, divided by its sum",) if binary else ()
+    return NodeData(graph, labels, int(labels.max()) + 1, nodes, CORA if name == "cora" else None, notes)
 
 
 def read_wholes(path: Path, largest: int | None = None) -> WholeData:
@@ -169,17 +189,20 @@ def read_wholes(path: Path, largest: int | None = None) -> WholeData:
         return [int(v) for v in (words[: 2 + max(int(words[1]), 0)] if len(words) > 1 else words)]
 
     try:
-        numbers = [whole(line) for line in path.read_text().splitlines() if line.strip()]
+        text = [line for line in path.read_text().splitlines() if line.strip()]
+        numbers, words = [whole(line) for line in text], [len(line.split()) for line in text]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; tasks on 'karate' and 'sbm' need no files") from None
     except ValueError as error:
         raise DataError(f"{path} is not a file of graphs: {error}") from None
     graphs: list[tuple[int, list[int], list[tuple[int, int]]]] = []
+    more = False
     try:
         at = 1
         for g in range(numbers[0][0]):
             n, label = numbers[at]
             lines = numbers[at + 1 : at + 1 + n]
+            more = more or any(words[at + 1 + i] > len(line) for i, line in enumerate(lines))
             if len(lines) != n:
                 raise DataError(f"{path} ends inside graph {g}")
             edges = [(i, j) for i, line in enumerate(lines) for j in line[2 : 2 + line[1]]]
@@ -212,15 +235,24 @@ def read_wholes(path: Path, largest: int | None = None) -> WholeData:
     test = rank % 5 == 4
     split = {"train": (~test).nonzero()[:, 0], "test": test.nonzero()[:, 0]}
     class_names = ["not mutagenic", "mutagenic"] if path.stem == "MUTAG" else [f"class {v}" for v in names]
-    return WholeData(x, adjacency, count, labels, len(names), split, class_names)
+    notes = ["attributes behind the neighbours of a node are not read"] if more else []
+    if len(graphs) < numbers[0][0]:
+        notes.append(f"{numbers[0][0] - len(graphs)} graphs have more than {largest} nodes: left out")
+    return WholeData(x, adjacency, count, labels, len(names), split, class_names, tuple(notes))
+
+
+def load_nodes(name: str) -> NodeData:
+    """A node classification dataset: "karate", "sbm", "cora", a folder of raw Planetoid files, or one file of a graph.
+
+    "sbm#SEED:COUNT" is another graph of the same model, with the split "hidden" besides; `files.read_nodes` says which
+    files. Kept while name and files stay the same.
+    """
+    files = re.split(r"[?&]|=", name)  # of a path with options, see `files.read_nodes`
+    return _load_nodes(name, tuple(stamp(part) for part in files if "/" in part or "." in part), data_dir())
 
 
 @lru_cache(maxsize=8)
-def load_nodes(name: str) -> NodeData:
-    """A node classification dataset: "karate", "sbm", "cora", or a folder of raw Planetoid files.
-
-    "sbm#SEED:COUNT" is another graph of the same model, with the split "hidden" besides.
-    """
+def _load_nodes(name: str, written: tuple[Any, ...], root: Path | None) -> NodeData:
     if name == "cora-ml" or name.startswith("cora-ml#"):
         from advgym.envs.graph.inductive import load
 
@@ -241,13 +273,23 @@ def load_nodes(name: str) -> NodeData:
         if len(stems) != 1:
             raise DataError(f"{raw} holds no Planetoid dataset (ind.NAME.x and its seven companions)")
         return planetoid(raw, stems[0])
+    from advgym.envs.graph.files import KINDS, is_file, read_nodes
+
+    if is_file(name):
+        return read_nodes(name)
+    ways = f"a folder of raw Planetoid files, or one file of a graph ({', '.join(KINDS)})"
     if "/" in name:
-        raise DataError(f"no folder {name}: a dataset's path is a folder of raw Planetoid files")
-    raise unknown("dataset", name, ["karate", "sbm", "cora"], "A folder of raw Planetoid files works too.")
+        raise DataError(f"no such file or folder: {name}. A dataset's path is {ways}")
+    raise unknown("dataset", name, ["karate", "sbm", "cora"], f"A path works too: {ways}.")
+
+
+def load_wholes(name: str) -> WholeData:
+    """A graph classification dataset by name or path; kept while name and file stay the same."""
+    return _load_wholes(name, stamp(name), data_dir())
 
 
 @lru_cache(maxsize=4)
-def load_wholes(name: str) -> WholeData:
+def _load_wholes(name: str, written: tuple[Any, ...], root: Path | None) -> WholeData:
     """A graph classification dataset: "mutag", "proteins", or the path of a text file of graphs.
 
     Of "proteins" (Borgwardt et al. 2005), 1,113 graphs of up to 620 nodes, the 1,070 of at most 128 nodes are kept:

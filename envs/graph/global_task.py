@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from advgym.envs.graph.data import NodeData
 from advgym.envs.graph.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.limits import count, limits_of
-from advgym.envs.graph.task import data_and_victim, public
+from advgym.envs.graph.task import adapted, data_and_victim, public, surrogate_of
 from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal
 from advgym.task import Spec, Task
@@ -33,7 +34,7 @@ def edges(spec: Spec) -> Task:
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     nodes = members(data, victim, data.nodes["test"], count(spec.threat.constraint, "targets", 0))
-    return against(spec, data, victim, nodes)
+    return replace(against(spec, data, victim, nodes), surrogate=surrogate_of(spec, data))
 
 
 def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
@@ -52,7 +53,7 @@ def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
         show=partial(show_global.show, labels=data.labels, goal=inner), line=show_global.line,
-        columns=measures.columns(),
+        columns=measures.columns(), adapt=adapted, notes=data.notes,
     )  # fmt: skip
 
 

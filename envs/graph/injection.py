@@ -28,7 +28,7 @@ from advgym.envs.graph.injected import Words, busiest_old, columns, degree_prefi
 from advgym.envs.graph.limits import Limits, count, limits_of
 from advgym.envs.graph.pairs import top_pairs
 from advgym.envs.graph.powerlaw import degree_test_of
-from advgym.envs.graph.task import data_and_victim, public
+from advgym.envs.graph.task import adapted, data_and_victim, public, surrogate_of
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 
@@ -264,6 +264,7 @@ def nodes(spec: Spec) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
         show=partial(show, labels=data.labels, goal=goal.inner), columns=columns(),
+        surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
     )  # fmt: skip
 
 

@@ -119,6 +119,9 @@ def _names(graph: Graph) -> list[Any]:
 
 
 # -- in -------------------------------------------------------------------------------------------------------------
+Parts = tuple[int, Tensor, Tensor | None, Tensor, tuple[str, ...]]  # size, pairs, features, labels, what was changed
+
+
 def read_npz(path: str | Path, *, largest_component: bool = False) -> tuple[int, Tensor, Tensor | None, Tensor]:
     """A graph as Nettack, Metattack and Pro-GNN store it: (size, pairs (m, 2), x (N, F) or None, labels (N,)).
 
@@ -134,6 +137,11 @@ def read_npz(path: str | Path, *, largest_component: bool = False) -> tuple[int,
     Raises:
         DataError: for a file that is missing or not of this form.
     """
+    return read_csr(path, largest_component=largest_component)[:4]
+
+
+def read_csr(path: str | Path, *, largest_component: bool = False) -> Parts:
+    """As `read_npz`, and what it changed, in words."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
@@ -145,7 +153,10 @@ def read_npz(path: str | Path, *, largest_component: bool = False) -> tuple[int,
 
     try:
         with np.load(path, allow_pickle=False) as held:
-            adjacency, labels = matrix(held, "adj"), torch.from_numpy(held["labels"].astype(np.int64))
+            adjacency, marks = matrix(held, "adj"), held["labels"]
+            labels = torch.from_numpy(marks.astype(np.int64))
+            if not (marks == labels.numpy()).all():
+                raise ValueError("labels are not whole numbers")
             x = None
             if "attr_data" in held.files:
                 x = torch.from_numpy(matrix(held, "attr").toarray().astype(np.float32))
@@ -157,20 +168,34 @@ def read_npz(path: str | Path, *, largest_component: bool = False) -> tuple[int,
     if adjacency.shape != (size, size) or labels.shape != (size,) or (x is not None and len(x) != size):
         raise DataError(f"{path}: an adjacency of {adjacency.shape}, {len(labels)} labels: want one of each per node")
     adjacency = adjacency.tocoo()
+    keep = np.ones(size, dtype=bool)
     if largest_component:
         _, label = connected_components(adjacency, directed=False)
         keep = label == np.bincount(label).argmax()
-    else:
-        keep = np.ones(size, dtype=bool)
+    many, pairs, notes = undirected(adjacency, keep)
+    if many < size:
+        notes = (*notes, f"{size - many} of {size} nodes lie outside the largest component: left out")
+    at = torch.from_numpy(keep)
+    return many, pairs, None if x is None else x[at], labels[at], notes
+
+
+def undirected(matrix: Any, keep: np.ndarray) -> tuple[int, Tensor, tuple[str, ...]]:
+    """(nodes kept, pairs (m, 2) of a scipy COO matrix as a simple undirected graph, what that changed)."""
     place = keep.cumsum() - 1
-    a, b = adjacency.row.astype(np.int64), adjacency.col.astype(np.int64)
-    use = (adjacency.data != 0) & (a != b) & keep[a] & keep[b]
+    a, b = matrix.row.astype(np.int64), matrix.col.astype(np.int64)
+    there = (matrix.data != 0) & keep[a] & keep[b]
+    loops, weighted = int((there & (a == b)).sum()), int((there & (matrix.data != 1)).sum())
+    use = there & (a != b)
     a, b = place[a[use]], place[b[use]]
     many = int(keep.sum())
+    directed = np.unique(a * many + b)
     key = np.unique(np.minimum(a, b) * many + np.maximum(a, b))
-    pairs = torch.from_numpy(np.stack([key // many, key % many], 1))
-    at = torch.from_numpy(keep)
-    return many, pairs, None if x is None else x[at], labels[at]
+    one_way = len(key) - (len(directed) - len(key))
+    counts = {"self-loops are dropped": loops, "weights are dropped": weighted,
+              "edges stored in one direction count as undirected": one_way,
+              "entries stored twice count once": len(a) - len(directed)}  # fmt: skip
+    notes = tuple(f"{number} {words}" for words, number in counts.items() if number)
+    return many, torch.from_numpy(np.stack([key // max(many, 1), key % max(many, 1)], 1)), notes
 
 
 def read_graph(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,12 @@ import torch
 from torch import Tensor
 
 from advgym.envs.graph.data import NodeData, halves
-from advgym.envs.graph.graphs import Graph, check_features, check_pairs
+from advgym.envs.graph.graphs import Graph, check_features
+from advgym.envs.graph.pyg import SPLITS, dense, is_pyg, one_of, read_pyg
 from advgym.errors import DataError
 
 IDENTITY = 512  # graphs up to this many nodes get identity features when they have none
 DEGREES = 64  # larger ones their degree one-hot, the last column for all above
-SPLITS = ("train", "val", "test")
 NAMED = 5  # nodes that an error lists
 
 
@@ -24,7 +27,8 @@ def own_graph(samples: Any) -> NodeData:
 
     networkx: node attributes `label` (whole numbers or words), optionally `x` (a row of numbers) and `split` (train,
     val or test); graph attributes `class_names` (the order of labels that are words) and `row_norm`. PyG: edge_index
-    in both directions, y (-1 for no label), optionally x and the three masks.
+    in both directions or adj_t, y (-1 for no label; numbers or words), optionally x, dense or sparse, and the three
+    masks; a dataset of one graph is that graph.
 
     Without features, nodes get the identity (up to 512 nodes) or their degree one-hot. Without splits or targets every
     labelled node is a sample. Nodes without edges are fine.
@@ -34,39 +38,61 @@ def own_graph(samples: Any) -> NodeData:
             unknown nodes, features that are missing, ragged, not numbers or not finite, targets and splits that do
             not fit, and graphs without labels.
     """
+    samples = one_of(samples)
     if isinstance(samples, NodeData):
         return samples
     if isinstance(samples, (list, tuple)) and len(samples) == 1:
         return own_graph(samples[0])
-    if isinstance(samples, (list, tuple)) and len(samples) == 2:
-        return _aim(own_graph(samples[0]), samples[1])
+    if isinstance(samples, (list, tuple)) and len(samples) == 2 and not is_pyg(samples):
+        keys = list(samples[0].nodes) if hasattr(samples[0], "is_directed") and hasattr(samples[0], "nodes") else None
+        return _aim(own_graph(samples[0]), samples[1], keys)
     splits: list[Any]
     options: dict[str, Any] = {}
-    if hasattr(samples, "edge_index"):
-        size = int(samples.num_nodes)
-        names, pairs = None, check_pairs(samples.edge_index, size)
-        x, labels = getattr(samples, "x", None), getattr(samples, "y", None)
-        labels = [None] * size if labels is None else [None if v == -1 else v for v in labels.flatten().tolist()]
-        if getattr(samples, "edge_weight", None) is not None or getattr(samples, "edge_attr", None) is not None:
-            raise DataError("edge weights and attributes are not supported: pass x, edge_index and y alone")
-        splits = _masks(samples, size)
-    elif hasattr(samples, "is_directed") and hasattr(samples, "nodes"):
+    if hasattr(samples, "is_directed") and hasattr(samples, "nodes"):
         names, pairs, x, labels = _networkx(samples)
         size, options = len(names), samples.graph
         splits = [samples.nodes[node].get("split") for node in samples.nodes]
+    elif is_pyg(samples):
+        names = None
+        size, pairs, x, labels, splits = read_pyg(samples)
     else:
-        raise DataError(f"samples= is a networkx graph or a PyG Data, not {type(samples).__name__}")
+        raise DataError(
+            f"samples= is a networkx graph or a PyG Data, not {type(samples).__name__}; files go in as dataset=PATH"
+        )
+    return assemble(size, pairs, x, labels, splits, names, options)
+
+
+def assemble(
+    size: int, pairs: Tensor, x: Any, labels: list[Any], splits: list[Any], names: list[str] | None = None,
+    options: Mapping[str, Any] | None = None, notes: tuple[str, ...] = (),
+) -> NodeData:  # fmt: skip
+    """The data of one graph from its checked parts; see `own_graph` for the rest.
+
+    Args:
+        pairs: int64 (m, 2), each edge once.
+        x: (N, F) or None; labels and splits: one per node, None for none.
+        names: of nodes.
+        options: `class_names`, `row_norm`.
+        notes: what was changed so far.
+    """
+    options = options or {}
     if len(labels) != size:
         raise DataError(f"{len(labels)} labels for {size} nodes; use -1 for a node without one")
-    degree = torch.bincount(pairs.flatten(), minlength=size)
     if x is None:
-        x = torch.eye(size) if size <= IDENTITY else torch.nn.functional.one_hot(degree.clamp_max(DEGREES - 1), DEGREES)
-    x = check_features(torch.as_tensor(x), names)
+        degree = torch.bincount(pairs.flatten(), minlength=size)
+        few = size <= IDENTITY
+        x = torch.eye(size) if few else torch.nn.functional.one_hot(degree.clamp_max(DEGREES - 1), DEGREES)
+        made = "the identity" if few else "their degree, one-hot"
+        notes = (*notes, f"nodes have no features: {made} stands for them")
+    given = dense(x)
+    x = check_features(given, names)
+    if given.dtype == torch.float64 and bool((x.double() != given).any()):
+        notes = (*notes, "features are rounded to float32")
     if len(x) != size:
         raise DataError(f"{len(x)} feature rows for {size} nodes")
     y, classes, class_names = _labels(labels, names, options.get("class_names"))
     graph = Graph(size, pairs, x, row_norm=bool(options.get("row_norm", False)), names=names)
-    return NodeData(graph, y, classes, _splits(splits, y, names), class_names)
+    return NodeData(graph, y, classes, _splits(splits, y, names), class_names, notes)
 
 
 def unseen(data: NodeData) -> dict[str, Tensor]:
@@ -83,7 +109,7 @@ def unseen(data: NodeData) -> dict[str, Tensor]:
 # -- networkx -------------------------------------------------------------------------------------------------------
 def _networkx(graph: Any) -> tuple[list[str], Tensor, Tensor | None, list[Any]]:
     nodes = list(graph.nodes)
-    place, names = {node: i for i, node in enumerate(nodes)}, [str(node) for node in nodes]
+    place, names = {node: i for i, node in enumerate(nodes)}, called(nodes)
     seen = set()
     for a, b, data in graph.edges(data=True):
         if a == b:
@@ -100,6 +126,13 @@ def _networkx(graph: Any) -> tuple[list[str], Tensor, Tensor | None, list[Any]]:
         seen.add((a, b))
     pairs = torch.tensor([(place[a], place[b]) for a, b in seen], dtype=torch.int64).reshape(-1, 2)
     return names, pairs, _features(graph, nodes), [graph.nodes[node].get("label") for node in nodes]
+
+
+def called(nodes: list[Any]) -> list[str]:
+    """Nodes as text, by `repr` where two would read alike: 1 and '1'."""
+    plain = [str(node) for node in nodes]
+    many = Counter(plain)
+    return [repr(node) if many[text] > 1 else text for node, text in zip(nodes, plain, strict=True)]
 
 
 def _features(graph: Any, nodes: list[Any]) -> Tensor | None:
@@ -126,17 +159,16 @@ def _name(names: list[str] | None, i: int) -> str:
 
 def _labels(values: list[Any], names: list[str] | None, order: Any) -> tuple[Tensor, int, list[str] | None]:
     """Labels as integers (None becomes -1), the number of classes, and their names where they are words."""
-    values = [v.item() if hasattr(v, "item") else v for v in values]
+    values = [_label(v, _name(names, i)) for i, v in enumerate(values)]
     given = [v for v in values if v is not None]
     if not given:
         raise DataError("no node has a label: set the node attribute 'label' (networkx) or y (PyG)")
-    for i, v in enumerate(values):
-        if v is not None and not isinstance(v, (numbers.Integral, str)):
-            raise DataError(f"node {_name(names, i)} has label {v!r}: labels are whole numbers from 0, or words")
-        if isinstance(v, numbers.Integral) and v < 0:
-            raise DataError(f"node {_name(names, i)} has label {v}: labels count from 0")
-    if all(isinstance(v, numbers.Integral) for v in given):
-        return torch.tensor([-1 if v is None else int(v) for v in values]), max(2, int(max(given)) + 1), None
+    if all(isinstance(v, int) for v in given):
+        return torch.tensor([-1 if v is None else v for v in values]), max(2, int(max(given)) + 1), None
+    odd = next((i for i, v in enumerate(values) if isinstance(v, int)), None)
+    if odd is not None and order is None:
+        name = _name(names, odd)
+        raise DataError(f"node {name} has label {values[odd]!r}, others have words: numbers or words, not both")
     words = sorted({str(v) for v in given}) if order is None else [str(v) for v in order]
     place = {word: i for i, word in enumerate(words)}
     for i, v in enumerate(values):
@@ -145,20 +177,21 @@ def _labels(values: list[Any], names: list[str] | None, order: Any) -> tuple[Ten
     return torch.tensor([-1 if v is None else place[str(v)] for v in values]), max(2, len(words)), words
 
 
-def _masks(data: Any, size: int) -> list[Any]:
-    """The split of every node of a PyG `Data` by its masks, None where it has none."""
-    out: list[Any] = [None] * size
-    for split in SPLITS:
-        mask = getattr(data, f"{split}_mask", None)
-        if mask is None:
-            continue
-        if tuple(mask.shape) != (size,):
-            raise DataError(f"{split}_mask is {tuple(mask.shape)}; want ({size},): keep one split, mask[:, 0]")
-        for i in mask.nonzero()[:, 0].tolist():
-            if out[i] is not None:
-                raise DataError(f"node {i} is in two splits, {out[i]} and {split}")
-            out[i] = split
-    return out
+def _label(value: Any, name: str) -> int | str | None:
+    """A label as a whole number or a word: numpy, torch, bool and integral floats are numbers."""
+    try:
+        value = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):
+        raise DataError(f"node {name} has {len(value)} labels; want one") from None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and not isinstance(value, (numbers.Integral, str)):
+        raise DataError(f"node {name} has label {value!r}: labels are whole numbers from 0, or words")
+    if isinstance(value, numbers.Integral):
+        value = int(value)
+        if value < 0:
+            raise DataError(f"node {name} has label {value}: labels count from 0")
+    return value
 
 
 def _splits(splits: list[Any], labels: Tensor, names: list[str] | None) -> dict[str, Tensor]:
@@ -175,20 +208,32 @@ def _splits(splits: list[Any], labels: Tensor, names: list[str] | None) -> dict[
     return {split: nodes for split, nodes in found.items() if len(nodes)}
 
 
-def _aim(data: NodeData, targets: Any) -> NodeData:
-    """The data with the targets, nodes by the name their owner gave them, as the test split."""
+def _aim(data: NodeData, targets: Any, keys: list[Any] | None = None) -> NodeData:
+    """The data with the targets, nodes as their owner calls them (or by their text), as the test split."""
     names = data.graph.names or [str(i) for i in range(data.graph.size)]
-    place = {name: i for i, name in enumerate(names)}
     if isinstance(targets, str) or not hasattr(targets, "__iter__"):
         raise DataError(f"targets are a list of nodes, not {targets!r}")
-    wanted = [str(t.item() if hasattr(t, "item") else t) for t in targets]
-    outside = [name for name in wanted if name not in place]
+    wanted = [t.item() if hasattr(t, "item") else t for t in targets]
+    exact = {(type(key), key): i for i, key in enumerate(keys or [])}
+    place = {name: i for i, name in enumerate(names)}
+    found = [exact.get((type(t), t)) if _hashable(t) else None for t in wanted]
+    found = [place.get(str(t)) if i is None else i for i, t in zip(found, wanted, strict=True)]
+    outside = [str(t) for i, t in zip(found, wanted, strict=True) if i is None]
     if outside or not wanted:
         raise DataError(f"targets {', '.join(outside[:NAMED]) or '(none)'}: not nodes of this graph of {len(names)}")
-    at = torch.tensor([place[name] for name in wanted])
+    at = torch.tensor(found)
     bare = at[data.labels[at] < 0]
     if len(bare):
         raise DataError(f"target {names[int(bare[0])]} has no label: the victim could not be right about it")
     if len(at.unique()) < len(at):
-        raise DataError(f"target {next(n for n in wanted if wanted.count(n) > 1)} is named twice")
-    return NodeData(data.graph, data.labels, data.classes, {**data.nodes, "test": at}, data.class_names)
+        twice = next(i for i in found if found.count(i) > 1)
+        raise DataError(f"target {names[twice or 0]} is named twice")
+    return replace(data, nodes={**data.nodes, "test": at})
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

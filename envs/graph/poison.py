@@ -6,6 +6,7 @@ is the majority of the verifier's own. Gradients come from a surrogate whose tra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from advgym.errors import AdvgymError
 from advgym.task import Spec, Task
 from advgym.victim import Victim, ask
 
-_members: dict[tuple[Any, ...], Tensor] = {}
+_members: dict[tuple[Any, ...], tuple[Tensor, Any]] = {}
 
 
 # -- victims ----------------------------------------------------------------------------------------------------------
@@ -68,12 +69,20 @@ def edges(spec: Spec) -> Task:
     data, victim = named(spec)
     if victim is None:
         victim = retrained_victim("own-retrained", data=data)
+    elif not isinstance(victim.model, Fitted):
+        raise AdvgymError(
+            f"{spec.name} trains its victim anew for every query, and {victim.name!r} is trained already: pass none (a "
+            "GCN is trained), a name such as 'sbm-retrained-gat', or poison.retrained_victim(name, model=, data=)"
+        )
+    surrogate = None
+    if spec.threat.knowledge == "transfer" and (spec.samples is not None or "surrogate" not in spec.row):
+        surrogate = unrolled_victim("own-unrolled", data=data)
     options = spec.threat.constraint
     fresh = options.get("fresh", 5)
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    return against(spec, data, victim, nodes)
+    return replace(against(spec, data, victim, nodes), surrogate=surrogate, retrains=True)
 
 
 @torch.no_grad()
@@ -83,8 +92,9 @@ def members(data: NodeData, victim: Victim, nodes: Tensor, fresh: int, many: int
     if key not in _members:
         none = torch.full((fresh, 0, 2), -1)
         scores = ask(victim, GlobalRows(data.graph, nodes, none), len(nodes), torch.arange(fresh) - fresh)
-        _members[key] = nodes[(scores.argmax(2) == data.labels[nodes]).all(0)]
-    right = _members[key]
+        # The model is held too, so that no other can take its id.
+        _members[key] = nodes[(scores.argmax(2) == data.labels[nodes]).all(0)], victim.model
+    right, _ = _members[key]
     if len(right) < max(many, 1):
         raise AdvgymError(
             f"{fresh} training runs of victim {victim.name!r} agree on {len(right)} of {len(nodes)} test nodes: "

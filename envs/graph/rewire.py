@@ -22,7 +22,7 @@ from advgym.envs.graph.dense import best_pairs
 from advgym.envs.graph.graphs import ragged
 from advgym.envs.graph.limits import count, limits_of
 from advgym.envs.graph.rows import GraphRows, randomise_edges
-from advgym.envs.graph.task import data_and_victim, known_labels, public
+from advgym.envs.graph.task import adapted, data_and_victim, known_labels, public, surrogate_of
 from advgym.errors import AdvgymError
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
@@ -237,6 +237,7 @@ def swaps(spec: Spec) -> Task:
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
         show=partial(picture, labels=data.labels, goal=goal), columns=measures.columns(),
+        surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from advgym.envs.graph.global_rows import GlobalRows
 from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.modules import accepts_weights, agree, alone_as_together, call
 from advgym.envs.graph.pairs import random_block
 from advgym.envs.graph.raw import RawGraph
 from advgym.envs.graph.rows import GraphRows
@@ -19,6 +19,7 @@ from advgym.errors import VictimError
 ELEMENTS = 1 << 25  # most feature entries of one stacked forward
 BLOCK = 1 << 17  # pairs that global attacks rank at once on a model that is not ours
 EDGES = 1 << 20  # most directed edges of one stacked forward
+WATCHED = 8  # stacked forwards of which one row is asked about alone, too
 
 
 class Stacked(nn.Module):
@@ -26,17 +27,19 @@ class Stacked(nn.Module):
 
     Every row is one full forward of its own graph, several to a batch: right for any model, slower than the local
     evaluation of our own. `edge_weight` is only passed where flips are relaxed or ranked, so a model without it can be
-    attacked with up to score knowledge on edges. Models whose answer for one graph depends on the others of a stack
-    (global pooling, batch statistics) are noticed and get one graph at a time.
+    attacked with up to score knowledge on edges. A model whose answer for one graph depends on the others of a stack
+    (global pooling, statistics over nodes) or that takes so many nodes and no others is noticed, before it is used
+    and on rows of its first forwards, and gets one graph at a time. See `modules` for how it is asked.
     """
 
     takes_rows = True
 
-    def __init__(self, model: Callable[..., Any]) -> None:
+    def __init__(self, model: Callable[..., Any], name: str = "own") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.name = model, name
         self.weighted = accepts_weights(model)
         self._stackable: bool | None = None
+        self._watched = 0
 
     def forward(self, rows: GraphRows | GlobalRows | RawGraph) -> Tensor:
         """Scores of every row's target (n, C); of global rows, of every member (n * M, C)."""
@@ -48,13 +51,27 @@ class Stacked(nn.Module):
         step = max(1, min(ELEMENTS // max(graph.x.numel(), 1), EDGES // max(len(graph.keys), 1)))
         if rows.probe is not None and rows.probes == "pairs":
             step = max(1, min(step, EDGES // max(2 * rows.probe[0].numel(), 1)))
-        if self._stackable is None and len(rows) > 1:
-            self._stackable = self._check(graph)
-        if not self._stackable:
-            step = 1
+        if self._stackable is None and len(rows) > 1 and step > 1:
+            # Judged by the answers alone: a caller's gradients are not our concern here.
+            self._stackable = alone_as_together(
+                lambda x, edges: self._call(x, edges, None), graph.inputs_x(), graph.edge_index()
+            )
+        scores = self._in_steps(rows, step if self._stackable else 1)
+        if self._stackable and len(rows) > 1 and self._watched < WATCHED and not self._as_alone(rows, scores):
+            self._stackable = False
+            scores = self._in_steps(rows, 1)
+        return scores
+
+    def _in_steps(self, rows: GraphRows, step: int) -> Tensor:
         every = torch.arange(len(rows), device=rows.target.device)
-        parts = [self._answer(rows.take(run)) for run in every.split(step)]
-        return torch.cat(parts)
+        return torch.cat([self._answer(rows.take(run)) for run in every.split(step)])
+
+    @torch.no_grad()
+    def _as_alone(self, rows: GraphRows, scores: Tensor) -> bool:
+        """Whether one row, another for each forward, has the answer that it has alone."""
+        at = torch.tensor([self._watched * 7 % len(rows)], device=rows.target.device)
+        self._watched += 1
+        return agree(self._answer(rows.take(at)), scores[at])
 
     def _answer(self, rows: GraphRows) -> Tensor:
         n, size = len(rows), rows.graph.size
@@ -77,35 +94,12 @@ class Stacked(nn.Module):
     def _call(self, x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
         if weight is not None and not self.weighted:
             raise VictimError("this model takes no edge_weight, so edges have no gradients: use knowledge='score'")
-        scores = self.model(x, edges) if weight is None else self.model(x, edges, edge_weight=weight)
-        if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(x):
-            shape = tuple(scores.shape) if hasattr(scores, "shape") else type(scores).__name__
-            raise VictimError(f"the model answered {shape} to a graph of {len(x)} nodes; want scores (nodes, classes)")
-        return scores
+        return call(self.model, x, edges, weight, self.name)
 
     @torch.no_grad()
     def clean(self, graph: Graph) -> Tensor:
         """Scores of every node of the clean graph, (N, C)."""
         return self._call(graph.inputs_x(), graph.edge_index(), None)
-
-    @torch.no_grad()
-    def _check(self, graph: Graph) -> bool:
-        """Whether two stacked copies of a graph, one of them with other features, answer as each does alone."""
-        x, edges = graph.inputs_x(), graph.edge_index()
-        other = x.flip(0)
-        alone = torch.cat([self._call(x, edges, None), self._call(other, edges, None)])
-        both = self._call(torch.cat([x, other]), torch.cat([edges, edges + graph.size], 1), None)
-        return bool(torch.allclose(alone, both, rtol=1e-4, atol=1e-5))
-
-
-def accepts_weights(model: Callable[..., Any]) -> bool:
-    """Whether a model can be called with edge_weight=."""
-    call = model.forward if isinstance(model, nn.Module) else model
-    try:
-        parameters = inspect.signature(call).parameters
-    except (TypeError, ValueError):
-        return False
-    return "edge_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def stack(rows: GraphRows) -> tuple[Tensor, Tensor | None]:

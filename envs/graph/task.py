@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advgym.envs.graph import measures, show
 from advgym.envs.graph.batches import EdgeBatch, FeatureBatch, NodeBatch
@@ -16,14 +16,15 @@ from advgym.envs.graph.data import NodeData, load_nodes, load_wholes
 from advgym.envs.graph.dense import WholeBatch, randomise_dense
 from advgym.envs.graph.graphs import check_binary
 from advgym.envs.graph.limits import count, flag, limits_of
+from advgym.envs.graph.modules import caching
 from advgym.envs.graph.own import own_graph, unseen
-from advgym.envs.graph.rows import randomise_cells, randomise_edges
+from advgym.envs.graph.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.stacked import Stacked
 from advgym.envs.graph.victims import node_victim
-from advgym.errors import AdvgymError, DataError
+from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.goals import ClassGoal
-from advgym.task import Spec, Task, load_victim
-from advgym.victim import Victim
+from advgym.task import Spec, Task
+from advgym.victim import Victim, ask
 
 log = logging.getLogger("advgym")
 FLIPS = "undirected flips"
@@ -72,6 +73,9 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         show=partial(show.show_node, labels=data.labels, goal=goal),
         line=partial(show.line_node, goal=goal),
         columns=measures.columns(),
+        surrogate=surrogate_of(spec, data),
+        adapt=adapted,
+        notes=data.notes,
     )
 
 
@@ -102,9 +106,8 @@ def named(spec: Spec) -> tuple[NodeData, Victim | None]:
     data = own_graph(spec.samples) if spec.samples is not None else load_nodes(spec.load_dataset())
     victim = spec.victim
     if victim is None and spec.samples is None and "victim" in spec.row:
-        foreign = spec.dataset is not None and spec.dataset != spec.row.get("dataset")
-        victim = load_victim(spec.row["victim"], **({"dataset": spec.dataset} if foreign else {}))
-    if victim is None and spec.samples is not None:
+        victim = spec.load_victim()
+    if victim is None:
         data = replace(data, nodes=unseen(data))
     return data, victim
 
@@ -118,31 +121,55 @@ def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, 
     if victim is None:
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
-    elif not getattr(victim.model, "takes_rows", False) and not victim.keyed:
-        victim = _stacked(victim, data, edges=knowledge_by_edges)
+    else:
+        victim = adapted(victim, edges=knowledge_by_edges)
     return _fit_classes(data, victim), victim
 
 
-def _stacked(victim: Victim, data: NodeData, *, edges: bool) -> Victim:
+def adapted(victim: Victim, *, edges: bool = True) -> Victim:
+    """A victim that answers rows of graphs: itself where it does, a PyG-style model stacked."""
+    return victim if getattr(victim.model, "takes_rows", False) or victim.keyed else _stacked(victim, edges=edges)
+
+
+def surrogate_of(spec: Spec, data: NodeData) -> Victim | None:
+    """Under transfer, the row's surrogate for the caller's own graph: an SGC that is trained on it; None otherwise."""
+    if spec.threat.knowledge != "transfer" or spec.samples is None or "surrogate" not in spec.row:
+        return None
+    return node_victim("own-sgc", model="sgc", lr=0.2, data=replace(data, nodes=unseen(data)))
+
+
+def _stacked(victim: Victim, *, edges: bool) -> Victim:
     """A PyG-style model of (x, edge_index, edge_weight=None) as a victim of this task."""
-    model = Stacked(victim.model)
+    model, card = Stacked(victim.model, victim.name), victim.card
     access = victim.access
+    if kept := caching(victim.model):
+        log.warning("victim %r caches the first graph it sees: off while it is asked, in %s", victim.name, kept)
+        card = {**card, "caching_off": kept}
     if access == "gradients" and edges and not model.weighted:
         access = "scores"
         log.warning("victim %r takes no edge_weight: no gradients by edges, knowledge is 'score' at most", victim.name)
-    if isinstance(victim.model, nn.Module):
-        victim.model.eval()
     return Victim(
         model, name=victim.name, access=access, chunk=victim.chunk, risk=victim.risk, threshold=victim.threshold,
-        card=victim.card,
+        card=card,
     )  # fmt: skip
 
 
+@torch.no_grad()
 def _fit_classes(data: NodeData, victim: Victim) -> NodeData:
-    """One clean forward: the classes are the victim's, and one of another graph is refused before any attack."""
-    if not isinstance(victim.model, Stacked):
-        return data
-    classes = victim.model.clean(data.graph).shape[1]
+    """One clean answer: the classes are the victim's, and one of another graph is refused before any attack."""
+    if isinstance(victim.model, Stacked):
+        classes = victim.on("cpu").model.clean(data.graph).shape[1]  # type: ignore[attr-defined]
+    else:
+        rows = GraphRows(data.graph, data.nodes["test"][:1], torch.empty(1, 0, 2, dtype=torch.int64))
+        try:
+            classes = ask(victim.on("cpu"), rows, keys=torch.zeros(1, dtype=torch.int64)).shape[1]
+        except AdvgymError:
+            raise
+        except Exception as error:
+            raise VictimError(
+                f"victim {victim.name!r} fails on this graph of {data.graph.size} nodes with {data.graph.features} "
+                f"features: {error}. Was it made for another graph?"
+            ) from error
     if classes < data.classes:
         raise DataError(f"the victim tells {classes} classes apart, but the labels go up to {data.classes - 1}")
     return replace(data, classes=classes, class_names=data.class_names if classes == data.classes else None)
@@ -155,10 +182,7 @@ def wholes(spec: Spec) -> Task:
     name = spec.load_dataset()
     data = load_wholes(name)
     edits = count(spec.threat.constraint, "edits", what=FLIPS)
-    victim = spec.victim
-    if victim is None:
-        foreign = name != spec.row.get("dataset")
-        victim = load_victim(spec.row["victim"], **({"dataset": name} if foreign else {}))
+    victim = spec.load_victim()
 
     def deal(split: str, ids: list[int], device: Any) -> WholeBatch:
         identity = torch.tensor(ids, dtype=torch.int64)
@@ -178,4 +202,5 @@ def wholes(spec: Spec) -> Task:
         randomise=randomise_dense,
         show=partial(show.show_whole, goal=goal),
         line=partial(show.line_whole, goal=goal),
+        notes=data.notes,
     )

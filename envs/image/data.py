@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from advgym import drawn, rng
+from advgym.content import file_digest, stamp
 from advgym.envs.image.jitter import jittered
 from advgym.errors import DataError, unknown
 from advgym.weights import data_dir
@@ -22,6 +23,7 @@ from advgym.weights import data_dir
 DATASETS = ("digits", "mnist")
 DIGITS_TEST = 450  # of 1797
 MOST_BYTES = 1 << 31  # an IDX header that promises more is not believed
+MNIST = "c9591945c6ef0c1a"  # digest of the four public files, gzipped
 _PARTS = {"train": "train", "test": "t10k"}
 _WORKS = "dataset= takes 'digits' (embedded), 'mnist' (under ADVGYM_DATA) or a folder of MNIST-like IDX files"
 
@@ -50,11 +52,19 @@ def sizes(dataset: str) -> dict[str, int]:
     return {split: len(labels(dataset, split)) for split in _PARTS}
 
 
+def top(dataset: str) -> int:
+    """The level of white: 16 for the digits, 255 for IDX files."""
+    return 16 if dataset.partition("#")[0] == "digits" else 255
+
+
 def labels(dataset: str, split: str) -> Tensor:
     """True labels of a split, int64 (N,)."""
     if found := drawn.read_drawn(dataset):
         return load(dataset, split).labels if split == drawn.SPLIT else labels(found.name, split)
-    return load(dataset, split).labels if dataset == "digits" else _idx_labels(folder(dataset), split)
+    if dataset == "digits":
+        return load(dataset, split).labels
+    where = folder(dataset)
+    return _idx_labels(where, split, stamp(where))
 
 
 def load(dataset: str, split: str) -> Images:
@@ -68,7 +78,29 @@ def load(dataset: str, split: str) -> Images:
     """
     if found := drawn.read_drawn(dataset):
         return _drawn(found) if split == drawn.SPLIT else load(found.name, split)
-    return _digits()[split] if dataset == "digits" else _idx_images(folder(dataset), split)
+    if dataset == "digits":
+        return _digits()[split]
+    where = folder(dataset)
+    return _idx_images(where, split, stamp(where))
+
+
+def content(dataset: str) -> dict[str, str]:
+    """What a recipe says beside a dataset's name: the digest of its files, unless the name stands for them.
+
+    The name does for what is embedded, and for "mnist" where the files are the public ones, or none are there.
+    """
+    name = drawn.read_drawn(dataset).name if "#" in dataset else dataset  # type: ignore[union-attr]
+    if name == "digits" or (name == "mnist" and data_dir() is None):
+        return {}
+    where = folder(name)
+    stems = [f"{part}-{kind}" for part in _PARTS.values() for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    try:
+        found = file_digest(*(_file(where, stem) for stem in stems))
+    except DataError:
+        if name == "mnist":
+            return {}
+        raise
+    return {} if name == "mnist" and found == MNIST else {"content": found}
 
 
 @cache
@@ -114,16 +146,16 @@ def folder(dataset: str) -> Path:
     raise unknown("dataset", dataset, DATASETS, f"{_WORKS}.")
 
 
-@cache
-def _idx_labels(where: Path, split: str) -> Tensor:
+@lru_cache(maxsize=16)
+def _idx_labels(where: Path, split: str, written: tuple[Any, ...]) -> Tensor:
     path = _file(where, f"{_PARTS[split]}-labels-idx1-ubyte")
     return torch.from_numpy(read_idx(path, 1)).to(torch.int64)
 
 
-@cache
-def _idx_images(where: Path, split: str) -> Images:
+@lru_cache(maxsize=8)
+def _idx_images(where: Path, split: str, written: tuple[Any, ...]) -> Images:
     path = _file(where, f"{_PARTS[split]}-images-idx3-ubyte")
-    pixels, truth = read_idx(path, 3), _idx_labels(where, split)
+    pixels, truth = read_idx(path, 3), _idx_labels(where, split, written)
     if len(pixels) != len(truth):
         raise DataError(f"{path} holds {len(pixels)} images, but its labels' file {len(truth)} labels")
     return Images(torch.from_numpy(pixels).unsqueeze(1), truth, 255)

@@ -91,7 +91,22 @@ def _task(spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constrai
         sizes=sizes,
         deal=deal,
     )
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task))
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=_notes(spec, lattice))
+
+
+def _notes(spec: Spec, lattice: int | None) -> tuple[str, ...]:
+    """What the lattice changes of the pixels, of the caller's samples or of a dataset's levels."""
+    if lattice is None:
+        return ()
+    if spec.samples is not None:
+        x, _ = data.own(spec.samples)
+        off = float((data.canonical(x, lattice) - x).abs().max())
+    else:
+        top = data.top(spec.load_dataset())
+        levels = torch.arange(top + 1) / top
+        off = float((data.canonical(levels, lattice) - levels).abs().max())
+    # A float that is on the lattice but for its own rounding is as it was.
+    return (f"pixels are rounded to k/{lattice}: they move by up to {off:.2g}",) if off > 1e-6 else ()
 
 
 def _source(spec: Spec, lattice: int | None) -> tuple[dict[str, int], Source]:

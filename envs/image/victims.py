@@ -82,6 +82,7 @@ def cnn(
     seed: int = 0,
 ) -> Victim:
     """A `Cnn` trained on the train split of `dataset`; `shift` is the most pixels of random translation."""
+    shape, classes = _size(dataset, shape, classes)
     build = {"arch": "cnn", "shape": list(shape), "classes": classes, "widths": list(widths), "hidden": hidden}
     recipe = {**build, **_training(dataset, epochs, batch, rate, shift, seed)}
     return _victim(name, lambda: Cnn(shape, classes, widths, hidden), recipe)
@@ -101,13 +102,23 @@ def mlp(
     seed: int = 0,
 ) -> Victim:
     """An `Mlp` trained on the train split of `dataset`: the differently built surrogate."""
+    shape, classes = _size(dataset, shape, classes)
     build = {"arch": "mlp", "shape": list(shape), "classes": classes, "widths": list(widths)}
     recipe = {**build, **_training(dataset, epochs, batch, rate, shift, seed)}
     return _victim(name, lambda: Mlp(shape, classes, widths), recipe)
 
 
 def _training(dataset: str, epochs: int, batch: int, rate: float, shift: int, seed: int) -> dict[str, Any]:
-    return {"dataset": dataset, "epochs": epochs, "batch": batch, "rate": rate, "shift": shift, "seed": seed}
+    return {"dataset": dataset, "epochs": epochs, "batch": batch, "rate": rate, "shift": shift, "seed": seed,
+            **data.content(dataset)}  # fmt: skip
+
+
+def _size(dataset: str, shape: Sequence[int], classes: int) -> tuple[list[int], int]:
+    """(shape of the images, number of classes): of a folder as its training split has them, else as the row says."""
+    if dataset in data.DATASETS or "#" in dataset:
+        return list(shape), classes
+    seen = data.load(dataset, "train")
+    return list(seen.levels.shape[1:]), max(classes, int(seen.labels.max()) + 1)
 
 
 def _victim(name: str, build: Any, recipe: dict[str, Any]) -> Victim:

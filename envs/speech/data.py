@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from advgym import rng
+from advgym.content import file_digest, stamp
 from advgym.drawn import SPLIT, Drawn, read_drawn
 from advgym.envs.speech import symbols, synth
 from advgym.errors import DataError, unknown
@@ -30,6 +31,7 @@ LINES = {"train": 400, "test": 200}  # utterances of a connected-digits split
 VOICES = {"train": range(40), "test": range(1000, 1020)}  # of the synthesiser: none is in both
 DRAWN_WORDS = 400  # that drawn utterances are made of: ten of each of 40 voices
 LONGEST = 6800  # samples: longer clips are not joined into utterances, so that two always fit
+FSDD = "2ffba266065e6fa1"  # digest of its 3,000 recordings
 NAMING = "{digit}_{speaker}_{index}.wav, index 0-4 being the test split"
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
 
@@ -140,9 +142,13 @@ def to_peak(wave: Wave, peak: float = synth.PEAK) -> Wave:
     return np.round(wave * (peak * (LEVELS - 1) / max(top, 1))).astype(np.int16)
 
 
-@lru_cache(maxsize=4)
 def fsdd_words(folder: str, split: str) -> tuple[Word, ...]:
     """The split's recordings at one peak level."""
+    return _fsdd_words(folder, split, stamp(folder))
+
+
+@lru_cache(maxsize=4)
+def _fsdd_words(folder: str, split: str, written: tuple[Any, ...]) -> tuple[Word, ...]:
     files = fsdd_files(Path(folder))[split]
     return tuple(Word(to_peak(read_wave(path)), digit, speaker) for path, digit, speaker in files)
 
@@ -162,6 +168,23 @@ def _drawn(dataset: str) -> Drawn | None:
     if found and found.name != "synth-digits":
         raise unknown("generator", found.name, ["synth-digits"])
     return found
+
+
+def content(dataset: str) -> dict[str, str]:
+    """What a recipe says beside a dataset's name: the digest of its recordings, unless the name stands for them.
+
+    The name does for what is synthetic, and for "fsdd" where the recordings are its release's, or none are there.
+    """
+    if dataset == "synth-digits" or _drawn(dataset):
+        return {}
+    try:
+        files = fsdd_files(fsdd_folder(dataset))
+    except DataError:
+        if dataset == "fsdd":
+            return {}
+        raise
+    found = file_digest(*(path for part in files.values() for path, _, _ in part))
+    return {} if dataset == "fsdd" and found == FSDD else {"content": found}
 
 
 def source_words(dataset: str, split: str) -> tuple[Word, ...]:
@@ -196,9 +219,18 @@ def line_sizes(dataset: str) -> dict[str, int]:
     return {split: LINES[split] if size else 0 for split, size in word_sizes(dataset).items()}
 
 
-@lru_cache(maxsize=8)
+def written(dataset: str) -> tuple[Any, ...]:
+    """What tells whether a dataset's recordings changed."""
+    return () if dataset == "synth-digits" or _drawn(dataset) else stamp(fsdd_folder(dataset))
+
+
 def keywords(dataset: str, split: str) -> Clips:
     """Single words, padded or cut to 0.8 s (synthetic) or 1 s."""
+    return _keywords(dataset, split, written(dataset))
+
+
+@lru_cache(maxsize=8)
+def _keywords(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     words = source_words(dataset, split)
     digits = [w.digit for w in words]
     samples = samples_of(dataset, WORD_SAMPLES)
@@ -229,9 +261,13 @@ def connect(words: Sequence[Word], count: int, samples: int, seed: int) -> tuple
     return waves, texts
 
 
-@lru_cache(maxsize=8)
 def utterances(dataset: str, split: str) -> Clips:
     """Connected digits of one speaker each, padded to 1.8 s (synthetic) or 2 s."""
+    return _utterances(dataset, split, written(dataset))
+
+
+@lru_cache(maxsize=8)
+def _utterances(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     samples = samples_of(dataset, LINE_SAMPLES)
     found = _drawn(dataset)
     if found and split == SPLIT:
@@ -275,6 +311,16 @@ def own_clips(samples: Any, *, transcripts: bool, length: int | None = None) -> 
     if not waves:
         raise DataError(f"samples is empty; want pairs (waveform, {want})")
     return pack(waves, length or max(map(len, waves)), texts, labels)
+
+
+def rounds(samples: Any) -> bool:
+    """Whether 16-bit storage moves any value of the caller's recordings, as `own_clips` took them."""
+    for wave, _ in samples:
+        x = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
+        steps = x.astype(np.float64) * LEVELS
+        if x.dtype != np.int16 and bool((np.abs(steps - np.clip(np.round(steps), -LEVELS, LEVELS - 1)) > 1e-3).any()):
+            return True
+    return False
 
 
 def _is_class(label: Any) -> bool:

@@ -117,6 +117,7 @@ class _Source:
     sizes: Mapping[str, int]
     load: Callable[[str], data.Clips]
     own: data.Clips | None
+    notes: tuple[str, ...] = ()
 
 
 def _source(
@@ -126,26 +127,31 @@ def _source(
     check_constraint(spec.name, spec.threat.constraint)
     if spec.samples is None:
         dataset = spec.load_dataset()
-        return _Source(data.samples_of(dataset, samples), sizes(dataset), partial(load, dataset), None)
+        wide = data.samples_of(dataset, samples)
+        real = dataset.partition("#")[0] != "synth-digits"
+        notes = (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
+        return _Source(wide, sizes(dataset), partial(load, dataset), None, notes)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
     own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed)
-    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own)
+    notes = ("waveforms are rounded to 16 bits",) if data.rounds(spec.samples) else ()
+    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own, notes)
 
 
 def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Callable[[data.Clips], Tensor]) -> Task:
-    truth: dict[str, Tensor] = {}
+    held: dict[str, tuple[data.Clips, Tensor]] = {}
     rate = int(spec.threat.constraint.get("rate", data.RATE))
 
     def deal(split: str, ids: list[int], device: Any) -> ClipBatch:
-        clips = source.load(split)
-        if split not in truth:
-            truth[split] = labels(clips)
+        if split not in held:  # one task is about the recordings as it found them
+            clips = source.load(split)
+            held[split] = clips, labels(clips)
+        clips, truth = held[split]
         index = torch.tensor(ids, dtype=torch.int64)
         wave = clips.wave[index].float() / data.LEVELS
-        truths, length = truth[split][index].to(device), clips.length[index].to(device)
+        truths, length = truth[index].to(device), clips.length[index].to(device)
         return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
 
-    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate})
+    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate}, notes=source.notes)
     task.show, task.line = partial(show, task=task), partial(line, task=task)
     return task

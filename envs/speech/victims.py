@@ -36,6 +36,7 @@ def fit(
     shift: int, batch: int = 64,
 ) -> None:  # fmt: skip
     """AdamW with one cycle of the learning rate over augmented int16 waveforms (n, samples)."""
+    batch = min(batch, len(x))
     steps = epochs * (len(x) // batch)
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.2)
@@ -138,7 +139,8 @@ def transcriber(
 
 def words_of(dataset: str) -> dict[str, Any]:
     """What a recipe says of its words."""
-    return {"dataset": dataset, **({"voices": TRAIN_VOICES, "takes": TAKES} if dataset == "synth-digits" else {})}
+    made = {"voices": TRAIN_VOICES, "takes": TAKES} if dataset == "synth-digits" else data.content(dataset)
+    return {"dataset": dataset, **made}
 
 
 def _victim(name: str, build: Callable[[], nn.Module], train: Any, recipe: dict[str, Any]) -> Victim:

@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from advgym.content import digest, stamp
 from advgym.envs.text import grammar, news
 from advgym.errors import DataError, unknown
 from advgym.weights import data_dir
@@ -209,19 +210,25 @@ def mr_folder(dataset: str) -> Path:
 
 def movie_reviews(dataset: str = "mr") -> Corpus:
     """MR sentences (Pang & Lee, 2005) or a local folder like it; test is TextFooler's 1,000 where present."""
-    return _movie_reviews(dataset, mr_folder(dataset))
+    folder = mr_folder(dataset)
+    return _movie_reviews(dataset, folder, stamp(folder))
 
 
-@cache
-def _movie_reviews(dataset: str, folder: Path) -> Corpus:
+def digest_of(corpus: Corpus) -> str:
+    """What a victim's recipe says of Movie Reviews, or of a folder like them: there the test split, too."""
+    return corpus.digest if corpus.name == "mr" else digest(corpus.digest, corpus.texts, corpus.labels)
+
+
+@lru_cache(maxsize=8)
+def _movie_reviews(dataset: str, folder: Path, written: tuple[Any, ...]) -> Corpus:
     train = read_jsonl(folder / "train.jsonl", 2)
     held = folder / "mr-1000.txt"
     test = read_labelled(held, 2) if held.is_file() else read_jsonl(folder / "test.jsonl", 2)
     for split, (texts, _) in (("train", train), ("test", test)):
         if not texts:
             raise DataError(f"the {split} split in {folder} holds no texts")
-    digest = hashlib.sha256(repr(train).encode()).hexdigest()[:12]
+    seen = hashlib.sha256(repr(train).encode()).hexdigest()[:12]
     return Corpus(
         dataset, {"train": train[0], "test": test[0]}, {"train": train[1], "test": test[1]},
-        ("negative", "positive"), digest,
+        ("negative", "positive"), seen,
     )  # fmt: skip

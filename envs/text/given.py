@@ -108,7 +108,7 @@ def space_of(given: Given, options: Mapping[str, Any], more: tuple[str, ...] = (
         return make()
     from advgym.weights import data_dir
 
-    name = repr((given.corpus.name, given.corpus.digest, sorted(chosen.items(), key=str), more, data_dir()))
+    name = repr((given.corpus.name, data.digest_of(given.corpus), sorted(chosen.items(), key=str), more, data_dir()))
     if name not in _spaces:
         if len(_spaces) >= 8:
             _spaces.clear()

@@ -200,10 +200,11 @@ def mr_paraphrase(spec: Spec) -> Task:
     if spec.samples is not None:
         raise AdvgymError(f"{spec.name} reads its own samples; text/paraphrase takes yours")
     options, dataset = spec.threat.constraint, spec.load_dataset()
-    name = repr((dataset, data.mr_folder(dataset), sorted(options.items(), key=str)))
+    corpus = data.movie_reviews(dataset)
+    name = repr((dataset, data.digest_of(corpus), data.mr_folder(dataset), sorted(options.items(), key=str)))
     found = _movies.get(name)
     if found is None:
-        found = _movie_parts(data.movie_reviews(dataset), options)
+        found = _movie_parts(corpus, options)
         if all(isinstance(v, str | int | float) and Path(str(v)).suffix not in FILES for v in options.values()):
             _movies.clear()
             _movies[name] = found

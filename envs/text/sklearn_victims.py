@@ -13,7 +13,7 @@ from advgym.envs.text.inputs import TextInput, as_text, remap_to
 from advgym.envs.text.own import unpaired
 from advgym.envs.text.victims import SHIPPED, accuracy
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
-from advgym.errors import AdvgymError, VictimError
+from advgym.errors import VictimError
 from advgym.victim import Victim
 from advgym.weights import load_or_train
 
@@ -131,19 +131,17 @@ class TfIdf(nn.Module):
         return total, part.new_zeros(n).index_add(0, row, (count * idf[of]).square())
 
 
-def tfidf(name: str, *, corpus: str = "mr", least: int = 2, strength: float = 4.0, seed: int = 0) -> Victim:
+def tfidf(name: str, *, dataset: str = "mr", least: int = 2, strength: float = 4.0, seed: int = 0) -> Victim:
     """TF-IDF with logistic regression, fitted by scikit-learn and kept as two arrays.
 
     Args:
         name: of the victim and its weights.
-        corpus: "mr".
+        dataset: "mr", or a local folder like it.
         least: training texts that a word must stand in.
         strength: C of LogisticRegression.
         seed: of its solver.
     """
-    if corpus != "mr":
-        raise AdvgymError(f"mr-tfidf is fitted on 'mr', not {corpus!r}")
-    found = data.movie_reviews()
+    found = data.movie_reviews(dataset)
     counts = Counter(w for text in found.texts["train"] for w in {t.lower() for t in text})
     vocabulary = Vocabulary(sorted(w for w, n in counts.items() if n >= least))
 
@@ -164,8 +162,8 @@ def tfidf(name: str, *, corpus: str = "mr", least: int = 2, strength: float = 4.
         x = TextInput(pad_rows([own.encode(t) for t in found.texts["test"]], found.longest), own)
         return {"clean_accuracy": accuracy(module, x, torch.tensor(found.labels["test"])), "words": len(vocabulary)}
 
-    recipe = {"model": "tfidf", "corpus": corpus, "digest": found.digest, "vocabulary": vocabulary.digest[:12],
-              "least": least, "strength": strength, "seed": seed}  # fmt: skip
+    recipe = {"model": "tfidf", "corpus": dataset, "digest": data.digest_of(found),
+              "vocabulary": vocabulary.digest[:12], "least": least, "strength": strength, "seed": seed}  # fmt: skip
     module, card = load_or_train(
         name, lambda: TfIdf(vocabulary), train, recipe=recipe, shipped=SHIPPED / f"{name}.safetensors"
     )

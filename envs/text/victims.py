@@ -88,15 +88,14 @@ def _open(corpus: str) -> tuple[Callable[[], list[data.Corpus]], Vocabulary, str
     """The corpora a classifier trains on (made when it does), the words it knows, and what both depend on."""
     if corpus == "synth-reviews":
         return lambda: [data.reviews(), data.long_reviews()], Vocabulary(grammar.review_words()), grammar.digest()
-    if corpus == "mr":
-        found = data.movie_reviews()
-        counts = Counter(w for text in found.texts["train"] for w in text)
-        return lambda: [found], Vocabulary(sorted(w for w, count in counts.items() if count > 1)), found.digest
-    raise unknown("corpus", corpus, ("synth-reviews", "mr"))
+    found = data.movie_reviews(corpus)
+    counts = Counter(w for text in found.texts["train"] for w in text)
+    vocabulary = Vocabulary(sorted(w for w, count in counts.items() if count > 1))
+    return lambda: [found], vocabulary, data.digest_of(found)
 
 
 def classifier(
-    name: str, *, model: str, corpus: str, epochs: int = 5, lr: float = 2e-3, word_drop: float = 0.0,
+    name: str, *, model: str, dataset: str, epochs: int = 5, lr: float = 2e-3, word_drop: float = 0.0,
     smooth: float = 0.0, odds: float = 0.0, batch: int = 64, seed: int = 0, **arguments: Any,
 ) -> Victim:  # fmt: skip
     """A review classifier with scores (n, 2), differentiable in its word embeddings.
@@ -104,7 +103,7 @@ def classifier(
     Args:
         name: of the victim and its weights.
         model: "bag", "cnn" or "bert".
-        corpus: "synth-reviews" (short and long ones) or "mr".
+        dataset: "synth-reviews" (short and long ones), "mr", or a local folder like it.
         word_drop: probability that a word is read as unknown in training.
         smooth: label smoothing.
         odds: scale of the words' naive-Bayes log-odds put into one embedding dimension before training (after Wang &
@@ -117,7 +116,7 @@ def classifier(
     """
     if model not in CLASSIFIERS:
         raise unknown("model", model, CLASSIFIERS)
-    load, vocabulary, digest = _open(corpus)
+    load, vocabulary, digest = _open(dataset)
 
     def train(module: nn.Module) -> dict[str, Any]:
         corpora = load()
@@ -143,7 +142,7 @@ def classifier(
         return {"clean_accuracy": card[f"clean_accuracy {corpora[0].name}"], **card}
 
     recipe = {
-        "model": model, "corpus": corpus, "digest": digest, "vocabulary": vocabulary.digest[:12],
+        "model": model, "corpus": dataset, "digest": digest, "vocabulary": vocabulary.digest[:12],
         "epochs": epochs, "lr": lr, "word_drop": word_drop, "smooth": smooth, "odds": odds, "batch": batch,
         "seed": seed, **arguments,
     }  # fmt: skip

@@ -20,7 +20,7 @@ def _path(n=6):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"label": 1.0}, "node 2 has label 1.0: labels are whole numbers"),
+        ({"label": 1.5}, "node 2 has label 1.5: labels are whole numbers"),
         ({"label": float("nan")}, "node 2 has label nan"),
         ({"label": -1}, "node 2 has label -1: labels count from 0"),
         ({"split": "dev"}, "node 2 is in split 'dev'"),

@@ -176,9 +176,6 @@ def test_wrong_options_say_so():
 
 def test_missing_files_say_what_works_without(monkeypatch):
     monkeypatch.delenv("ADVGYM_DATA", raising=False)
-    from advgym.envs.graph.data import load_nodes
-
-    load_nodes.cache_clear()
     with pytest.raises(DataError, match=r"set ADVGYM_DATA.*'karate' and 'sbm' need no files"):
         advgym.make_task("graph/cora-edge")
 

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.graphs import content_hash
 from advgym.envs.graph.propagation import Propagation
 from advgym.envs.graph.zoo.adversarial import fit_robust
 from advgym.envs.graph.zoo.attention import GAT
@@ -65,7 +64,7 @@ def zoo_victim(
     options = {**RECIPES.get(model, {}), **TUNED.get(dataset, {}).get(model, {}), **options}
     training = {k: options.pop(k) for k in (*FIT, *ROBUST) if k in options}
     recipe = {"dataset": dataset, "model": model, "adversarial": adversarial, "seed": seed, "fit": training,
-              "options": options, "content": content_hash(found.graph, found.labels)}  # fmt: skip
+              "options": options, "content": found.digest()}  # fmt: skip
 
     def build() -> nn.Module:
         return MODELS[model](found.graph.features, found.classes, **options)

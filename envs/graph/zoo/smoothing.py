@@ -212,13 +212,18 @@ def certify(
 
 
 def smoothed(
-    name: str, victim: Any, *, p_add: float = 0.01, p_del: float = 0.6, draws: int = 64, over: str = "own"
-) -> Victim:
-    """A keyed victim that votes over draws of another one (a `Victim`, or the name of a row of victims)."""
+    name: str, victim: Any, *, p_add: float = 0.01, p_del: float = 0.6, draws: int = 64, over: str = "own",
+    dataset: str | None = None,
+) -> Victim:  # fmt: skip
+    """A keyed victim that votes over draws of another one (a `Victim`, or the name of a row of victims).
+
+    Args:
+        dataset: what a victim by name is trained on, in place of its row's.
+    """
     if isinstance(victim, str):
         from advgym.task import load_victim
 
-        victim = load_victim(victim)
+        victim = load_victim(victim, **({} if dataset is None else {"dataset": dataset}))
     if victim.module is None or victim.keyed:
         raise AdvgymError(f"victim {victim.name!r} is no module without randomness of its own: it cannot be smoothed")
     model = Smoothed(victim.module, p_add=p_add, p_del=p_del, draws=draws, over=over)
