@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from advgym.batch import Batch
-from advgym.clean import clean_keys
 from advgym.edits import EditsBatch
 from advgym.field import FieldBatch
-from advgym.rng import mix
+from advgym.keyed import CLEAN
+from advgym.rng import mix, veiled
 from advgym.task import Task
 from advgym.victim import ask
 
@@ -35,13 +35,13 @@ def blind_flag(task: Task, split: str, ids: list[int], device: Any) -> str | Non
     Args:
         ids: samples of the split, of which the first few are taken.
     """
-    if task.retrains or not ids:
-        return None
     victim = task.victim.on(device)
+    if victim.retrains or not ids:
+        return None
     batch = task.samples(split, ids[:1], device)
     many = max(1, min(FEW, len(ids), INPUTS // 4 // max(1, batch.members)))
     batch = task.samples(split, ids[:many], device)
-    keys = clean_keys(batch.ids)
+    keys = veiled(0, CLEAN, batch.ids)
     try:
         clean_input = batch.inputs(batch.look(batch.null()).form)
         clean = ask(victim, clean_input, batch.members, keys)

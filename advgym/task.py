@@ -81,7 +81,6 @@ class Task:
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
     adapt: Callable[[Victim], Victim] | None = None  # makes a caller's surrogate one of this task's inputs
     notes: tuple[str, ...] = ()  # what reading the data changed of it, in words
-    retrains: bool = False  # every query is a training run
 
     @property
     def domain(self) -> str:

@@ -17,7 +17,8 @@ from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
 from advgym.leaderboards.boundary.recorder import Recorder
-from advgym.leaderboards.boundary.referee import Late, Session, Unanswered
+from advgym.leaderboards.boundary.referee import Session
+from advgym.leaderboards.boundary.terms import Late, Unanswered
 from advgym.leaderboards.boundary.wire import Broken, Channel, Gone
 from advgym.leaderboards.card import Card
 from advgym.leaderboards.sandbox import Box, Ended

@@ -59,9 +59,9 @@ def _ask_nothing(
 
     torch.set_num_threads(1)
     here = Stage(board, phase, root, device).tasks[task]
-    env = AttackEnv(here.task, split=here.split, device=device, assigned=ids)
-    env.reset(seed=seed)
     try:
+        env = AttackEnv(here.task, split=here.split, device=device, assigned=ids)
+        env.reset(seed=seed)
         REQUESTS[kind](env, grad)
     except Exception as error:
         pipe.send(named(error))

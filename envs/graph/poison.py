@@ -56,7 +56,7 @@ def unrolled_victim(
         found.labels, found.nodes["train"], found.classes, hidden, steps=steps, lr=lr, momentum=momentum, exact=exact,
         seed=seed,
     )  # fmt: skip
-    return Victim(model, name=name, card={"train_size": len(found.nodes["train"])})
+    return Victim(model, name=name, retrains=True, card={"train_size": len(found.nodes["train"])})
 
 
 # -- the task ---------------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def edges(spec: Spec) -> Task:
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    return replace(against(spec, data, victim, nodes), surrogate=surrogate, retrains=True)
+    return replace(against(spec, data, victim, nodes), surrogate=surrogate)
 
 
 @torch.no_grad()

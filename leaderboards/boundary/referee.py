@@ -21,6 +21,7 @@ from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
+from advgym.leaderboards.boundary.terms import Late, Refused, Timed, Unanswered, count, public_goal
 from advgym.leaderboards.boundary.wire import Broken, Channel
 
 GRAPHS = 16  # steps whose graph is kept for a backward
@@ -49,7 +50,7 @@ class Session:
         until: float = float("inf"),
     ) -> None:  # fmt: skip
         self.env, self.channel, self.clock, self.charge, self.until = env, channel, clock, charge, until
-        self.victim = _Timed(env._oracle.model.model)
+        self.victim = Timed(env._oracle.model.model)
         env._oracle.model = env._oracle.model.like(self.victim)
         self.views: list[AttackEnv] = [env]
         self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
@@ -162,7 +163,7 @@ class Session:
     # -- what can be asked -----------------------------------------------------------------------------------
     def _step(self, message: m.Step, arrays: list[Tensor]) -> tuple[dict[str, Tensor], int]:
         env = self._view(message.view)
-        _count(arrays, 2 if message.weighted else 1)
+        count(arrays, 2 if message.weighted else 1)
         p = arrays[0].to(env.device)
         action: Any = p
         leaves = [p]
@@ -193,9 +194,9 @@ class Session:
 
     def _back(self, message: m.Back, arrays: list[Tensor]) -> dict[str, Tensor]:
         if message.step not in self.graphs:
-            raise _Refused(f"the graph of that step is gone: call backward within {GRAPHS} steps")
+            raise Refused(f"the graph of that step is gone: call backward within {GRAPHS} steps")
         leaves, outs = self.graphs[message.step]
-        _count(arrays, len(message.of))
+        count(arrays, len(message.of))
         if len(set(message.of)) != len(message.of) or not set(message.of) <= set(outs):
             raise Malformed(f"cotangents are of {', '.join(outs)}, each once")
         given = []
@@ -214,20 +215,20 @@ class Session:
         return {name: grad, **self._state()}
 
     def _append(self, message: m.Append, arrays: list[Tensor]) -> dict[str, Tensor]:
-        _count(arrays, 1)
+        count(arrays, 1)
         if self.env.kind != "edits" or not getattr(self.env._batch, "slots", 0):
-            raise _Refused("the table of this task is closed")
+            raise Refused("the table of this task is closed")
         if arrays[0].dim() != 2 or not 1 <= arrays[0].shape[1] <= MOST_WIDTH:
             raise Malformed(f"a payload is int64 (lanes, 1 to {MOST_WIDTH}), not {tuple(arrays[0].shape)}")
         return {"choice": self._view(message.view).append(arrays[0].to(self.env.device))}
 
     def _rank(self, message: m.Rank, arrays: list[Tensor]) -> dict[str, Tensor]:
-        _count(arrays, 1 + message.along + message.weighted)
+        count(arrays, 1 + message.along + message.weighted)
         if not 1 <= message.k <= MOST_RANKED:
             raise Malformed(f"k is 1 to {MOST_RANKED}, not {message.k}")
         self._check_white("rank")
         if self.env.kind != "edits":
-            raise _Refused("rank is for Edits; a Field takes its gradient from step")
+            raise Refused("rank is for Edits; a Field takes its gradient from step")
         along = arrays[1].to(self.env.device) if message.along else None
         weights = arrays[-1].to(self.env.device) if message.weighted else None
         for name, given in (("a cotangent is", along), ("weights are", weights)):
@@ -254,7 +255,7 @@ class Session:
         except VictimError as error:
             if not fixed:
                 raise
-            raise _Refused(str(error)) from None  # a victim that takes no raw inputs of this kind
+            raise Refused(str(error)) from None  # a victim that takes no raw inputs of this kind
         step = -1
         if message.grad:
             if fixed:
@@ -279,7 +280,7 @@ class Session:
     def _made(self, clean: Any, x: Tensor, lane: Tensor, fixed: list[Tensor]) -> Any:
         """One raw input that the clean inputs of its lane make of parts, x the last."""
         if not hasattr(clean, "raw"):
-            raise _Refused("raw inputs of this task do not cross the boundary: propose edits by step, or rank them")
+            raise Refused("raw inputs of this task do not cross the boundary: propose edits by step, or rank them")
         if lane.dtype != torch.int64 or lane.numel() != 1 or not 0 <= int(lane) < self.env.num_envs:
             raise Malformed(f"one raw input of this task needs one lane from 0 to {self.env.num_envs - 1}")
         if len(fixed) != 1 or len(x.reshape(-1)) > MOST_PARTS:
@@ -290,9 +291,9 @@ class Session:
             raise Malformed(str(error)) from None
 
     def _new_view(self, message: m.View, arrays: list[Tensor]) -> dict[str, Tensor]:
-        _count(arrays, 1)
+        count(arrays, 1)
         if len(self.views) >= MOST_VIEWS:
-            raise _Refused(f"at most {MOST_VIEWS} different views of a shard")
+            raise Refused(f"at most {MOST_VIEWS} different views of a shard")
         if message.proposals is not None and not 1 <= message.proposals <= MOST_PROPOSALS:
             raise Malformed(f"proposals is 1 to {MOST_PROPOSALS}, not {message.proposals}")
         if arrays[0].dtype != torch.int64 or arrays[0].dim() != 1:
@@ -308,7 +309,7 @@ class Session:
 
     def _check_white(self, what: str) -> None:
         if self.env.knowledge not in ("white-box", "transfer"):
-            raise _Refused(f"{what} needs white-box knowledge; this environment gives {self.env.knowledge!r}")
+            raise Refused(f"{what} needs white-box knowledge; this environment gives {self.env.knowledge!r}")
 
     def _state(self) -> dict[str, Tensor]:
         """The meters of every lane, and what is held where that has changed."""
@@ -325,47 +326,3 @@ class Session:
 
 
 _FEEDBACK = ("evaluated", "valid", "distance", "output", "success", "scores", "objective", "surrogate", "risk")
-
-
-class _Refused(AdvgymError):
-    """The agent's wish, in order but not granted."""
-
-
-class Unanswered(Exception):
-    """What answering a request raised: `request` is the message, `error` the exception."""
-
-    def __init__(self, request: Any, error: Exception) -> None:
-        super().__init__(f"{type(request).__name__}: {type(error).__name__}: {error}")
-        self.request, self.error = request, error
-
-
-class Late(Exception):
-    """The job has used the time that the board allows it."""
-
-
-class _Timed:
-    """A model, and the seconds that it took."""
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.model, self.seconds = model, 0.0
-
-    def __call__(self, *inputs: Any, **keys: Any) -> Any:
-        started = time.perf_counter()
-        try:
-            return self.model(*inputs, **keys)
-        finally:
-            self.seconds += time.perf_counter() - started
-
-
-def _count(arrays: list[Tensor], want: int) -> None:
-    if len(arrays) != want:
-        raise Malformed(f"this message comes with {want} arrays, not {len(arrays)}")
-
-
-def public_goal(env: AttackEnv) -> dict[str, Any]:
-    """What is public of the goal."""
-    goal = env._task.goal
-    return {
-        "name": goal.name, "needs_target": goal.needs_target, "scores_shape": tuple(goal.scores_shape),
-        "output_shape": tuple(goal.output_shape), "outputs": goal.outputs,
-    }  # fmt: skip

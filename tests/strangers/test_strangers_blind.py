@@ -96,7 +96,7 @@ def test_labels_alone_are_judged_far_beyond_the_budget():
 
 def test_poisoning_is_left_out():
     task = make_task("graph/karate-poison", fresh=1)
-    assert task.retrains and blind_flag(task, "test", [0], "cpu") is None
+    assert task.victim.retrains and blind_flag(task, "test", [0], "cpu") is None
 
 
 class Cached(nn.Module):
