@@ -6,7 +6,6 @@ import datetime as dt
 import logging
 import re
 import secrets
-import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from advgym.leaderboards.evaluate import Failure, evaluate
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import SandboxError, Spares
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store import artefacts, jobs, rebuild, record
@@ -126,10 +126,10 @@ class Worker:
     def _score(self, job: jobs.Job, data: bytes, beat: Beat) -> str:
         stage = self.stage(job.board, job.phase)
         with (
-            tempfile.TemporaryDirectory(prefix="advgym-job-") as scratch,
+            WorkFolder("job") as scratch,
             Rivals(stage, self.root, self.spares.take) as rivals,
         ):
-            runner = self._runner(stage, Path(scratch) / "submission", data, rivals)
+            runner = self._runner(stage, scratch / "submission", data, rivals)
             entry, rows = evaluate(runner, created=now(), engine=self.engine, progress=beat.progress)
         entry = msgspec.structs.replace(entry, team=job.team)
         beat.check()
@@ -153,7 +153,7 @@ class Worker:
         here = next(t for t in stage.tasks if t.row.id == result.task)
         archive = artefacts.get(self.root, entry.submission)
         with ExitStack() as open_:
-            scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="advgym-job-")))
+            scratch = open_.enter_context(WorkFolder("job"))
             rivals = open_.enter_context(Rivals(stage, self.root, self.spares.take))
             runner = open_.enter_context(closing(self._runner(stage, scratch / "submission", archive, rivals)))
             while True:

@@ -13,8 +13,8 @@ from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.service import data, guard, intake
 from advgym.leaderboards.service.feed import Feed
 from advgym.leaderboards.service.shelf import Book, Shelf
-from advgym.leaderboards.store import ledger
 from advgym.leaderboards.store.db import Store
+from advgym.leaderboards.store.health import Watch
 from advgym.leaderboards.store.submissions import Status, cancel, listing, status
 from advgym.leaderboards.store.tokens import Token
 
@@ -39,7 +39,14 @@ def refused_code(error: Refused) -> int:
     return {"over-quota": 429, "too-large": 413, "phase-closed": 409}.get(error.code, 400)
 
 
-def make_api(store: Store, shelf: Shelf) -> APIRouter:
+def no_entry(shelf: Shelf, id: str) -> HTTPException:
+    """Why an entry cannot be shown: the ledger has none, or its file is damaged."""
+    if any(f"{id}.json" in shelf.book(name).damaged for name in shelf.boards):
+        return HTTPException(500, f"the file of entry {id[:40]} is damaged; restore it from a published copy")
+    return HTTPException(404, f"there is no entry {id[:40]!r}")
+
+
+def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     """The routes under /api."""
     api = APIRouter(prefix="/api")
     feed = Feed(store)
@@ -124,6 +131,8 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
     def rows(id: str) -> Response:
         book = entry_book(id)
         raw = shelf.rows(book, id)
+        if raw is None and book.published(book.entries[id].phase):
+            raise HTTPException(500, f"the rows of entry {id} are damaged; restore them from a published copy")
         if raw is None:
             raise HTTPException(404, "the rows of a hidden phase are published when it closes")
         return json(raw)
@@ -138,22 +147,27 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
     def entry_book(id: str) -> Book:
         found = shelf.find(id)
         if found is None:
-            raise HTTPException(404, f"there is no entry {id[:40]!r}")
+            raise no_entry(shelf, id)
         return found[0]
+
+    @api.get("/organise/record")
+    def health(request: Request) -> Response:
+        caller(request, "organise", READS)
+        return json(watch.health)
 
     @api.get("/ledger")
     def lines(start: Annotated[int, Query(ge=0)] = 0) -> Response:
-        try:
-            found = ledger.read(shelf.root, start)[:LINES]
-        except DataError:  # which names the server's folders
-            raise HTTPException(500, "the ledger is damaged; restore it from a published copy") from None
+        if shelf.head() == "damaged":
+            raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
+        found = shelf.chain()[0][start : start + LINES]
         return json({"lines": found, "next": start + len(found) if len(found) == LINES else None})
 
     @api.get("/ledger/head")
     def head() -> Response:
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
-        return json({"head": ledger.head(shelf.root)})
+        lines = shelf.chain()[0]
+        return json({"head": lines[-1] if lines else None})
 
     return api
 

@@ -14,12 +14,13 @@ from advgym.leaderboards.service import feed, guard, intake, pages
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import jobs, ledger, record, submissions, tokens
 from advgym.leaderboards.store.db import Store
+from advgym.leaderboards.store.health import Watch
 
 Text = Annotated[str, Form(max_length=600)]
 LISTED = 200
 
 
-def make_desk(store: Store, shelf: Shelf) -> APIRouter:
+def make_desk(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     """The routes of the pages that need a token, and of submissions."""
     desk = APIRouter()
 
@@ -148,7 +149,7 @@ def make_desk(store: Store, shelf: Shelf) -> APIRouter:
             "organise.html.j2", "/organise", code, counts=submissions.counts(store), rows=rows,
             workers=jobs.working(store), teams=team_rows(store, rows, known, books), tokens=known,
             roles=list(tokens.ROLES), entries=entries, csrf=guard.csrf_of(request), problem=problem, done=done,
-            token=token,
+            token=token, health=watch.health,
         )  # fmt: skip
 
     return desk

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,8 @@ from advgym.leaderboards import commitments
 from advgym.leaderboards.board import Board, board_hash
 from advgym.leaderboards.entry import Entry
 from advgym.leaderboards.ranking import rank, unranked
-from advgym.leaderboards.store import ledger
+from advgym.leaderboards.store import ledger, record
+from advgym.leaderboards.store.record import Fault
 
 ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 WHY = {  # `unranked` in a reader's words
@@ -66,7 +67,7 @@ class Book(msgspec.Struct, frozen=True):
         tables: entries in order, by (phase, track).
         entries: every entry by id, superseded ones too; lowered: id -> the id that supersedes it.
         cards: public cards by phase; a hidden phase that was never opened has none.
-        damaged: files that are missing, or are not what the ledger says.
+        damaged: files that are missing, or are not what the ledger says; they are left out.
         stamp: changes when any of this does.
     """
 
@@ -99,7 +100,9 @@ class Shelf:
         self._hashes = {name: board_hash(board) for name, board in boards.items()}
         self._scorers: dict[str, str] = {}
         self._books: dict[str, Book] = {}
-        self._read: dict[str, Entry] = {}  # by id: an entry's file never changes
+        self._read: dict[str, tuple[tuple[int, ...], Entry]] = {}  # by id, with the marks of the file it was read from
+        self._doubted: tuple[str, ...] = ()
+        self._chain: tuple[tuple[int, ...], list[ledger.Line], list[str]] = (), [], []
         self._stale: dict[tuple[str, bytes], str] = {}  # by id and phase card; boards and scorer stay while we run
         self._lock = threading.Lock()
 
@@ -107,7 +110,15 @@ class Shelf:
         """Changes when the record of a board does: from what the folders and the ledger say of themselves."""
         paths = (self.root / "ledger.jsonl", self.root / "entries" / name, self.root / "phases" / name)
         found = [path.stat() if path.exists() else None for path in paths]
-        return " ".join("-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found)
+        doubted = hashlib.sha256(" ".join(self._doubted).encode()).hexdigest()[:16] if self._doubted else "sound"
+        return " ".join([*("-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found), doubted])
+
+    def doubt(self, faults: Iterable[Fault]) -> None:
+        """What a look at the record found: those files are read again, and left out where they are not what they were.
+
+        Folders tell of files that come and go; of one that was changed in its place only a look at each file tells.
+        """
+        self._doubted = tuple(sorted({f.where for f in faults}))
 
     def book(self, name: str) -> Book:
         """A board's book, read again only when its stamp has changed; `name` is one of `boards`."""
@@ -148,12 +159,21 @@ class Shelf:
         return raw if hashlib.sha256(raw).hexdigest() == entry.rows else None
 
     def head(self) -> str:
-        """Hash of the ledger's last line."""
-        try:
-            line = ledger.head(self.root)
-        except DataError:
-            return "damaged"
-        return line.hash if line else ledger.ZERO
+        """Hash of the ledger's last line; "damaged" where anything of the chain is."""
+        lines, faults = self.chain()
+        return "damaged" if faults else lines[-1].hash if lines else ledger.ZERO
+
+    def chain(self) -> tuple[list[ledger.Line], list[str]]:
+        """The sound lines of the ledger and its faults (`ledger.sound`), read again when its file has changed."""
+        mark, lines, faults = self._chain
+        now = _mark(ledger.path(self.root))
+        if now != mark or not mark:
+            try:
+                lines, faults = ledger.sound(self.root)
+            except DataError as error:
+                lines, faults = [], [str(error)]
+            self._chain = now, lines, faults
+        return lines, faults
 
     def _scorer(self, board: Board) -> str:
         if board.name not in self._scorers:
@@ -168,11 +188,9 @@ class Shelf:
     def _load(self, name: str, stamp: str) -> Book:
         from advgym.leaderboards.stale import stale
 
-        board, entries, damaged = self.boards[name], {}, []
-        try:
-            lines = ledger.read(self.root)
-        except DataError:
-            lines, damaged = [], ["ledger.jsonl"]
+        board, entries = self.boards[name], {}
+        lines, faults = self.chain()
+        damaged = [record.LEDGER] if faults else []
         for line in lines:  # a file that no line names is no entry: its writer was killed
             if line.kind == "entry" and line.body.get("board") == name:
                 key = str(line.body["entry"])
@@ -182,7 +200,10 @@ class Shelf:
                 else:
                     entries[key] = entry
         names = {id(entry): key for key, entry in entries.items()}
-        cards = self._cards(board)
+        cards = self._cards(board, lines, damaged)
+        own = tuple(f"{kind}/{name}/" for kind in ("entries", "phases"))
+        doubted = [f.removeprefix(own[0]) for f in self._doubted if f.startswith(own)]
+        damaged += [f for f in doubted if f not in damaged]
         marks = {phase: msgspec.json.encode(card) for phase, card in cards.items()}
         old: dict[str, str] = {}
         for key, entry in entries.items():
@@ -201,11 +222,13 @@ class Shelf:
         return Book(board, tables, entries, lowered, cards, damaged, stamp)
 
     def _entry(self, name: str, key: str, sha: str) -> Entry | None:
-        if key in self._read:
-            return self._read[key]
         path = self._folder(name) / f"{key}.json"
-        if not ENTRY_ID.fullmatch(key) or not path.is_file():
+        mark = _mark(path) if ENTRY_ID.fullmatch(key) else ()
+        if not mark:
             return None
+        known = self._read.get(key)
+        if known and known[0] == mark:
+            return known[1]
         raw = path.read_bytes()
         try:
             entry = msgspec.json.decode(raw, type=Entry) if hashlib.sha256(raw).hexdigest() == sha else None
@@ -213,15 +236,22 @@ class Shelf:
             entry = None
         if entry is None or entry.board != name:
             return None
-        self._read[key] = entry
+        self._read[key] = mark, entry
         return entry
 
-    def _cards(self, board: Board) -> dict[str, PhaseView]:
+    def _cards(self, board: Board, lines: list[ledger.Line], damaged: list[str]) -> dict[str, PhaseView]:
+        """The phases' cards without those that the ledger does not name: such a one could open what is hidden."""
         cards = {}
+        said = {record.card_name(n): str(n.body.get("card", "")) for n in lines if n.kind in ("open", "close")}
         for phase, row in board.phases.items():
-            path = self.root / "phases" / board.name / f"{phase}.json"
-            if path.is_file():
-                cards[phase] = msgspec.json.decode(path.read_bytes(), type=PhaseView)
+            where = f"phases/{board.name}/{phase}.json"
+            if (self.root / where).is_file():
+                if record.card_faults(self.root, where, said.get(where, "")):
+                    damaged.append(where)
+                    continue
+                cards[phase] = msgspec.json.decode((self.root / where).read_bytes(), type=PhaseView)
+            elif where in said and row.hidden:
+                damaged.append(where)
             elif not row.hidden:
                 secret = commitments.public_secret(board.name, phase, self._hashes[board.name])
                 cards[phase] = PhaseView(
@@ -229,6 +259,15 @@ class Shelf:
                     panel=list(board.defense.panel),
                 )  # fmt: skip
         return cards
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """What changes with a file; () where there is none."""
+    try:
+        info = path.stat()
+    except OSError:
+        return ()
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def is_open(board: Board, now: dt.datetime | None = None) -> bool:
