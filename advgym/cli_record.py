@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from advgym import contract
+from advgym.cli_attack import say_notes
 from advgym.cli_board import HERE, Boards, Data, Name, Phase
 from advgym.cli_serve import Db, database
 from advgym.errors import AdvgymError
@@ -39,8 +41,10 @@ def verify_entry_file(path: Path, device: str) -> int:
 
     entry, rows = read_entry_file(path)
     count = sum(len(s.samples) for s in rows.sets)
-    return _verdict(f"{entry.name} on {entry.board}/{entry.phase}, {count} rows judged again",
-                    recheck(path, device=device))  # fmt: skip
+    wrong = recheck(path, device=device)
+    code = _verdict(f"{entry.name} on {entry.board}/{entry.phase}, {count} rows judged again", wrong)
+    say_notes(contract.notes(entry.contract, bool(wrong)))
+    return code
 
 
 def look(
@@ -100,6 +104,7 @@ def rerun(
         path = data / "entries" / name / f"{e.id}.json"
         wrong = again(path, boards=None if boards is None else str(boards), device=device)
         worst = max(worst, _verdict(f"{e.id} {e.name}, run again", wrong))
+        say_notes(contract.notes(e.contract, bool(wrong)))
     return worst
 
 

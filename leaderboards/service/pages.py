@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from advgym import registry
+from advgym import contract, registry
 from advgym.leaderboards import reasons
 from advgym.leaderboards.board import Board, public_data
 from advgym.leaderboards.entry import Entry
@@ -92,6 +92,7 @@ def environment() -> Environment:
         "place": views.place,
         "lowered": views.lowered,
         "beside": views.beside,
+        "contract": contract.number,
     }
     env.filters |= filters
     return env
