@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from advgym.errors import VictimError
-from advgym.leaderboards.board import Board
+from advgym.leaderboards.board import Board, told_step
 from advgym.leaderboards.engines import Engine, local
 from advgym.leaderboards.evaluate import Failure, evaluate
 from advgym.leaderboards.reasons import Refused
@@ -133,7 +133,8 @@ class Worker:
             entry, rows = evaluate(runner, created=now(), engine=self.engine, progress=beat.progress)
         entry = msgspec.structs.replace(entry, team=job.team)
         beat.check()
-        return record.write_entry(self.root, entry, rows, job.id)
+        step = told_step(stage.board) if job.hidden else 0
+        return record.write_entry(self.root, entry, rows, job.id, step_s=step)
 
     def _runner(self, stage: Stage, folder: Path, data: bytes, rivals: Rivals) -> Runner:
         card = unpacked(data, folder, stage.board)

@@ -49,16 +49,21 @@ def no_entry(shelf: Shelf, id: str) -> HTTPException:
 def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     """The routes under /api."""
     api = APIRouter(prefix="/api")
-    feed = Feed(store)
+    steps = shelf.chain.step
+    feed = Feed(store, steps)
 
     def caller(request: Request, scope: str, limit: int = PER_MINUTE) -> Token:
         token = guard.bearer(request, store, scope)
         guard.throttle(store, f"{scope} {token.id}", limit)
         return token
 
+    def boss(request: Request) -> bool:
+        """Whether an organiser asks, who sees all; what is public asks for no token."""
+        return "authorization" in request.headers and caller(request, "read", READS).may("organise")
+
     def own(request: Request, id: str) -> tuple[Token, Status]:
         token = caller(request, "read", READS)
-        found = status(store, id[:40], full=token.may("organise"))
+        found = status(store, id[:40], full=token.may("organise"), steps=steps)
         if found is None or not (token.may("organise") or found.team == token.team):
             raise HTTPException(404, f"your team has no submission {id[:40]!r}")
         return token, found
@@ -77,14 +82,14 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
         id = intake.take(store, shelf, token.team, board, phase, archive.file.read(), key)
-        return json(shown(status(store, id)), 201)
+        return json(shown(status(store, id, steps=steps)), 201)
 
     @api.get("/submissions")
     def mine(request: Request) -> Response:
         token = caller(request, "read", READS)
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
-        return json([shown(s) for s in listing(store, team=token.team)])
+        return json([shown(s) for s in listing(store, team=token.team, steps=steps)])
 
     @api.get("/submissions/{id}")
     def see(request: Request, id: str) -> Response:
@@ -96,12 +101,12 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         if not token.may("submit"):
             raise HTTPException(403, "this token may not submit, so it cannot cancel")
         if not cancel(store, found.id, "" if token.may("organise") else token.team):
-            raise HTTPException(409, f"{found.id} is over already: {found.state}")
-        return json(shown(status(store, found.id)))
+            raise HTTPException(409, f"{found.id} is over already, or about to be: {found.state}")
+        return json(shown(status(store, found.id, full=token.may("organise"), steps=steps)))
 
     @api.get("/submissions/{id}/events")
     def events(id: str) -> Response:
-        if status(store, id[:40]) is None:
+        if status(store, id[:40], steps=steps) is None:
             raise HTTPException(404, "no such submission")
         if feed.full():
             raise HTTPException(503, "too many streams are open; load the page again instead", {"retry-after": "10"})
@@ -117,7 +122,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         if len(raw) > intake.RESULT_MB * (1 << 20):
             raise HTTPException(413, f"a result file has at most {intake.RESULT_MB} MB here")
         id = intake.take_dispute(store, shelf, token.team or "organiser", against, raw)
-        return json(shown(status(store, id)), 201)
+        return json(shown(status(store, id, steps=steps)), 201)
 
     @api.get("/boards")
     def boards() -> Response:
@@ -138,9 +143,9 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         return json(raw)
 
     @api.get("/entries/{id}")
-    def entry(id: str) -> Response:
+    def entry(request: Request, id: str) -> Response:
         try:
-            return json(shelf.raw(entry_book(id), id))
+            return json(shelf.file(entry_book(id), id) if boss(request) else shelf.raw(entry_book(id), id))
         except DataError as error:
             raise HTTPException(500, str(error)) from None
 
@@ -159,14 +164,14 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     def lines(start: Annotated[int, Query(ge=0)] = 0) -> Response:
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
-        found = shelf.chain()[0][start : start + LINES]
+        found = shelf.chain.told()[start : start + LINES]
         return json({"lines": found, "next": start + len(found) if len(found) == LINES else None})
 
     @api.get("/ledger/head")
     def head() -> Response:
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
-        lines = shelf.chain()[0]
+        lines = shelf.chain.told()
         return json({"head": lines[-1] if lines else None})
 
     return api

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from advgym.errors import AdvgymError
 from advgym.leaderboards.board import Board
 from advgym.leaderboards.reasons import Refused
-from advgym.leaderboards.service import api, data, desk, intake, pages
+from advgym.leaderboards.service import api, data, desk, guard, intake, pages
 from advgym.leaderboards.service.guard import Guard
 from advgym.leaderboards.service.shelf import Book, Shelf, is_open
 from advgym.leaderboards.service.show import Pictures
@@ -85,7 +85,7 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
     Returns:
         It, with the `Watch` over its record as `state.watch`: whoever runs the application lets that look.
     """
-    shelf, kept = Shelf(root, boards), Kept()
+    shelf, kept = Shelf(root, boards, store.clock), Kept()
     watch = Watch(store, root, shelf.doubt)
     pictures = Pictures(shelf)
     app = FastAPI(title="advgym leaderboards", docs_url=None, redoc_url=None, openapi_url=None)
@@ -154,6 +154,10 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
         if found is None:
             raise api.no_entry(shelf, id)
         book, it = found
+        who = None if book.published(it.phase) else guard.visitor(request, store)
+        if who is not None and who.may("organise"):  # who sees all of an open hidden phase, and whose page is not kept
+            page = pages.entry_page(shelf, book, id, shelf.whole(book, id), [], whole=True)
+            return HTMLResponse(page, headers={"cache-control": "no-store"})
         shows = pictures.get(book, id)
         key = ("entry", id, book.stamp, str(is_open(book.board)), str(shows is None))
         return kept.answer(request, key, lambda: pages.entry_page(shelf, book, id, it, shows))

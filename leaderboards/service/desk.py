@@ -69,7 +69,7 @@ def make_desk(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         return RedirectResponse(f"/submissions/{id}", 303)
 
     def own_page(request: Request, who: tokens.Token, problem: str = "", code: int = 200) -> Response:
-        rows = submissions.listing(store, team=who.team, limit=LISTED) if who.team else []
+        rows = submissions.listing(store, team=who.team, limit=LISTED, steps=shelf.chain.step) if who.team else []
         boards = [b for _, b in sorted(shelf.boards.items()) if is_open(b)]
         csrf = guard.csrf_of(request)
         return page("me.html.j2", "/me", code, who=who, rows=rows, boards=boards, csrf=csrf, problem=problem)
@@ -78,7 +78,7 @@ def make_desk(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     def one(request: Request, id: str) -> Response:
         who = guard.visitor(request, store)
         boss = who is not None and who.may("organise")
-        s = submissions.status(store, id[:40], full=boss)
+        s = submissions.status(store, id[:40], full=boss, steps=shelf.chain.step)
         if s is None:
             raise HTTPException(404, f"there is no submission {id[:40]!r}")
         board = shelf.boards.get(s.board)
@@ -182,7 +182,8 @@ def mark_entry(shelf: Shelf, id: str, footnote: str, unreliable: bool, external:
     found = shelf.find(id)
     if found is None:
         raise AdvgymError(f"there is no entry {id[:40]!r}")
-    book, entry = found
+    book = found[0]
+    entry = shelf.whole(book, id)
     if id in book.lowered:
         raise AdvgymError(f"entry {id} was superseded by {book.lowered[id]}; mark that one")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

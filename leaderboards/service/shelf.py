@@ -6,7 +6,8 @@ import datetime as dt
 import hashlib
 import re
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,10 @@ import msgspec
 from advgym.errors import DataError
 from advgym.leaderboards import commitments
 from advgym.leaderboards.board import Board, board_hash
-from advgym.leaderboards.entry import Entry
+from advgym.leaderboards.entry import Entry, canonical
 from advgym.leaderboards.ranking import rank, unranked
+from advgym.leaderboards.service.chain import Chain, mark_of
+from advgym.leaderboards.service.told import told
 from advgym.leaderboards.store import ledger, record
 from advgym.leaderboards.store.record import Fault
 
@@ -65,7 +68,8 @@ class Book(msgspec.Struct, frozen=True):
 
     Attributes:
         tables: entries in order, by (phase, track).
-        entries: every entry by id, superseded ones too; lowered: id -> the id that supersedes it.
+        entries: every entry by id, superseded ones too, as they are told (`told.told`); lowered: id -> the id that
+            supersedes it.
         cards: public cards by phase; a hidden phase that was never opened has none.
         damaged: files that are missing, or are not what the ledger says; they are left out.
         stamp: changes when any of this does.
@@ -93,16 +97,17 @@ class Shelf:
     Args:
         root: the data folder.
         boards: by name.
+        clock: epoch seconds: an entry of an open hidden phase is told when the step in which it was written is over.
     """
 
-    def __init__(self, root: Path, boards: Mapping[str, Board]) -> None:
+    def __init__(self, root: Path, boards: Mapping[str, Board], clock: Callable[[], float] = time.time) -> None:
         self.root, self.boards = Path(root), dict(boards)
+        self.chain = Chain(self.root, self.boards, clock)
         self._hashes = {name: board_hash(board) for name, board in boards.items()}
         self._scorers: dict[str, str] = {}
         self._books: dict[str, Book] = {}
         self._read: dict[str, tuple[tuple[int, ...], Entry]] = {}  # by id, with the marks of the file it was read from
         self._doubted: tuple[str, ...] = ()
-        self._chain: tuple[tuple[int, ...], list[ledger.Line], list[str]] = (), [], []
         self._stale: dict[tuple[str, bytes], str] = {}  # by id and phase card; boards and scorer stay while we run
         self._lock = threading.Lock()
 
@@ -111,7 +116,8 @@ class Shelf:
         paths = (self.root / "ledger.jsonl", self.root / "entries" / name, self.root / "phases" / name)
         found = [path.stat() if path.exists() else None for path in paths]
         doubted = hashlib.sha256(" ".join(self._doubted).encode()).hexdigest()[:16] if self._doubted else "sound"
-        return " ".join([*("-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found), doubted])
+        files = ["-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found]
+        return " ".join([*files, doubted, str(len(self.chain.told()))])
 
     def doubt(self, faults: Iterable[Fault]) -> None:
         """What a look at the record found: those files are read again, and left out where they are not what they were.
@@ -139,7 +145,17 @@ class Shelf:
         return None
 
     def raw(self, book: Book, id: str) -> bytes:
-        """An entry's file; `id` is one of the book's.
+        """An entry's JSON, as it is told; `id` is one of the book's.
+
+        Raises:
+            DataError: it was changed since it was read.
+        """
+        if not book.published(book.entries[id].phase):
+            return canonical(book.entries[id])
+        return self.file(book, id)
+
+    def file(self, book: Book, id: str) -> bytes:
+        """An entry's file, whatever its phase: for the organiser.
 
         Raises:
             DataError: it was changed since it was read.
@@ -148,6 +164,10 @@ class Shelf:
         if hashlib.sha256(raw).hexdigest()[:16] != id:
             raise DataError(f"the file of entry {id} is damaged; restore it from a published copy")
         return raw
+
+    def whole(self, book: Book, id: str) -> Entry:
+        """All of an entry, whatever its phase: for the organiser."""
+        return msgspec.json.decode(self.file(book, id), type=Entry)
 
     def rows(self, book: Book, id: str) -> bytes | None:
         """An entry's rows, where its phase shows them and they are what the entry says."""
@@ -159,21 +179,9 @@ class Shelf:
         return raw if hashlib.sha256(raw).hexdigest() == entry.rows else None
 
     def head(self) -> str:
-        """Hash of the ledger's last line; "damaged" where anything of the chain is."""
-        lines, faults = self.chain()
-        return "damaged" if faults else lines[-1].hash if lines else ledger.ZERO
-
-    def chain(self) -> tuple[list[ledger.Line], list[str]]:
-        """The sound lines of the ledger and its faults (`ledger.sound`), read again when its file has changed."""
-        mark, lines, faults = self._chain
-        now = _mark(ledger.path(self.root))
-        if now != mark or not mark:
-            try:
-                lines, faults = ledger.sound(self.root)
-            except DataError as error:
-                lines, faults = [], [str(error)]
-            self._chain = now, lines, faults
-        return lines, faults
+        """Hash of the last line that is told; "damaged" where anything of the chain is."""
+        lines = self.chain.told()
+        return "damaged" if self.chain.read()[1] else lines[-1].hash if lines else ledger.ZERO
 
     def _scorer(self, board: Board) -> str:
         if board.name not in self._scorers:
@@ -189,9 +197,9 @@ class Shelf:
         from advgym.leaderboards.stale import stale
 
         board, entries = self.boards[name], {}
-        lines, faults = self.chain()
+        every, faults = self.chain.read()
         damaged = [record.LEDGER] if faults else []
-        for line in lines:  # a file that no line names is no entry: its writer was killed
+        for line in self.chain.told():  # a file that no line names is no entry: its writer was killed
             if line.kind == "entry" and line.body.get("board") == name:
                 key = str(line.body["entry"])
                 entry = self._entry(name, key, str(line.body.get("sha", "")))
@@ -199,8 +207,7 @@ class Shelf:
                     damaged.append(f"{key}.json")
                 else:
                     entries[key] = entry
-        names = {id(entry): key for key, entry in entries.items()}
-        cards = self._cards(board, lines, damaged)
+        cards = self._cards(board, every, damaged)
         own = tuple(f"{kind}/{name}/" for kind in ("entries", "phases"))
         doubted = [f.removeprefix(own[0]) for f in self._doubted if f.startswith(own)]
         damaged += [f for f in doubted if f not in damaged]
@@ -213,6 +220,9 @@ class Shelf:
                 self._stale[known] = stale(entry, board, card, self._scorer(board))  # type: ignore[arg-type]
             if self._stale[known]:
                 old[key] = self._stale[known]
+        out = {p for p, row in board.phases.items() if not row.hidden or (p in cards and cards[p].closed)}
+        entries = {key: e if e.phase in out else told(e) for key, e in entries.items()}
+        names = {id(entry): key for key, entry in entries.items()}
         tables = {}
         for phase in board.phases:
             for track in board.tracks:
@@ -223,7 +233,7 @@ class Shelf:
 
     def _entry(self, name: str, key: str, sha: str) -> Entry | None:
         path = self._folder(name) / f"{key}.json"
-        mark = _mark(path) if ENTRY_ID.fullmatch(key) else ()
+        mark = mark_of(path) if ENTRY_ID.fullmatch(key) else ()
         if not mark:
             return None
         known = self._read.get(key)
@@ -259,15 +269,6 @@ class Shelf:
                     panel=list(board.defense.panel),
                 )  # fmt: skip
         return cards
-
-
-def _mark(path: Path) -> tuple[int, ...]:
-    """What changes with a file; () where there is none."""
-    try:
-        info = path.stat()
-    except OSError:
-        return ()
-    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def is_open(board: Board, now: dt.datetime | None = None) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -40,7 +42,7 @@ class Superseded(AdvgymError):
         self.newer = newer
 
 
-def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> str:
+def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "", *, step_s: int = 0) -> str:
     """Put an entry into the record: its rows, itself, then its line in the ledger, which is what counts.
 
     A kill between the steps leaves files that no line names, and nothing reads those. The same entry again, or another
@@ -51,6 +53,7 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
         entry: with the hash of `rows` in it.
         rows: its judged samples.
         submission: the id of the job it was scored for; "" for a baseline or a new version by hand.
+        step_s: its line tells the time in steps of so many seconds (`board.told_step` on a hidden phase), not in one.
 
     Returns:
         The id of the entry that the record holds: this one's, or the earlier one's of the same submission.
@@ -84,7 +87,9 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
             folder = root / "entries" / entry.board
             files.write(folder / f"{entry.id}.rows.json", rest)
             files.write(folder / f"{entry.id}.json", data)
-            known = ledger.append_locked(root, "entry", body)
+            now = time.time()
+            at = dt.datetime.fromtimestamp(now // step_s * step_s if step_s else now, dt.UTC)
+            known = ledger.append_locked(root, "entry", body, at=at)
     return str(known.body["entry"])
 
 

@@ -95,7 +95,7 @@ def test_rows_that_were_changed_are_not_served(shelf, root):
 def test_rows_of_hidden_phases_wait_for_the_close(root):
     board = web_entries.board()
     board = msgspec.structs.replace(board, phases={"dev": Phase(samples=8, source="generator", seeds=2)})
-    shelf = Shelf(root, {"showcase": board})
+    shelf = Shelf(root, {"showcase": board}, web_server.later)
     book = shelf.book("showcase")
     name, entry = next(iter(book.entries.items()))
     assert not book.published("dev")
