@@ -15,7 +15,7 @@ from advgym.leaderboards.service.feed import Feed
 from advgym.leaderboards.service.shelf import Book, Shelf
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.health import Watch
-from advgym.leaderboards.store.submissions import Status, cancel, listing, status
+from advgym.leaderboards.store.submissions import LIVE, Status, cancel, listing, status
 from advgym.leaderboards.store.tokens import Token
 
 PER_MINUTE = 60  # calls of a token that change something
@@ -101,7 +101,8 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         if not token.may("submit"):
             raise HTTPException(403, "this token may not submit, so it cannot cancel")
         if not cancel(store, found.id, "" if token.may("organise") else token.team):
-            raise HTTPException(409, f"{found.id} is over already, or about to be: {found.state}")
+            how = "about to be over" if found.state in LIVE else f"over already: {found.state}"
+            raise HTTPException(409, f"{found.id} is {how}")
         return json(shown(status(store, found.id, full=token.may("organise"), steps=steps)))
 
     @api.get("/submissions/{id}/events")
