@@ -188,6 +188,7 @@ def reveal_closed(store: Store, plan: Plan, shown: set[tuple[str, str]]) -> None
 
 def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
     """Open the phases whose samples are public: they have no secret to keep. Returns those opened now."""
+    from advgym.leaderboards import commitments
     from advgym.leaderboards.opening import open_phase, record_opening
     from advgym.leaderboards.phases import PhaseCard, card_path
 
@@ -203,7 +204,9 @@ def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
                 except msgspec.DecodeError:
                     continue  # damaged: the check of the record says so, and nothing is written over it
                 if card.board_hash == board_hash(board):
-                    record_opening(root, card)
+                    secret = commitments.public_secret(name, phase, card.board_hash)
+                    if card.commitment == commitments.commit(secret):  # else it was changed, and no line makes it true
+                        record_opening(root, card)
                     continue
                 path.unlink()  # there is no secret to keep: the entries of the old board turn stale by themselves
             open_phase(board, phase, root)

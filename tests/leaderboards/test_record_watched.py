@@ -9,6 +9,7 @@ import web_entries
 import web_server
 from fastapi.testclient import TestClient
 
+from advgym.leaderboards import opening
 from advgym.leaderboards.entry import canonical
 from advgym.leaderboards.service.export import export
 from advgym.leaderboards.store import health, ledger, rebuild, record, tables
@@ -207,3 +208,36 @@ def test_a_record_that_grows_is_whole(record_root):
         record.write_entry(record_root, msgspec.structs.replace(entry, name=f"later-{i}"), rows)
         assert site.app.state.watch.look().faults == []
     site.store.close()
+
+
+@pytest.mark.parametrize("key", ["commitment", "opened", "panel", "board_hash"])
+def test_no_start_makes_a_changed_card_of_a_public_phase_true(tmp_path, key):
+    from advgym.leaderboards.serve import open_public
+
+    board = web_entries.board()
+    open_public({board.name: board}, tmp_path)
+    assert record.faults(tmp_path, whole=True) == []
+    path = tmp_path / "phases" / board.name / "dev.json"
+    card, now = msgspec.json.decode(path.read_bytes()), ["noise"] if key == "panel" else "ab" * 32
+    path.write_bytes(canonical({**card, key: now}))
+    before = path.read_bytes()
+    opened = open_public({board.name: board}, tmp_path)
+    if key == "board_hash":  # a card of another board is made anew, and both are in the ledger
+        assert opened and path.read_bytes() != before and record.faults(tmp_path, whole=True) == []
+    else:
+        assert not opened and [f.where for f in record.faults(tmp_path, whole=True)] == [
+            f"phases/{board.name}/dev.json"
+        ]
+    open_public({board.name: board}, tmp_path)
+
+
+def test_a_board_that_changed_and_changed_back_is_no_damage(tmp_path, monkeypatch):
+    """Its public phase is opened a third time, under the first commitment."""
+    from advgym.leaderboards.serve import open_public
+
+    one = web_entries.board()
+    two = msgspec.structs.replace(one, probes=False)
+    for day, board in enumerate((one, two, one), 1):
+        monkeypatch.setattr(opening, "_now", lambda day=day: f"2026-11-0{day}T00:00:00+00:00")
+        assert open_public({board.name: board}, tmp_path) == ["showcase/dev"]
+        assert record.faults(tmp_path, whole=True) == []
