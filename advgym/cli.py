@@ -13,7 +13,7 @@ import typer
 
 from advgym.cli_board import board, new_board
 from advgym.cli_compare import compare
-from advgym.cli_record import baseline, export_, rerun
+from advgym.cli_record import baseline, export_, look, rerun
 from advgym.cli_rescore import rescore
 from advgym.cli_score import score
 from advgym.cli_serve import serve, token
@@ -38,6 +38,7 @@ app.add_typer(new, name="new")
 app.add_typer(board, name="board")
 app.add_typer(token, name="token")
 new.command("board")(new_board)
+board.command("record")(look)
 board.command("rerun")(rerun)
 board.command("export")(export_)
 board.command("baseline")(baseline)

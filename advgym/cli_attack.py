@@ -212,11 +212,13 @@ def run_verify(path: Path, device: str) -> int:
         return verify_record(path)
     if is_entry(path):
         return verify_entry_file(path, device)
+    from advgym import contract
     from advgym.results import load
     from advgym.verifier import verify
 
     result = load(path)
     wrong = verify(result, device=device)
+    notes = contract.notes(result.contract, bool(wrong))
     name = f"{result.agent} on {result.task}" + (f" behind {result.defense}" if result.defense != "none" else "")
     if not wrong:
         out().print(
@@ -224,6 +226,7 @@ def run_verify(path: Path, device: str) -> int:
             f"re-applied and re-scored, success rate {percent(result.success_rate, 1)}",
             soft_wrap=True,
         )
+        say_notes(notes)
         return 0
     out().print(
         f"[red]false[/] {escape(path)}: {escape(name)}, {len(wrong)} disagreement{'s' * (len(wrong) > 1)}",
@@ -231,4 +234,11 @@ def run_verify(path: Path, device: str) -> int:
     )
     for line in wrong:
         out().print(f"  {escape(line)}", soft_wrap=True)
+    say_notes(notes)
     return 1
+
+
+def say_notes(notes: list[str]) -> None:
+    """What a reader should know beside a verdict."""
+    for line in notes:
+        out().print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from advgym import contract
+from advgym.cli_attack import say_notes
 from advgym.cli_board import HERE, Boards, Data, Name, Phase
+from advgym.cli_serve import Db, database
 from advgym.errors import AdvgymError
 
 
@@ -38,8 +41,35 @@ def verify_entry_file(path: Path, device: str) -> int:
 
     entry, rows = read_entry_file(path)
     count = sum(len(s.samples) for s in rows.sets)
-    return _verdict(f"{entry.name} on {entry.board}/{entry.phase}, {count} rows judged again",
-                    recheck(path, device=device))  # fmt: skip
+    wrong = recheck(path, device=device)
+    code = _verdict(f"{entry.name} on {entry.board}/{entry.phase}, {count} rows judged again", wrong)
+    say_notes(contract.notes(entry.contract, bool(wrong)))
+    return code
+
+
+def look(
+    data: Data = HERE,
+    db: Db = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="The ledger was restored on purpose: forget that it was another.")
+    ] = False,
+) -> int:
+    """Check a server's whole record: ledger, entries, rows, phase cards, the database's copies; exit 1 for a fault."""
+    from advgym.leaderboards.store import ledger, rebuild
+    from advgym.leaderboards.store.db import open_store, quick_check
+    from advgym.leaderboards.store.health import examine
+
+    if not ledger.path(data).is_file():
+        raise AdvgymError(f"{data} holds no ledger.jsonl: name a server's data folder with --data")
+    store = open_store(database(data, db))
+    try:
+        quick_check(store)
+        if accept:
+            rebuild.accept(store)
+        faults = examine(store, data)
+    finally:
+        store.close()
+    return _verdict(f"record in {data}", [fault.text for fault in faults])
 
 
 def _verdict(what: str, wrong: list[str]) -> int:
@@ -74,6 +104,7 @@ def rerun(
         path = data / "entries" / name / f"{e.id}.json"
         wrong = again(path, boards=None if boards is None else str(boards), device=device)
         worst = max(worst, _verdict(f"{e.id} {e.name}, run again", wrong))
+        say_notes(contract.notes(e.contract, bool(wrong)))
     return worst
 
 

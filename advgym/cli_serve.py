@@ -61,6 +61,9 @@ def serve(
     lease: Annotated[float, typer.Option(help="Seconds that a job is held for without a word.", min=1)] = 60.0,
     heartbeat: Annotated[float, typer.Option(help="Seconds between a worker's words.", min=0.1)] = 10.0,
     engine: Annotated[str, typer.Option(help="local, or ray.", metavar="E")] = "local",
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Believe X-Forwarded-For of a reverse proxy on this machine.")
+    ] = False,
 ) -> int:
     """Host leaderboards: pages, API, queue and workers in one process tree. Ctrl-C stops all of it."""
     from advgym.cli_print import err, escape, out
@@ -91,18 +94,19 @@ def serve(
     if level == LEVELS[-1]:
         err().print("[bold red]unsandboxed[/]: whoever may hand in can do here whatever you can", soft_wrap=True)
     sys.stdout.flush()
-    run(plan, host, port)
+    run(plan, host, port, proxy=proxy)
     return 0
 
 
 def first_token(db: str, data: Path) -> str:
     """An organiser's token where there is none yet, else nothing."""
-    from advgym.leaderboards.store.db import open_store
+    from advgym.leaderboards.store.db import open_store, quick_check
     from advgym.leaderboards.store.tokens import list_tokens, new_token
 
     make_folder(data)
     store = open_store(db)
     try:
+        quick_check(store)
         if any(t.role == "organiser" and not t.revoked for t in list_tokens(store)):
             return ""
         return new_token(store, "organiser", "")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from advgym.columns import Column
+from advgym.contract import Number
 from advgym.errors import DataError
 from advgym.goals import BundleGoal, Goal
 
@@ -83,6 +84,7 @@ class Result(msgspec.Struct, kw_only=True):
     members_rate: float | None = None  # of bundles: members whose output changed, over all members attacked
     columns: dict[str, Column] = {}
     columns_about: dict[str, str] = {}  # what the columns were made with
+    contract: Number = msgspec.UNSET  # the rules it was made under: `advgym.contract`; a file without it means 1
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import torch
 from advgym import columns, registry, results
 from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
+from advgym.contract import CONTRACT
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
 from advgym.flags import denied_flags, growth_flags, victim_flags
@@ -211,7 +212,7 @@ def summarise(
         success_at=results.success_at(rows, task.threat.queries),
         success_area=results.success_area(rows, task.threat.queries), columns_about=about or {},
         members_rate=results.members_rate(rows) if isinstance(task.goal, BundleGoal) else None,
-        columns=columns.summarise(rows, {} if task.columns is None else task.columns.bars),
+        columns=columns.summarise(rows, {} if task.columns is None else task.columns.bars), contract=CONTRACT,
     )  # fmt: skip
 
 

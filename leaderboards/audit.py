@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from advgym.leaderboards.outcome import DISPUTE
 from advgym.leaderboards.recheck import verify_entry
 from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import Box
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.shards import Runner, against
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store import artefacts
@@ -83,10 +83,10 @@ def opened(root: Path | None, entry: Entry, stage: Stage, level: str | None) -> 
     """A runner of an entry's submission, from the record's own archive."""
     if root is None or not entry.submission:
         raise DataError("this entry's submission is not here: its archive lies in DIR/blobs of a server's data folder")
-    with tempfile.TemporaryDirectory(prefix="advgym-audit-") as scratch:
+    with WorkFolder("audit") as scratch:
         take = partial(Box, level)
 
-        folder = Path(scratch) / "submission"
+        folder = scratch / "submission"
         card = unpacked(artefacts.get(root, entry.submission), folder, stage.board)
         with Rivals(stage, root, take) as rivals:
             runner = Runner(stage, card, folder, take, rival=rivals)

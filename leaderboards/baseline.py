@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -12,6 +11,7 @@ from advgym.leaderboards.card import pack, read_card
 from advgym.leaderboards.entry import Entry
 from advgym.leaderboards.evaluate import evaluate
 from advgym.leaderboards.sandbox import Box
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store import artefacts, record
@@ -45,8 +45,8 @@ def run_baseline(stage: Stage, root: Path, name: str) -> Entry:
     Raises:
         Failure: where no task of the board is one for it.
     """
-    with tempfile.TemporaryDirectory(prefix="advgym-baseline-") as scratch:
-        folder = Path(scratch) / "submission"
+    with WorkFolder("baseline") as scratch:
+        folder = scratch / "submission"
         write_folder(name, folder)
         artefacts.put(root, pack(folder))
         entry, rows = evaluate(Runner(stage, read_card(folder), folder, Box), created=now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -19,13 +20,16 @@ TRACKS = ("attack", "defense")
 MOST_BYTES = 1 << 20  # of a board's file
 WIDEN = 2.0  # times the constraint, within which proposals are evaluated
 UNSCORED = ("title", "summary", "opens", "closes", "quota")  # what no score depends on
+LATER = (("limits", "job_s"),)  # keys that the first boards had not: at their default they are not hashed, like `widen`
+DURATIONS = 32  # a hidden phase tells how long a job took in at most so many steps
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one shard's process tree may use, and a whole submission. Time that the victim takes is free.
+    """What one shard's process tree may use. Time that the victim takes is free.
 
     Attributes:
-        size_mb: of the submission's files. job_s: seconds of a whole submission, the victim's time included.
+        size_mb: of the submission's files.
+        job_s: wall seconds of a whole submission, the victim's time too: after them it ends, whatever is left to do.
     """
 
     cpu_s: float = 60.0
@@ -202,7 +206,25 @@ def board_hash(board: Board) -> str:
     A later closing date or another title makes no entry stale; another budget does.
     """
     table = {k: v for k, v in msgspec.to_builtins(board).items() if k not in UNSCORED}
+    usual = msgspec.to_builtins(Board(board.title, board.opens, board.closes, [], {}))
+    for part, key in LATER:  # so that a phase stays open, and an entry fresh, when a newer version knows one key more
+        if table[part][key] == usual[part][key]:
+            del table[part][key]
+    for row in table["tasks"]:
+        if row["widen"] == WIDEN:
+            del row["widen"]
     return hashlib.sha256(msgspec.json.encode(table, order="sorted")).hexdigest()
+
+
+def told_step(board: Board) -> int:
+    """Seconds between the times that a hidden phase tells: a minute, or more minutes where a job may take long.
+
+    >>> import datetime as dt
+    >>> day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    >>> told_step(Board("t", day, day, [], {})), told_step(Board("t", day, day, [], {}, limits=Limits(job_s=600)))
+    (240, 60)
+    """
+    return 60 * max(1, math.ceil(board.limits.job_s / DURATIONS / 60))
 
 
 def public_data(board: Board, phase: str) -> bool:

@@ -142,7 +142,7 @@ def _limits(board: Board) -> Iterator[str]:
     yield from _range("limits.memory_mb", limits.memory_mb, 256, 1 << 20)
     yield from _range("limits.processes", limits.processes, 1, 4096)
     yield from _range("limits.size_mb", limits.size_mb, 1, 1024)
-    yield from _range("limits.job_s", limits.job_s, 1, 7 * 86_400)
+    yield from _range("limits.job_s", limits.job_s, 60, 604_800)
     yield from _range("quota.per_day", quota.per_day, 1, 10**6)
     yield from _range("quota.total", quota.total, 1, 10**6)
 

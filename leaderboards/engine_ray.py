@@ -7,8 +7,6 @@ where only the organiser reaches it (its token authentication on, no dashboard).
 from __future__ import annotations
 
 import atexit
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -22,6 +20,7 @@ from advgym.errors import AdvgymError
 from advgym.leaderboards.card import pack
 from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import Box
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.serve import Plan, boards_of
 from advgym.leaderboards.shards import Runner, Shard, ShardRun
 from advgym.leaderboards.stage import Stage
@@ -65,7 +64,7 @@ class RayEngine:
 
 
 _stages: dict[tuple[str, str], Stage] = {}  # of this node's process: what it has loaded
-_here: dict[bytes, tuple[Runner, Rivals, str]] = {}  # and the submission that it runs
+_here: dict[bytes, tuple[Runner, Rivals, WorkFolder]] = {}  # and the submission that it runs
 
 
 def run_shard(order: bytes, shard: bytes) -> bytes:
@@ -81,13 +80,13 @@ def run_shard(order: bytes, shard: bytes) -> bytes:
     return msgspec.msgpack.encode((runner.level, run))
 
 
-def _open(plan_: dict[str, Any], board: str, phase: str, archive: bytes) -> tuple[Runner, Rivals, str]:
+def _open(plan_: dict[str, Any], board: str, phase: str, archive: bytes) -> tuple[Runner, Rivals, WorkFolder]:
     plan = msgspec.convert(plan_, Plan)
     if (board, phase) not in _stages:
         _stages[board, phase] = Stage(boards_of(plan)[board], phase, Path(plan.root), plan.device)
-    stage, scratch = _stages[board, phase], tempfile.mkdtemp(prefix="advgym-ray-")
+    stage, scratch = _stages[board, phase], WorkFolder("ray")
     take = partial(Box, plan.level)
-    rivals, folder = Rivals(stage, Path(plan.root), take), Path(scratch) / "submission"
+    rivals, folder = Rivals(stage, Path(plan.root), take), scratch.path / "submission"
     return Runner(stage, unpacked(archive, folder, stage.board), folder, take, rival=rivals), rivals, scratch
 
 
@@ -96,5 +95,5 @@ def _clear() -> None:
     for runner, rivals, scratch in _here.values():
         runner.close()
         rivals.__exit__()
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.close()
     _here.clear()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from advgym.contract import Number
 from advgym.results import Sample
 
 FORMAT = "advgym-entry/1"
@@ -98,6 +99,7 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         external: not run by this server; unreliable: footnote says why. Both are set by the organiser alone.
         supersedes: the entry that this is a new version of. cause: why: "dispute" (perturbations that were handed in
             lowered it) or "mark" (the organiser's). disputes: how often it was lowered, over all its versions.
+        contract: the rules that it was scored under (`advgym.contract`); an entry without it means 1.
     """
 
     format: str = FORMAT
@@ -134,6 +136,7 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     supersedes: str = ""
     cause: Literal["", "dispute", "mark"] = ""
     disputes: int = 0
+    contract: Number = msgspec.UNSET  # later than the first entries, as in `TaskScore`
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from contextlib import closing
 import msgspec
 
 from advgym import results
+from advgym.contract import CONTRACT
 from advgym.leaderboards.board import board_hash
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed
@@ -176,7 +177,7 @@ def make_entry(runner: Runner, ground: Ground, runs: list[ShardRun], created: st
         eligible=head.eligible, footnote=head.footnote, columns=head.columns, tasks=scores,
         rows=hashlib.sha256(canonical(rows)).hexdigest(), transcript=transcript(runs), sandbox=runner.level,
         device=results.device_name(stage.device), versions=results.versions(), run_seeds=ground.seeds,
-        flags=[*head.flags, *_failed_flags(runs)],
+        flags=[*head.flags, *_failed_flags(runs)], contract=CONTRACT,
     )  # fmt: skip
     return entry, rows
 

@@ -45,7 +45,7 @@ def open_phase(board: Board, phase: str, root: str | Path, device: Any = "cpu") 
     root = Path(root)
     path = card_path(root, board.name, phase)
     if path.is_file():
-        _record(root, "open", phase_card(board, phase, root))  # if a kill came between
+        record_opening(root, phase_card(board, phase, root))  # if a kill came between
         raise AdvgymError(f"phase {phase!r} of {board.name} was opened before; its card is {path}")
     public = not phase_of(board, phase).hidden
     secret = commitments.public_secret(board.name, phase, board_hash(board)) if public else commitments.draw()
@@ -106,7 +106,7 @@ def close_phase(board: Board, phase: str, root: str | Path) -> PhaseCard:
         raise AdvgymError(f"phase {phase!r} of {board.name} was never opened in {root}: there is nothing to close")
     card = phase_card(board, phase, root)
     if card.closed:
-        _record(root, "close", card)
+        _record(root, "close", card, once="commitment")  # if a kill came between
         raise AdvgymError(f"phase {phase!r} of {board.name} was closed at {card.closed}")
     secret = phase_secret(board, phase, root)
     for row in board.tasks:
@@ -152,11 +152,16 @@ def panel(board: Board, phase: str, root: Path) -> list[str]:
     return [*board.defense.panel, *best[:1]]
 
 
-def _record(root: Path, kind: str, card: PhaseCard) -> None:
+def record_opening(root: Path, card: PhaseCard) -> None:
+    """The ledger's line of an opening that a kill may have left out; a card that has one already gets no other."""
+    _record(root, "open", card, once="commitment")
+
+
+def _record(root: Path, kind: str, card: PhaseCard, once: str = "card") -> None:
     """The ledger's line of an opening or a close: the commitment, and the hash of the card as it was then."""
     digest = hashlib.sha256(canonical(card)).hexdigest()
     body: ledger.Body = {"board": card.board, "phase": card.phase, "commitment": card.commitment, "card": digest}
-    ledger.append(root, kind, body, once=("commitment",))
+    ledger.append(root, kind, body, once=(once,))
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

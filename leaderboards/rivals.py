@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from advgym.leaderboards import card as cards
 from advgym.leaderboards.board import Board
 from advgym.leaderboards.contestant import Contestant
 from advgym.leaderboards.sandbox import Box
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store import artefacts
 from advgym.leaderboards.store.unpack import unpack
@@ -33,7 +33,7 @@ class Rivals:
         self.stage, self.root, self.take = stage, root, take
         self.boxes: list[Box] = []
         self.found: dict[str, registry.Agent] = {}
-        self.scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.scratch: WorkFolder | None = None
 
     def __enter__(self) -> Rivals:
         return self
@@ -42,7 +42,7 @@ class Rivals:
         for box in self.boxes:
             box.close()
         if self.scratch is not None:
-            self.scratch.cleanup()
+            self.scratch.close()
 
     def __call__(self, name: str) -> registry.Agent:
         """The agent of a panel's name."""
@@ -53,8 +53,8 @@ class Rivals:
         return self.found[name]
 
     def _open(self, sha: str) -> registry.Agent:
-        self.scratch = self.scratch or tempfile.TemporaryDirectory(prefix="advgym-rival-")
-        folder = Path(self.scratch.name) / sha[:16]
+        self.scratch = self.scratch or WorkFolder("rival")
+        folder = self.scratch.path / sha[:16]
         card = unpacked(artefacts.get(self.root, sha), folder, self.stage.board)
         box = self.take()
         self.boxes.append(box)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -57,10 +57,12 @@ def run_worker(plan: Plan, number: int, parent: int | None = None) -> None:
     import torch
 
     from advgym.leaderboards.engines import make_engine
+    from advgym.leaderboards.sandbox.workfolder import sweep
     from advgym.leaderboards.store.db import open_store
     from advgym.leaderboards.worker import Worker
 
     torch.set_num_threads(1)
+    sweep()  # what a worker left that was killed
     worker = Worker(
         open_store(plan.db), Path(plan.root), boards_of(plan), name=_name(number),
         device=plan.device, level=plan.level, lease_s=plan.lease_s, beat_s=plan.beat_s,
@@ -186,7 +188,8 @@ def reveal_closed(store: Store, plan: Plan, shown: set[tuple[str, str]]) -> None
 
 def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
     """Open the phases whose samples are public: they have no secret to keep. Returns those opened now."""
-    from advgym.leaderboards.opening import open_phase
+    from advgym.leaderboards import commitments
+    from advgym.leaderboards.opening import open_phase, record_opening
     from advgym.leaderboards.phases import PhaseCard, card_path
 
     opened = []
@@ -195,43 +198,59 @@ def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
             if about.hidden:
                 continue
             path = card_path(root, name, phase)
-            if path.is_file() and msgspec.json.decode(path.read_bytes(), type=PhaseCard).board_hash != board_hash(
-                board
-            ):
+            if path.is_file():
+                try:
+                    card = msgspec.json.decode(path.read_bytes(), type=PhaseCard)
+                except msgspec.DecodeError:
+                    continue  # damaged: the check of the record says so, and nothing is written over it
+                if card.board_hash == board_hash(board):
+                    secret = commitments.public_secret(name, phase, card.board_hash)
+                    if card.commitment == commitments.commit(secret):  # else it was changed, and no line makes it true
+                        record_opening(root, card)
+                    continue
                 path.unlink()  # there is no secret to keep: the entries of the old board turn stale by themselves
-            if not path.is_file():
-                open_phase(board, phase, root)
-                opened.append(f"{name}/{phase}")
+            open_phase(board, phase, root)
+            opened.append(f"{name}/{phase}")
     return opened
 
 
-def serve(plan: Plan, host: str, port: int) -> None:
-    """Run until SIGINT or SIGTERM."""
+def server_config(app: Any, host: str, port: int, *, proxy: bool) -> Any:
+    """How uvicorn runs the application.
+
+    Args:
+        proxy: a reverse proxy on this machine says who asks (X-Forwarded-For); else the connection does, whatever
+            a request says of itself: rates are counted by that address.
+    """
     import uvicorn
 
+    return uvicorn.Config(
+        app, host=host, port=port, log_level="warning", server_header=False, timeout_keep_alive=15,
+        timeout_graceful_shutdown=2, proxy_headers=proxy,
+    )  # fmt: skip
+
+
+def serve(plan: Plan, host: str, port: int, *, proxy: bool = False) -> None:
+    """Run until SIGINT or SIGTERM; `proxy` as in `server_config`."""
+    import uvicorn
+
+    from advgym.leaderboards.sandbox.workfolder import sweep
     from advgym.leaderboards.service.app import create_app
-    from advgym.leaderboards.store.db import open_store
-    from advgym.leaderboards.store.rebuild import refresh
+    from advgym.leaderboards.store.db import open_store, quick_check
 
     boards, _ = prepare(plan)
+    sweep()
     store = open_store(plan.db)
-    for fault in refresh(store, Path(plan.root)):
-        log.error("the record: %s", fault)
+    quick_check(store)
     workers = Workers(plan)
     app = create_app(store, Path(plan.root), boards)
+    watch, over = app.state.watch, threading.Event()
+    watch.look()  # before anybody is answered; it brings the database up to the record
+    threading.Thread(target=watch.run, args=(over,), name="record", daemon=True).start()
     workers.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises it again, and the workers must stop
     try:
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            server_header=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=2,
-        )
-        uvicorn.Server(config).run()
+        uvicorn.Server(server_config(app, host, port, proxy=proxy)).run()
     finally:
+        over.set()
         workers.stop()
         store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from advgym import contract
 from advgym.leaderboards.board import Board, board_hash
 from advgym.leaderboards.entry import Entry
 from advgym.leaderboards.outcome import Facts
@@ -21,6 +22,11 @@ def stale(entry: Entry, board: Board, card: PhaseCard, scorer: str, facts: Seque
         scorer: `scorer_hash(board)` now.
         facts: of the phase's tasks now, where they are at hand: victims and samples are compared with them, too.
     """
+    made = contract.number(entry.contract)
+    if made > contract.CONTRACT:
+        return f"scored under contract {made}, which this version does not know"
+    if made < contract.CONTRACT:
+        return f"scored under contract {made}; since then: {'; '.join(contract.since(entry.contract))}"
     if entry.board_hash != board_hash(board):
         return "the board changed since: its tasks, budgets, phases or limits"
     if entry.scorer != scorer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from advgym.leaderboards.entry import Entry, Rows, TaskScore
 from advgym.leaderboards.evaluate import Failure, Progress, evaluate, written
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.sandbox import Box, best_level
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store.unpack import unpack
@@ -69,9 +69,9 @@ def try_out(
     if phase_of(board, phase).hidden:
         public = ", ".join(name for name, p in board.phases.items() if not p.hidden) or "none"
         raise DataError(f"phase {phase!r} of {board.name} is hidden, so only its server can run it; public: {public}")
-    with tempfile.TemporaryDirectory(prefix="advgym-test-") as scratch:
+    with WorkFolder("test") as scratch:
         try:
-            folder = _folder(path, Path(scratch), board)
+            folder = _folder(path, scratch, board)
             cards.files(folder, board.limits.size_mb)  # an empty folder has no card either
             card = cards.read_card(folder)
             cards.check_folder(folder, board, card)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import secrets
-import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
@@ -15,13 +14,14 @@ from pathlib import Path
 import msgspec
 
 from advgym.errors import VictimError
-from advgym.leaderboards.board import Board
+from advgym.leaderboards.board import Board, told_step
 from advgym.leaderboards.boundary.fault import known
 from advgym.leaderboards.engines import Engine, local
 from advgym.leaderboards.evaluate import Failure, evaluate, written
 from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.rivals import Rivals, unpacked
 from advgym.leaderboards.sandbox import SandboxError, Spares
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.shards import Runner
 from advgym.leaderboards.stage import Stage
 from advgym.leaderboards.store import artefacts, jobs, rebuild, record
@@ -140,14 +140,15 @@ class Worker:
         """(id of the entry, what failed shards wrote)."""
         stage = self.stage(job.board, job.phase)
         with (
-            tempfile.TemporaryDirectory(prefix="advgym-job-") as scratch,
+            WorkFolder("job") as scratch,
             Rivals(stage, self.root, self.spares.take) as rivals,
         ):
-            runner = self._runner(stage, Path(scratch) / "submission", data, rivals)
+            runner = self._runner(stage, scratch / "submission", data, rivals)
             entry, rows = evaluate(runner, created=now(), engine=self.engine, progress=beat.progress)
         entry = msgspec.structs.replace(entry, team=job.team)
         beat.check()
-        return record.write_entry(self.root, entry, rows, job.id), runner.log
+        step = told_step(stage.board) if job.hidden else 0
+        return record.write_entry(self.root, entry, rows, job.id, step_s=step), runner.log
 
     def _runner(self, stage: Stage, folder: Path, data: bytes, rivals: Rivals) -> Runner:
         card = unpacked(data, folder, stage.board)
@@ -167,7 +168,7 @@ class Worker:
         here = next(t for t in stage.tasks if t.row.id == result.task)
         archive = artefacts.get(self.root, entry.submission)
         with ExitStack() as open_:
-            scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="advgym-job-")))
+            scratch = open_.enter_context(WorkFolder("job"))
             rivals = open_.enter_context(Rivals(stage, self.root, self.spares.take))
             runner = open_.enter_context(closing(self._runner(stage, scratch / "submission", archive, rivals)))
             while True:

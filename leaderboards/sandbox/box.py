@@ -24,6 +24,7 @@ from advgym.leaderboards.sandbox.ended import rlimits
 from advgym.leaderboards.sandbox.ladder import SandboxError, usable
 from advgym.leaderboards.sandbox.slots import Slot, leftovers
 from advgym.leaderboards.sandbox.turn import Turn
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 
 ENTRY = "advgym.leaderboards.boundary.inside:enter"
 ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -58,7 +59,8 @@ class Box:
         self._turn: Turn | None = None
         confined = self.level != "unsandboxed"
         self._slot = Slot() if confined and os.geteuid() == 0 else None
-        self._home = Path(tempfile.mkdtemp(prefix="advgym-box-"))
+        self._work = WorkFolder("box")
+        self._home = self._work.path
         self._folder, self._scratch = self._home / "submission", self._home / "scratch"
         self._folder.mkdir()
         self._folder.chmod(0o755)
@@ -202,7 +204,7 @@ class Box:
         if self._slot is not None:
             self._slot.release()
         wipe.wipe(str(self._scratch), time.monotonic() + 30)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._work.close()
 
     # -- starting and stopping ---------------------------------------------------------------------------------
     def _start(self) -> None:

@@ -13,9 +13,9 @@ from advgym.leaderboards.reasons import Refused
 from advgym.leaderboards.service import data, guard, intake
 from advgym.leaderboards.service.feed import Feed
 from advgym.leaderboards.service.shelf import Book, Shelf
-from advgym.leaderboards.store import ledger
 from advgym.leaderboards.store.db import Store
-from advgym.leaderboards.store.submissions import Status, cancel, listing, status
+from advgym.leaderboards.store.health import Watch
+from advgym.leaderboards.store.submissions import LIVE, Status, cancel, listing, status
 from advgym.leaderboards.store.tokens import Token
 
 PER_MINUTE = 60  # calls of a token that change something
@@ -39,19 +39,31 @@ def refused_code(error: Refused) -> int:
     return {"over-quota": 429, "too-large": 413, "phase-closed": 409}.get(error.code, 400)
 
 
-def make_api(store: Store, shelf: Shelf) -> APIRouter:
+def no_entry(shelf: Shelf, id: str) -> HTTPException:
+    """Why an entry cannot be shown: the ledger has none, or its file is damaged."""
+    if any(f"{id}.json" in shelf.book(name).damaged for name in shelf.boards):
+        return HTTPException(500, f"the file of entry {id[:40]} is damaged; restore it from a published copy")
+    return HTTPException(404, f"there is no entry {id[:40]!r}")
+
+
+def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     """The routes under /api."""
     api = APIRouter(prefix="/api")
-    feed = Feed(store)
+    steps = shelf.chain.step
+    feed = Feed(store, steps)
 
     def caller(request: Request, scope: str, limit: int = PER_MINUTE) -> Token:
         token = guard.bearer(request, store, scope)
         guard.throttle(store, f"{scope} {token.id}", limit)
         return token
 
+    def boss(request: Request) -> bool:
+        """Whether an organiser asks, who sees all; what is public asks for no token."""
+        return "authorization" in request.headers and caller(request, "read", READS).may("organise")
+
     def own(request: Request, id: str) -> tuple[Token, Status]:
         token = caller(request, "read", READS)
-        found = status(store, id[:40], full=token.may("organise"))
+        found = status(store, id[:40], full=token.may("organise"), steps=steps)
         if found is None or not (token.may("organise") or found.team == token.team):
             raise HTTPException(404, f"your team has no submission {id[:40]!r}")
         return token, found
@@ -70,14 +82,14 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
         id = intake.take(store, shelf, token.team, board, phase, archive.file.read(), key)
-        return json(shown(status(store, id)), 201)
+        return json(shown(status(store, id, steps=steps)), 201)
 
     @api.get("/submissions")
     def mine(request: Request) -> Response:
         token = caller(request, "read", READS)
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
-        return json([shown(s) for s in listing(store, team=token.team)])
+        return json([shown(s) for s in listing(store, team=token.team, steps=steps)])
 
     @api.get("/submissions/{id}")
     def see(request: Request, id: str) -> Response:
@@ -89,12 +101,13 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
         if not token.may("submit"):
             raise HTTPException(403, "this token may not submit, so it cannot cancel")
         if not cancel(store, found.id, "" if token.may("organise") else token.team):
-            raise HTTPException(409, f"{found.id} is over already: {found.state}")
-        return json(shown(status(store, found.id)))
+            how = "about to be over" if found.state in LIVE else f"over already: {found.state}"
+            raise HTTPException(409, f"{found.id} is {how}")
+        return json(shown(status(store, found.id, full=token.may("organise"), steps=steps)))
 
     @api.get("/submissions/{id}/events")
     def events(id: str) -> Response:
-        if status(store, id[:40]) is None:
+        if status(store, id[:40], steps=steps) is None:
             raise HTTPException(404, "no such submission")
         if feed.full():
             raise HTTPException(503, "too many streams are open; load the page again instead", {"retry-after": "10"})
@@ -110,7 +123,7 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
         if len(raw) > intake.RESULT_MB * (1 << 20):
             raise HTTPException(413, f"a result file has at most {intake.RESULT_MB} MB here")
         id = intake.take_dispute(store, shelf, token.team or "organiser", against, raw)
-        return json(shown(status(store, id)), 201)
+        return json(shown(status(store, id, steps=steps)), 201)
 
     @api.get("/boards")
     def boards() -> Response:
@@ -124,36 +137,43 @@ def make_api(store: Store, shelf: Shelf) -> APIRouter:
     def rows(id: str) -> Response:
         book = entry_book(id)
         raw = shelf.rows(book, id)
+        if raw is None and book.published(book.entries[id].phase):
+            raise HTTPException(500, f"the rows of entry {id} are damaged; restore them from a published copy")
         if raw is None:
             raise HTTPException(404, "the rows of a hidden phase are published when it closes")
         return json(raw)
 
     @api.get("/entries/{id}")
-    def entry(id: str) -> Response:
+    def entry(request: Request, id: str) -> Response:
         try:
-            return json(shelf.raw(entry_book(id), id))
+            return json(shelf.file(entry_book(id), id) if boss(request) else shelf.raw(entry_book(id), id))
         except DataError as error:
             raise HTTPException(500, str(error)) from None
 
     def entry_book(id: str) -> Book:
         found = shelf.find(id)
         if found is None:
-            raise HTTPException(404, f"there is no entry {id[:40]!r}")
+            raise no_entry(shelf, id)
         return found[0]
+
+    @api.get("/organise/record")
+    def health(request: Request) -> Response:
+        caller(request, "organise", READS)
+        return json(watch.health)
 
     @api.get("/ledger")
     def lines(start: Annotated[int, Query(ge=0)] = 0) -> Response:
-        try:
-            found = ledger.read(shelf.root, start)[:LINES]
-        except DataError:  # which names the server's folders
-            raise HTTPException(500, "the ledger is damaged; restore it from a published copy") from None
+        if shelf.head() == "damaged":
+            raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
+        found = shelf.chain.told()[start : start + LINES]
         return json({"lines": found, "next": start + len(found) if len(found) == LINES else None})
 
     @api.get("/ledger/head")
     def head() -> Response:
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
-        return json({"head": ledger.head(shelf.root)})
+        lines = shelf.chain.told()
+        return json({"head": lines[-1] if lines else None})
 
     return api
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,12 +17,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from advgym.errors import AdvgymError
 from advgym.leaderboards.board import Board
 from advgym.leaderboards.reasons import Refused
-from advgym.leaderboards.service import api, data, desk, intake, pages
+from advgym.leaderboards.service import api, data, desk, guard, intake, pages
 from advgym.leaderboards.service.guard import Guard
 from advgym.leaderboards.service.shelf import Book, Shelf, is_open
 from advgym.leaderboards.service.show import Pictures
-from advgym.leaderboards.store.db import Store
+from advgym.leaderboards.store.db import Corrupt, Store
+from advgym.leaderboards.store.health import Watch
 
+log = logging.getLogger("advgym")
 MB = 1 << 20
 UPLOADS = frozenset({"/api/submissions", "/api/disputes", "/me"})
 KEPT_BYTES = 64 * MB
@@ -78,14 +81,19 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
         store: the queue, tokens and rates.
         root: the data folder: ledger, entries, phases, blobs.
         boards: by name.
+
+    Returns:
+        It, with the `Watch` over its record as `state.watch`: whoever runs the application lets that look.
     """
-    shelf, kept = Shelf(root, boards), Kept()
+    shelf, kept = Shelf(root, boards, store.clock), Kept()
+    watch = Watch(store, root, shelf.doubt)
     pictures = Pictures(shelf)
     app = FastAPI(title="advgym leaderboards", docs_url=None, redoc_url=None, openapi_url=None)
     largest = max([intake.RESULT_MB, *(b.limits.size_mb for b in boards.values())]) * MB + 2 * MB
     app.add_middleware(Guard, uploads=UPLOADS, largest=largest)
-    app.include_router(api.make_api(store, shelf))
-    app.include_router(desk.make_desk(store, shelf))
+    app.state.watch = watch
+    app.include_router(api.make_api(store, shelf, watch))
+    app.include_router(desk.make_desk(store, shelf, watch))
     app.router.on_shutdown.append(pictures.close)
     _errors(app)
     static = {
@@ -144,8 +152,12 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
     def entry(request: Request, id: str) -> Response:
         found = shelf.find(id)
         if found is None:
-            raise HTTPException(404, f"There is no entry {id[:40]!r}.")
+            raise api.no_entry(shelf, id)
         book, it = found
+        who = None if book.published(it.phase) else guard.visitor(request, store)
+        if who is not None and who.may("organise"):  # who sees all of an open hidden phase, and whose page is not kept
+            page = pages.entry_page(shelf, book, id, shelf.whole(book, id), [], whole=True)
+            return HTMLResponse(page, headers={"cache-control": "no-store"})
         shows = pictures.get(book, id)
         key = ("entry", id, book.stamp, str(is_open(book.board)), str(shows is None))
         return kept.answer(request, key, lambda: pages.entry_page(shelf, book, id, it, shows))
@@ -172,6 +184,11 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> Response:
         return say(request, api.refused_code(error), error.text, reason=error.code, blame=error.blame)
+
+    @app.exception_handler(Corrupt)
+    def corrupt(request: Request, error: Corrupt) -> Response:
+        log.error("%s", error)  # which names the server's folders
+        return say(request, 500, "The server's database is damaged; its organiser reads in the log what to do.")
 
     @app.exception_handler(AdvgymError)
     def wrong(request: Request, error: AdvgymError) -> Response:

@@ -12,6 +12,7 @@ import msgspec
 from advgym.leaderboards.board import board_hash, public_data
 from advgym.leaderboards.entry import TaskScore
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf
+from advgym.leaderboards.service.told import SENTENCE
 
 
 def board_summary(book: Book) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def board_data(shelf: Shelf, book: Book) -> dict[str, Any]:
             for phase in b.phases
         },
         "damaged": book.damaged,
+        "withheld": {phase: SENTENCE for phase in b.phases if not book.published(phase)},
     }
 
 

@@ -14,12 +14,13 @@ from advgym.leaderboards.service import feed, guard, intake, pages
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import jobs, ledger, record, submissions, tokens
 from advgym.leaderboards.store.db import Store
+from advgym.leaderboards.store.health import Watch
 
 Text = Annotated[str, Form(max_length=600)]
 LISTED = 200
 
 
-def make_desk(store: Store, shelf: Shelf) -> APIRouter:
+def make_desk(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     """The routes of the pages that need a token, and of submissions."""
     desk = APIRouter()
 
@@ -68,7 +69,7 @@ def make_desk(store: Store, shelf: Shelf) -> APIRouter:
         return RedirectResponse(f"/submissions/{id}", 303)
 
     def own_page(request: Request, who: tokens.Token, problem: str = "", code: int = 200) -> Response:
-        rows = submissions.listing(store, team=who.team, limit=LISTED) if who.team else []
+        rows = submissions.listing(store, team=who.team, limit=LISTED, steps=shelf.chain.step) if who.team else []
         boards = [b for _, b in sorted(shelf.boards.items()) if is_open(b)]
         csrf = guard.csrf_of(request)
         return page("me.html.j2", "/me", code, who=who, rows=rows, boards=boards, csrf=csrf, problem=problem)
@@ -77,7 +78,7 @@ def make_desk(store: Store, shelf: Shelf) -> APIRouter:
     def one(request: Request, id: str) -> Response:
         who = guard.visitor(request, store)
         boss = who is not None and who.may("organise")
-        s = submissions.status(store, id[:40], full=boss)
+        s = submissions.status(store, id[:40], full=boss, steps=shelf.chain.step)
         if s is None:
             raise HTTPException(404, f"there is no submission {id[:40]!r}")
         board = shelf.boards.get(s.board)
@@ -148,7 +149,7 @@ def make_desk(store: Store, shelf: Shelf) -> APIRouter:
             "organise.html.j2", "/organise", code, counts=submissions.counts(store), rows=rows,
             workers=jobs.working(store), teams=team_rows(store, rows, known, books), tokens=known,
             roles=list(tokens.ROLES), entries=entries, csrf=guard.csrf_of(request), problem=problem, done=done,
-            token=token,
+            token=token, health=watch.health,
         )  # fmt: skip
 
     return desk
@@ -181,7 +182,8 @@ def mark_entry(shelf: Shelf, id: str, footnote: str, unreliable: bool, external:
     found = shelf.find(id)
     if found is None:
         raise AdvgymError(f"there is no entry {id[:40]!r}")
-    book, entry = found
+    book = found[0]
+    entry = shelf.whole(book, id)
     if id in book.lowered:
         raise AdvgymError(f"entry {id} was superseded by {book.lowered[id]}; mark that one")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

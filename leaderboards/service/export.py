@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from advgym.leaderboards.board import Board
+from advgym.leaderboards.entry import canonical
 from advgym.leaderboards.service import data, pages, show
 from advgym.leaderboards.service.shelf import Shelf
-from advgym.leaderboards.store import ledger
+from advgym.leaderboards.store import record
 from advgym.results import write_atomic
 
 
@@ -27,6 +28,7 @@ def export(root: str | Path, boards: Mapping[str, Board], out: str | Path) -> li
         The files written.
     """
     shelf, written = Shelf(Path(root), boards), []
+    shelf.doubt(record.faults(Path(root), whole=True))  # the pages say what is damaged, and leave it out
 
     def put(path: str, content: str | bytes) -> None:
         file = Path(out) / pages.file_of(path)
@@ -42,9 +44,9 @@ def export(root: str | Path, boards: Mapping[str, Board], out: str | Path) -> li
     put("/about", pages.about_page(shelf, pages.exported("/about")))
     books = [shelf.book(name) for name in sorted(boards)]
     put_json("/api/boards", [data.board_summary(book) for book in books])
-    put_json("/api/ledger/head", {"head": ledger.head(Path(root))})
-    lines = ledger.path(Path(root))
-    put("/api/ledger", lines.read_bytes() if lines.is_file() else b"")
+    chain = shelf.chain.told()
+    put_json("/api/ledger/head", {"head": chain[-1] if chain else None})
+    put("/api/ledger", b"".join(canonical(line) + b"\n" for line in chain))
     for book in books:
         name = book.board.name
         put_json(f"/api/boards/{name}", data.board_data(shelf, book))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from advgym.leaderboards.store.db import Store
-from advgym.leaderboards.store.submissions import LIVE, Status, status
+from advgym.leaderboards.store.submissions import LIVE, Status, Steps, status
 
 STREAMS = 200  # at once
 EVERY_S = 1.0
@@ -47,8 +48,8 @@ def steps(s: Status) -> list[tuple[str, str]]:
 class Feed:
     """Streams of progress; each ends when its submission does."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.open = store, 0
+    def __init__(self, store: Store, steps: Steps) -> None:
+        self.store, self.steps, self.open = store, steps, 0
 
     def full(self) -> bool:
         """Whether no more streams are taken."""
@@ -60,7 +61,7 @@ class Feed:
         last, quiet = b"", 0.0
         try:
             while True:
-                s = await run_in_threadpool(status, self.store, id)
+                s = await run_in_threadpool(partial(status, self.store, id, steps=self.steps))
                 if s is None:
                     return
                 over = s.state not in LIVE

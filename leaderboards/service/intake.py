@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import msgspec
 
 from advgym.errors import AdvgymError
 from advgym.leaderboards import card as cards
 from advgym.leaderboards.board import Board, Quota
 from advgym.leaderboards.reasons import Refused
+from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import artefacts
 from advgym.leaderboards.store.db import Store
@@ -33,7 +31,10 @@ def check_phase(shelf: Shelf, board: Board, phase: str) -> None:
         raise Refused("phase-closed", f"{board.name} is open from {board.opens:%Y-%m-%d} to {board.closes:%Y-%m-%d}")
     if phase not in board.phases:
         raise Refused("phase-closed", f"{board.name} has no phase {phase!r}; it has {', '.join(board.phases)}")
-    found = shelf.book(board.name).cards.get(phase)
+    book = shelf.book(board.name)
+    found = book.cards.get(phase)
+    if found is None and f"phases/{board.name}/{phase}.json" in book.damaged:
+        raise Refused("phase-closed", f"the card of {phase} is damaged; its organiser has to restore it")
     if found is None:
         raise Refused("phase-closed", f"{phase} is not open yet")
     if found.closed:
@@ -61,8 +62,8 @@ def take(store: Store, shelf: Shelf, team: str, name: str, phase: str, data: byt
         raise AdvgymError(f"there is no board {name[:60]!r} here; there are: {', '.join(sorted(shelf.boards))}")
     phase = phase or next(iter(board.phases))
     check_phase(shelf, board, phase)
-    with tempfile.TemporaryDirectory(prefix="advgym-") as scratch:
-        folder = Path(scratch) / "submission"
+    with WorkFolder("intake") as scratch:
+        folder = scratch / "submission"
         unpack(data, folder, size_mb=board.limits.size_mb)
         card = cards.read_card(folder)
         cards.check_folder(folder, board, card)

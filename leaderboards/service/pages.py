@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from advgym import registry
+from advgym import contract, registry
 from advgym.leaderboards import reasons
 from advgym.leaderboards.board import Board, public_data
 from advgym.leaderboards.entry import Entry
 from advgym.leaderboards.service import views
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf, is_open
+from advgym.leaderboards.service.told import SENTENCE
 
 HERE = Path(__file__).parent
 Links = Callable[[str], str]
@@ -92,6 +93,7 @@ def environment() -> Environment:
         "place": views.place,
         "lowered": views.lowered,
         "beside": views.beside,
+        "contract": contract.number,
     }
     env.filters |= filters
     return env
@@ -165,7 +167,13 @@ def board_page(shelf: Shelf, book: Book, phase: str, track: str, page: int = 1, 
         figures=views.figures(board, shown, track), flags=views.flags(shown), head=shelf.head(), opened=is_open(board),
         public_data=public_data, path=board_path, page=page, pages=page_count(book, phase, track), start=start,
         rows=board_rows(board), cap=views.HEAT, besides=any(views.beside(p.entry) for p in table),
+        withheld=withheld(book, phase),
     )  # fmt: skip
+
+
+def withheld(book: Book, phase: str) -> str:
+    """Why the pages of a phase tell no more than scores; "" where they tell all."""
+    return "" if book.published(phase) else SENTENCE
 
 
 def board_rows(board: Board) -> list[tuple[Any, str, str]]:
@@ -186,8 +194,14 @@ def entry_page(
     entry: Entry,
     shows: Sequence[tuple[str, Sequence[Any]]] | None,
     to: Links = served,
+    *,
+    whole: bool = False,
 ) -> str:
-    """One entry: scores, curves, examples (see `show`; None while they are being drawn), hashes, how to check it."""
+    """One entry: scores, curves, examples (see `show`; None while they are being drawn), hashes, how to check it.
+
+    Args:
+        whole: show all of it, also where its phase is hidden and open: to the organiser.
+    """
     table = book.tables.get((entry.phase, entry.track), [])
     placed = next((p for p in table if p.id == id), Placed(id, entry, None))
     hashes = [
@@ -200,6 +214,7 @@ def entry_page(
         published=book.published(entry.phase), lowered=book.lowered.get(id, ""), path=board_path,
         endings=[(s, endings(s.reasons)) for s in entry.tasks if s.reasons], beside=views.beside(entry),
         measured=views.measured(entry), made_with=views.made_with(entry),
+        withheld="" if whole else withheld(book, entry.phase),
     )  # fmt: skip
 
 

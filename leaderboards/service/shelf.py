@@ -6,7 +6,8 @@ import datetime as dt
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,12 @@ import msgspec
 from advgym.errors import DataError
 from advgym.leaderboards import commitments
 from advgym.leaderboards.board import Board, board_hash
-from advgym.leaderboards.entry import Entry
+from advgym.leaderboards.entry import Entry, canonical
 from advgym.leaderboards.ranking import rank, unranked
-from advgym.leaderboards.store import ledger
+from advgym.leaderboards.service.chain import Chain, mark_of
+from advgym.leaderboards.service.told import told
+from advgym.leaderboards.store import ledger, record
+from advgym.leaderboards.store.record import Fault
 
 ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 WHY = {  # `unranked` in a reader's words
@@ -64,9 +68,10 @@ class Book(msgspec.Struct, frozen=True):
 
     Attributes:
         tables: entries in order, by (phase, track).
-        entries: every entry by id, superseded ones too; lowered: id -> the id that supersedes it.
+        entries: every entry by id, superseded ones too, as they are told (`told.told`); lowered: id -> the id that
+            supersedes it.
         cards: public cards by phase; a hidden phase that was never opened has none.
-        damaged: files that are missing, or are not what the ledger says.
+        damaged: files that are missing, or are not what the ledger says; they are left out.
         stamp: changes when any of this does.
     """
 
@@ -92,14 +97,17 @@ class Shelf:
     Args:
         root: the data folder.
         boards: by name.
+        clock: epoch seconds: an entry of an open hidden phase is told when the step in which it was written is over.
     """
 
-    def __init__(self, root: Path, boards: Mapping[str, Board]) -> None:
+    def __init__(self, root: Path, boards: Mapping[str, Board], clock: Callable[[], float] = time.time) -> None:
         self.root, self.boards = Path(root), dict(boards)
+        self.chain = Chain(self.root, self.boards, clock)
         self._hashes = {name: board_hash(board) for name, board in boards.items()}
         self._scorers: dict[str, str] = {}
         self._books: dict[str, Book] = {}
-        self._read: dict[str, Entry] = {}  # by id: an entry's file never changes
+        self._read: dict[str, tuple[tuple[int, ...], Entry]] = {}  # by id, with the marks of the file it was read from
+        self._doubted: tuple[str, ...] = ()
         self._stale: dict[tuple[str, bytes], str] = {}  # by id and phase card; boards and scorer stay while we run
         self._lock = threading.Lock()
 
@@ -107,7 +115,16 @@ class Shelf:
         """Changes when the record of a board does: from what the folders and the ledger say of themselves."""
         paths = (self.root / "ledger.jsonl", self.root / "entries" / name, self.root / "phases" / name)
         found = [path.stat() if path.exists() else None for path in paths]
-        return " ".join("-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found)
+        doubted = hashlib.sha256(" ".join(self._doubted).encode()).hexdigest()[:16] if self._doubted else "sound"
+        files = ["-" if s is None else f"{s.st_mtime_ns}.{s.st_size}" for s in found]
+        return " ".join([*files, doubted, str(len(self.chain.told()))])
+
+    def doubt(self, faults: Iterable[Fault]) -> None:
+        """What a look at the record found: those files are read again, and left out where they are not what they were.
+
+        Folders tell of files that come and go; of one that was changed in its place only a look at each file tells.
+        """
+        self._doubted = tuple(sorted({f.where for f in faults}))
 
     def book(self, name: str) -> Book:
         """A board's book, read again only when its stamp has changed; `name` is one of `boards`."""
@@ -128,7 +145,17 @@ class Shelf:
         return None
 
     def raw(self, book: Book, id: str) -> bytes:
-        """An entry's file; `id` is one of the book's.
+        """An entry's JSON, as it is told; `id` is one of the book's.
+
+        Raises:
+            DataError: it was changed since it was read.
+        """
+        if not book.published(book.entries[id].phase):
+            return canonical(book.entries[id])
+        return self.file(book, id)
+
+    def file(self, book: Book, id: str) -> bytes:
+        """An entry's file, whatever its phase: for the organiser.
 
         Raises:
             DataError: it was changed since it was read.
@@ -137,6 +164,10 @@ class Shelf:
         if hashlib.sha256(raw).hexdigest()[:16] != id:
             raise DataError(f"the file of entry {id} is damaged; restore it from a published copy")
         return raw
+
+    def whole(self, book: Book, id: str) -> Entry:
+        """All of an entry, whatever its phase: for the organiser."""
+        return msgspec.json.decode(self.file(book, id), type=Entry)
 
     def rows(self, book: Book, id: str) -> bytes | None:
         """An entry's rows, where its phase shows them and they are what the entry says."""
@@ -148,12 +179,9 @@ class Shelf:
         return raw if hashlib.sha256(raw).hexdigest() == entry.rows else None
 
     def head(self) -> str:
-        """Hash of the ledger's last line."""
-        try:
-            line = ledger.head(self.root)
-        except DataError:
-            return "damaged"
-        return line.hash if line else ledger.ZERO
+        """Hash of the last line that is told; "damaged" where anything of the chain is."""
+        lines = self.chain.told()
+        return "damaged" if self.chain.read()[1] else lines[-1].hash if lines else ledger.ZERO
 
     def _scorer(self, board: Board) -> str:
         if board.name not in self._scorers:
@@ -168,12 +196,10 @@ class Shelf:
     def _load(self, name: str, stamp: str) -> Book:
         from advgym.leaderboards.stale import stale
 
-        board, entries, damaged = self.boards[name], {}, []
-        try:
-            lines = ledger.read(self.root)
-        except DataError:
-            lines, damaged = [], ["ledger.jsonl"]
-        for line in lines:  # a file that no line names is no entry: its writer was killed
+        board, entries = self.boards[name], {}
+        every, faults = self.chain.read()
+        damaged = [record.LEDGER] if faults else []
+        for line in self.chain.told():  # a file that no line names is no entry: its writer was killed
             if line.kind == "entry" and line.body.get("board") == name:
                 key = str(line.body["entry"])
                 entry = self._entry(name, key, str(line.body.get("sha", "")))
@@ -181,8 +207,10 @@ class Shelf:
                     damaged.append(f"{key}.json")
                 else:
                     entries[key] = entry
-        names = {id(entry): key for key, entry in entries.items()}
-        cards = self._cards(board)
+        cards = self._cards(board, every, damaged)
+        own = tuple(f"{kind}/{name}/" for kind in ("entries", "phases"))
+        doubted = [f.removeprefix(own[0]) for f in self._doubted if f.startswith(own)]
+        damaged += [f for f in doubted if f not in damaged]
         marks = {phase: msgspec.json.encode(card) for phase, card in cards.items()}
         old: dict[str, str] = {}
         for key, entry in entries.items():
@@ -192,6 +220,9 @@ class Shelf:
                 self._stale[known] = stale(entry, board, card, self._scorer(board))  # type: ignore[arg-type]
             if self._stale[known]:
                 old[key] = self._stale[known]
+        out = {p for p, row in board.phases.items() if not row.hidden or (p in cards and cards[p].closed)}
+        entries = {key: e if e.phase in out else told(e) for key, e in entries.items()}
+        names = {id(entry): key for key, entry in entries.items()}
         tables = {}
         for phase in board.phases:
             for track in board.tracks:
@@ -201,11 +232,13 @@ class Shelf:
         return Book(board, tables, entries, lowered, cards, damaged, stamp)
 
     def _entry(self, name: str, key: str, sha: str) -> Entry | None:
-        if key in self._read:
-            return self._read[key]
         path = self._folder(name) / f"{key}.json"
-        if not ENTRY_ID.fullmatch(key) or not path.is_file():
+        mark = mark_of(path) if ENTRY_ID.fullmatch(key) else ()
+        if not mark:
             return None
+        known = self._read.get(key)
+        if known and known[0] == mark:
+            return known[1]
         raw = path.read_bytes()
         try:
             entry = msgspec.json.decode(raw, type=Entry) if hashlib.sha256(raw).hexdigest() == sha else None
@@ -213,15 +246,22 @@ class Shelf:
             entry = None
         if entry is None or entry.board != name:
             return None
-        self._read[key] = entry
+        self._read[key] = mark, entry
         return entry
 
-    def _cards(self, board: Board) -> dict[str, PhaseView]:
+    def _cards(self, board: Board, lines: list[ledger.Line], damaged: list[str]) -> dict[str, PhaseView]:
+        """The phases' cards without those that the ledger does not name: such a one could open what is hidden."""
         cards = {}
+        said = {record.card_name(n): str(n.body.get("card", "")) for n in lines if n.kind in ("open", "close")}
         for phase, row in board.phases.items():
-            path = self.root / "phases" / board.name / f"{phase}.json"
-            if path.is_file():
-                cards[phase] = msgspec.json.decode(path.read_bytes(), type=PhaseView)
+            where = f"phases/{board.name}/{phase}.json"
+            if (self.root / where).is_file():
+                if record.card_faults(self.root, where, said.get(where, "")):
+                    damaged.append(where)
+                    continue
+                cards[phase] = msgspec.json.decode((self.root / where).read_bytes(), type=PhaseView)
+            elif where in said and row.hidden:
+                damaged.append(where)
             elif not row.hidden:
                 secret = commitments.public_secret(board.name, phase, self._hashes[board.name])
                 cards[phase] = PhaseView(

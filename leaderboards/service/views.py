@@ -82,7 +82,7 @@ def cell(score: TaskScore | None, name: str) -> Cell | str:
     """One task of an entry in the heat map."""
     if score is None or score.status != "scored":
         return "not attempted"
-    marks = "†" if score.success.value <= score.control_rate else ""
+    marks = "†" if score.attacked and score.success.value <= score.control_rate else ""  # 0: not told
     ci = score.success
     return Cell(ci.value, score.queries_median, ci.low, ci.high, score.attacked, marks, name)
 
@@ -102,7 +102,7 @@ def heat_attack(board: Board, table: Sequence[Placed]) -> Matrix:
 
 
 def _control(table: Sequence[Placed], task: str) -> str | None:
-    rates = [s.control_rate for p in table for s in p.entry.tasks if s.task == task]
+    rates = [s.control_rate for p in table for s in p.entry.tasks if s.task == task and s.attacked]
     return f"{100 * max(rates):.0f}" if rates else None
 
 
@@ -184,7 +184,7 @@ def tiles(book: Book, table: Sequence[Placed], track: str) -> list[tuple[str, st
     ranked = [p for p in table if p.rank is not None]
     teams = {p.entry.team for p in table if p.entry.team}
     best = f"{100 * ranked[0].entry.headline.low:.1f} %" if ranked else "–"
-    control = [s.control_rate for p in table for s in p.entry.tasks if s.status == "scored"]
+    control = [s.control_rate for p in table for s in p.entry.tasks if s.status == "scored" and s.attacked]
     out = [
         (f"{len(table):,}", "entry" if len(table) == 1 else "entries"),
         (f"{len(teams):,}", "team" if len(teams) == 1 else "teams"),

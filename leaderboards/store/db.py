@@ -17,7 +17,20 @@ from advgym.errors import AdvgymError
 from advgym.leaderboards.store import tables
 
 BUSY_S = 30  # how long a writer waits for its turn
+BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # what SQLite calls a file that is not what it wrote
 Clock = Callable[[], float]
+
+
+class Corrupt(AdvgymError):
+    """The database's file is damaged; the record is not in it, so it may be deleted."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"the database {path} is damaged: {why}. Stop the server, delete the file together with {path}-wal and "
+            f"{path}-shm, and start again. Kept: the entries, the ledger, phases and the archives that were handed in; "
+            f"what was scored is read back from them. Lost: tokens (make new ones), what waited in the queue, what "
+            f"failed submissions took from the quotas, and the logs"
+        )
 
 
 class Store:
@@ -72,6 +85,7 @@ def open_store(url_or_path: str | Path, clock: Clock = time.time) -> Store:
 
     Raises:
         AdvgymError: it cannot be reached, or another version of advgym made it.
+        Corrupt: an SQLite file that is not one any more.
     """
     url = _url(url_or_path)
     shown = url.render_as_string(hide_password=True)
@@ -80,13 +94,40 @@ def open_store(url_or_path: str | Path, clock: Clock = time.time) -> Store:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _tune)
             sa.event.listen(engine, "begin", _begin)
+            sa.event.listen(engine, "handle_error", _say_corrupt)
             _to_wal(engine)
         store = Store(engine, clock)
         _make_tables(store, shown)
     except (DBAPIError, sqlite3.Error, ModuleNotFoundError, NoSuchModuleError) as error:
+        if _broken(getattr(error, "orig", error)):
+            raise Corrupt(str(url.database), str(getattr(error, "orig", error))) from None
         why = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise AdvgymError(f"cannot open the database {shown}: {why}") from None
     return store
+
+
+def quick_check(store: Store) -> None:
+    """Read every page of an SQLite file once, as a server does when it starts.
+
+    Raises:
+        Corrupt: a page is torn, or is missing.
+    """
+    if store.dialect != "sqlite":
+        return
+    with store.read() as connection:
+        said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+    if said != ["ok"]:
+        raise Corrupt(str(store.engine.url.database), "; ".join(" ".join(line.split()) for line in said)[:300])
+
+
+def _broken(error: Any) -> bool:
+    return str(getattr(error, "sqlite_errorname", "")).startswith(BROKEN)
+
+
+def _say_corrupt(context: sa.engine.ExceptionContext) -> None:
+    """Wherever a damaged page is met, in words."""
+    if _broken(context.original_exception) and context.engine is not None:
+        raise Corrupt(str(context.engine.url.database), str(context.original_exception)) from None
 
 
 def _url(given: str | Path) -> sa.URL:

@@ -135,8 +135,15 @@ def verify_chain(root: Path, published: Line | None = None) -> list[str]:
         root: the data folder.
         published: a head that was exported earlier; the chain must hold it.
     """
-    faults = []
-    prev, seen = ZERO, published is None
+    lines, faults = sound(root)
+    if published is not None and published not in lines:
+        faults.append(f"the published head (seq {published.seq}, {published.hash[:16]}...) is not in the ledger")
+    return faults
+
+
+def sound(root: Path) -> tuple[list[Line], list[str]]:
+    """The lines that still have their own hash, oldest first, and every fault of the chain in words."""
+    lines, faults, prev = [], [], ZERO
     for number, raw in enumerate(_raw(root)):
         where = f"ledger line {number + 1}"
         try:
@@ -149,6 +156,8 @@ def verify_chain(root: Path, published: Line | None = None) -> list[str]:
             faults.append(f"{where} is not canonical JSON")
         if seal(line.seq, line.prev, line.at, line.kind, line.body).hash != line.hash:
             faults.append(f"{where} was changed: its hash is another")
+        else:
+            lines.append(line)
         if line.seq != number:
             faults.append(f"{where} has seq {line.seq}, not {number}: a line was added or taken away")
         if prev and line.prev != prev:
@@ -156,10 +165,7 @@ def verify_chain(root: Path, published: Line | None = None) -> list[str]:
         if line.kind not in KINDS:
             faults.append(f"{where} has an unknown kind {line.kind!r}")
         prev = line.hash
-        seen = seen or line == published
-    if not seen and published is not None:
-        faults.append(f"the published head (seq {published.seq}, {published.hash[:16]}...) is not in the ledger")
-    return faults
+    return lines, faults
 
 
 def path(root: Path) -> Path:

@@ -15,6 +15,7 @@ from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.ledger import Line
 
 HEAD = "ledger"  # the key in `meta` of the last line that the database knows: "seq hash"
+REPLACED = "replaced"  # that of the note that the ledger was not the one that the database knew
 
 
 def rebuild(store: Store, root: Path) -> list[str]:
@@ -46,16 +47,18 @@ def rebuild(store: Store, root: Path) -> list[str]:
 
 def refresh(store: Store, root: Path) -> list[str]:
     """Copy what the ledger has gained since the last time (cheap when nothing); returns faults as `rebuild` does."""
-    known = _known(store)
+    with store.read() as connection:
+        known_ = known(connection)
     try:
         last = ledger.head(root)
-        if known == ((last.seq, last.hash) if last else None):
+        if known_ == ((last.seq, last.hash) if last else None):
             return []
         lines = ledger.read(root)
     except DataError as error:
         return [str(error)]
-    at = known[0] if known else -1
-    if known and (at >= len(lines) or lines[at].hash != known[1]):  # not the ledger that it was
+    at = known_[0] if known_ else -1
+    if known_ and (at >= len(lines) or lines[at].hash != known_[1]):  # not the ledger that it was
+        _note(store, at, known_[1], len(lines))
         return rebuild(store, root)
     good, bad = _load(root, lines[at + 1 :], rows=False)
     with store.write(lock="rebuild") as connection:
@@ -80,13 +83,39 @@ def entries(store: Store, board: str) -> list[Entry]:
         return [msgspec.json.decode(body, type=Entry) for body in connection.scalars(query)]
 
 
-def _known(store: Store) -> tuple[int, str] | None:
-    with store.read() as connection:
-        value = connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.key == HEAD))
+def known(connection: sa.Connection) -> tuple[int, str] | None:
+    """(seq, hash) of the last line that the database knows."""
+    value = _meta(connection, HEAD)
     if not value:
         return None
     seq, hash = value.split()
     return int(seq), hash
+
+
+def replaced(connection: sa.Connection) -> str:
+    """The note that the ledger lost or changed lines that the database knew; "" where it never did."""
+    return _meta(connection, REPLACED)
+
+
+def accept(store: Store) -> bool:
+    """Forget that note: the organiser knows of it (a copy was restored). Returns whether there was one."""
+    with store.write() as connection:
+        return connection.execute(sa.delete(tables.meta).where(tables.meta.c.key == REPLACED)).rowcount == 1
+
+
+def _meta(connection: sa.Connection, key: str) -> str:
+    return str(connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.key == key)) or "")
+
+
+def _note(store: Store, seq: int, hash: str, lines: int) -> None:
+    """Keep the first such note: rebuilding makes the two agree again, and nobody would hear of it."""
+    when = dt.datetime.fromtimestamp(store.clock(), dt.UTC).isoformat(timespec="seconds")
+    text = (
+        f"since {when} the ledger is not the one that this database knew: it had line {seq + 1} with hash "
+        f"{hash[:16]}..., and now has {lines} lines without it. Where it was not restored on purpose it was rewritten"
+    )
+    with store.write() as connection:
+        connection.execute(store.insert(tables.meta).values(key=REPLACED, value=text).on_conflict_do_nothing())
 
 
 def _load(root: Path, lines: list[Line], rows: bool) -> tuple[list[tuple[Line, Entry]], list[str]]:

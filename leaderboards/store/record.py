@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +17,21 @@ from advgym.leaderboards.entry import Entry, Rows, canonical, rows_bytes
 from advgym.leaderboards.store import files, ledger
 
 ID = re.compile(r"[0-9a-f]{16}")
+LEDGER = "ledger.jsonl"
 T = TypeVar("T")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something of the record that is not what it was: `where` is a file below the data folder, `text` says what."""
+
+    where: str
+    text: str
+
+
+def sha_of(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Superseded(AdvgymError):
@@ -25,7 +42,7 @@ class Superseded(AdvgymError):
         self.newer = newer
 
 
-def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> str:
+def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "", *, step_s: int = 0) -> str:
     """Put an entry into the record: its rows, itself, then its line in the ledger, which is what counts.
 
     A kill between the steps leaves files that no line names, and nothing reads those. The same entry again, or another
@@ -36,6 +53,7 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
         entry: with the hash of `rows` in it.
         rows: its judged samples.
         submission: the id of the job it was scored for; "" for a baseline or a new version by hand.
+        step_s: its line tells the time in steps of so many seconds (`board.told_step` on a hidden phase), not in one.
 
     Returns:
         The id of the entry that the record holds: this one's, or the earlier one's of the same submission.
@@ -69,7 +87,9 @@ def write_entry(root: Path, entry: Entry, rows: Rows, submission: str = "") -> s
             folder = root / "entries" / entry.board
             files.write(folder / f"{entry.id}.rows.json", rest)
             files.write(folder / f"{entry.id}.json", data)
-            known = ledger.append_locked(root, "entry", body)
+            now = time.time()
+            at = dt.datetime.fromtimestamp(now // step_s * step_s if step_s else now, dt.UTC)
+            known = ledger.append_locked(root, "entry", body, at=at)
     return str(known.body["entry"])
 
 
@@ -139,18 +159,66 @@ def _sha(data: bytes) -> str:
 
 
 def check_record(root: Path) -> list[str]:
-    """What is wrong with a data folder's ledger, entries and rows, in words; rows of hidden phases may be absent."""
-    wrong = ledger.verify_chain(root)
-    if wrong:
-        return wrong
-    for line in ledger.read(root):
-        if line.kind != "entry":
-            continue
+    """What is wrong with a data folder's ledger, entries, rows and phase cards, in words; rows may be absent."""
+    return [fault.text for fault in faults(root)]
+
+
+def faults(root: Path, *, whole: bool = False, sha: Callable[[Path], str] = sha_of) -> list[Fault]:
+    """Every file of the record that is not what its ledger says, and what is wrong with the ledger.
+
+    Args:
+        root: the data folder.
+        whole: rows and phase cards that are missing are faults too: a server has them all, a published copy may not.
+        sha: the SHA-256 of a file; a server remembers those of files that did not change.
+    """
+    lines, chain = ledger.sound(root)
+    found = [Fault(LEDGER, text) for text in chain]
+    cards: dict[str, str] = {}
+    for line in lines:
+        if line.kind == "entry":
+            found += _entry_faults(root, line, whole, sha)
+        elif line.kind in ("open", "close"):
+            cards[card_name(line)] = str(line.body.get("card", ""))
+    for where, digest in cards.items():
+        if whole or (root / where).is_file():
+            found += card_faults(root, where, digest)
+    for path in sorted((root / "phases").glob("*/*.json")):
+        where = path.relative_to(root).as_posix()
+        if where not in cards:
+            found.append(Fault(where, f"{where} is a phase's card, and no line of the ledger opens that phase"))
+    return found
+
+
+def card_name(line: ledger.Line) -> str:
+    """The file of the phase's card that a line of the ledger is about, below the data folder."""
+    return f"phases/{line.body.get('board', '')}/{line.body.get('phase', '')}.json"
+
+
+def card_faults(root: Path, where: str, digest: str) -> list[Fault]:
+    """What is wrong with a phase's card, whose SHA-256 the ledger gives."""
+    try:
+        now = _sha(canonical(msgspec.json.decode((root / where).read_bytes())))
+    except OSError as error:
+        return [Fault(where, f"cannot read {where}, which the ledger names: {error.strerror}")]
+    except msgspec.DecodeError:
+        now = ""
+    return [] if now == digest else [Fault(where, f"{where} was changed: it is not the card that the ledger names")]
+
+
+def _entry_faults(root: Path, line: ledger.Line, whole: bool, sha: Callable[[Path], str]) -> list[Fault]:
+    found = []
+    board, id = str(line.body.get("board", "")), str(line.body.get("entry", ""))
+    for ending, key, must in ((".json", "sha", True), (".rows.json", "rows", whole)):
+        where = f"entries/{board}/{id}{ending}"
         try:
-            entry = load_entry(root, line)
-            where = root / "entries" / entry.board / f"{entry.id}.rows.json"
-            if where.is_file():
-                read_rows(root, entry)
-        except DataError as error:
-            wrong.append(str(error))
-    return wrong
+            path, said = _path(root, board, id, ending), str(line.body.get(key, ""))
+            now = sha(path) if must or path.is_file() else said
+        except OSError as error:
+            found.append(Fault(where, f"cannot read {where}, which the record names: {error.strerror}"))
+        except AdvgymError as error:
+            return [Fault(LEDGER, f"ledger line {line.seq + 1} names no entry: {error}")]
+        else:
+            if now != said:
+                text = f"{where} was changed: it has SHA-256 {now[:16]}..., the record says {said[:16]}..."
+                found.append(Fault(where, text))
+    return found

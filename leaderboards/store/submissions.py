@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from advgym.leaderboards.store.tables import job, submission
 
 STATES = ("queued", "running", "scored", "failed", "cancelled")
 LIVE = ("queued", "running")
+STEP_S = 240  # of the times that hidden phases tell, for a board that this server does not know
+Steps = Callable[[str], int]  # `board.told_step` by a board's name
 HIDDEN_DETAIL = 120  # characters of detail on a hidden phase: an exception's type and line, not its samples
 
 
@@ -31,6 +34,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         log: first and last of what it wrote; "" on a hidden phase until that is revealed.
         counted: whether it counts against the quota.
         created, started, finished: epoch seconds, 0 for not yet.
+
+    On a hidden phase a team is told no more than the organiser means it to learn (docs/cheats.md): times in steps of
+    minutes, no progress, no worker, no attempts; and a job is running until the step in which it ended is over.
     """
 
     id: str
@@ -143,8 +149,20 @@ def cancel(store: Store, id: str, team: str = "") -> bool:
         return True
 
 
-def status(store: Store, id: str, *, full: bool = False) -> Status | None:
-    """A submission's state, or None when there is none; `full` (the organiser) shows a hidden phase's log too."""
+def usual_step(board: str) -> int:
+    """That of a board that nobody knows."""
+    return STEP_S
+
+
+def status(store: Store, id: str, *, full: bool = False, steps: Steps = usual_step) -> Status | None:
+    """A submission's state, or None when there is none.
+
+    Args:
+        store: the database.
+        id: of the submission.
+        full: for the organiser: of a hidden phase, too, all there is.
+        steps: seconds between the times that hidden phases tell, by the board's name.
+    """
     with store.read() as connection:
         row = connection.execute(_query().where(submission.c.id == id)).one_or_none()
         if row is None:
@@ -153,20 +171,21 @@ def status(store: Store, id: str, *, full: bool = False) -> Status | None:
         if row.state == "queued":
             before = sa.select(sa.func.count()).where(job.c.state == "queued", job.c.number < row.number)
             ahead = connection.scalar(before) or 0
-    return _status(row, ahead + 1, full)
+    return _status(row, ahead + 1, full, steps, store.clock())
 
 
 def listing(
-    store: Store, *, team: str = "", board: str = "", state: str = "", limit: int = 100, full: bool = False
-) -> list[Status]:
-    """Submissions, the newest first, of one team, board or state where given."""
+    store: Store, *, team: str = "", board: str = "", state: str = "", limit: int = 100, full: bool = False,
+    steps: Steps = usual_step,
+) -> list[Status]:  # fmt: skip
+    """Submissions, the newest first, of one team, board or state where given; `full` and `steps` as in `status`."""
     wanted = [(submission.c.team, team), (submission.c.board, board), (job.c.state, state)]
     query = _query().where(*[column == value for column, value in wanted if value])
     with store.read() as connection:
         rows = connection.execute(query.order_by(job.c.number.desc()).limit(limit)).all()
         queue = sa.select(job.c.submission).where(job.c.state == "queued").order_by(job.c.number)
         places = {id: place for place, id in enumerate(connection.scalars(queue), 1)}
-    return [_status(row, places.get(row.id, 0), full) for row in rows]
+    return [_status(row, places.get(row.id, 0), full, steps, store.clock()) for row in rows]
 
 
 def counts(store: Store, board: str = "") -> dict[str, int]:
@@ -207,10 +226,10 @@ def _query() -> sa.Select[Any]:
     return sa.select(submission, job).join_from(submission, job)
 
 
-def _status(row: sa.Row[Any], place: int, full: bool) -> Status:
+def _status(row: sa.Row[Any], place: int, full: bool, steps: Steps, now: float) -> Status:
     secret = row.hidden and not full
     detail = row.detail[:HIDDEN_DETAIL] if secret else row.detail
-    return Status(
+    found = Status(
         id=row.id, board=row.board, phase=row.phase, track=row.track, team=row.team, name=row.name, blob=row.blob,
         state=row.state, position=place if row.state == "queued" else 0, done=row.done, total=row.total,
         attempts=row.attempts, worker=row.worker, reason=row.reason,
@@ -219,6 +238,21 @@ def _status(row: sa.Row[Any], place: int, full: bool) -> Status:
         hidden=row.hidden, counted=row.counted, created=row.created, started=row.started or 0.0,
         finished=row.finished or 0.0,
     )  # fmt: skip
+    return _told(found, steps(row.board), now) if secret else found
+
+
+def _told(s: Status, step: int, now: float) -> Status:
+    """What a team learns of a job on a hidden phase: neither how far it is nor, to the second, when it ended."""
+    end = s.finished // step * step
+    s = msgspec.structs.replace(
+        s, created=s.created // 60 * 60, started=s.started // step * step, finished=end, done=0, total=0, worker="",
+        attempts=min(s.attempts, 1),
+    )  # fmt: skip
+    if s.state in ("queued", "running", "cancelled") or now >= end + step:
+        return s
+    return msgspec.structs.replace(
+        s, state="running", reason="", text="", blame="", entry="", counted=True, finished=0.0
+    )
 
 
 def _said(reason: str, detail: str, counted: bool) -> str:

@@ -161,3 +161,24 @@ def test_verify_of_a_perturbation_that_is_none_exits_2(advgym, stored, tmp_path)
         raw["samples"][0]["perturbation"] = {"field": "AAAA"}
 
     assert advgym("verify", tampered(stored, tmp_path, break_it)).code == 2
+
+
+@pytest.mark.parametrize("change", [lambda raw: None, flip], ids=["true", "false"])
+def test_verify_of_an_older_file_says_which_rules_changed(advgym, stored, tmp_path, change):
+    from advgym.contract import CHANGES, CONTRACT
+
+    assert json.loads(stored.read_text())["contract"] == CONTRACT
+    assert "note" not in advgym("verify", stored).out
+
+    def older(raw):
+        del raw["contract"]
+        change(raw)
+
+    answer = advgym("verify", tampered(stored, tmp_path, older))
+    assert answer.code == (0 if change is not flip else 1), "a note is no disagreement"
+    said = " ".join(answer.out.split())
+    assert f"made under contract 1; this version follows {CONTRACT}" in said
+    assert all(text in said for texts in CHANGES.values() for text in texts)
+    assert ("may come of these rules" in said) == (change is flip)
+    newer = advgym("verify", tampered(stored, tmp_path, lambda raw: raw.update(contract=CONTRACT + 1)))
+    assert newer.code == 0 and "check it with a newer one" in " ".join(newer.out.split())

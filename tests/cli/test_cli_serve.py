@@ -1,6 +1,8 @@
 """`advgym serve`, `advgym token`, and a participant's commands against a real server."""
 
+import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -365,3 +367,69 @@ def state_of(server: Server, id: str) -> tuple[str, int, bool]:
         store.close()
     assert found is not None
     return found.state, found.attempts, found.counted
+
+
+# -- starting on what is damaged -----------------------------------------------------------------------------
+def tiny_record(root: Path) -> Path:
+    """A data folder whose ledger has a line."""
+    from advgym.leaderboards.board import load
+    from advgym.leaderboards.serve import open_public
+
+    (root / "made").mkdir()
+    (root / "made" / "tiny.toml").write_text(BOARD)
+    open_public({"tiny": load(root / "made" / "tiny.toml")}, root / "data")
+    return root / "data"
+
+
+def test_a_server_does_not_start_on_a_broken_database_and_says_what_to_do(advgym, tmp_path):
+    data = tiny_record(tmp_path)
+    for args in (["serve", "--port", "0"], ["token", "new", "--team", "a"], ["board", "record"]):
+        (data / "db.sqlite3").write_bytes(b"no database" * 900)
+        answer = advgym(*args, "--data", data)
+        assert answer.code == 2 and "Traceback" not in answer.err
+        for word in ("delete the file", "db.sqlite3-wal", "Kept: the entries", "Lost: tokens"):
+            assert word in " ".join(answer.err.split())
+
+
+def test_board_record_checks_all_of_it(advgym, tmp_path):
+    data = tiny_record(tmp_path)
+    assert advgym("board", "record", "--data", data).code == 0
+    card = data / "phases" / "tiny" / "dev.json"
+    card.write_bytes(card.read_bytes().replace(b'"opened"', b'"opaned"'))
+    answer = advgym("board", "record", "--data", data)
+    assert answer.code == 1
+    assert "phases/tiny/dev.json was changed" in " ".join(answer.out.split())
+    assert advgym("verify", data).code == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_start_after_kill_9_says_what_is_damaged_and_sweeps(advgym, tmp_path, monkeypatch):
+    """The ledger was changed meanwhile; what the killed worker had in its temporary folder goes."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    data = tiny_record(tmp_path)
+    first = Server(tmp_path)
+    processes.until(first.answers, "the server", every=0.1)
+    monkeypatch.setenv("ADVGYM_SERVER", first.url)
+    team = advgym("token", "new", "--team", "a", "--data", data).out.strip()
+    monkeypatch.setenv("ADVGYM_TOKEN", team)
+    (tmp_path / "sub").mkdir()
+    advgym("submit", folder(tmp_path / "sub", SLEEPS), "--board", "tiny")
+    processes.until(lambda: processes.sleepers(first.look()), "the submission", every=0.1)
+    left = set(tmp_path.glob("advgym-*"))
+    assert {p.name.split("-")[1] for p in left} >= {"job", "box"}
+    for pid in processes.alive(first.seen):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    first.process.wait(60)
+    ledger = data / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b'"phase":"dev"', b'"phase":"final"'))
+    second = Server(tmp_path, "--workers", "0")
+    try:
+        processes.until(second.answers, "the server", every=0.1)
+        assert not left & set(tmp_path.glob("advgym-*"))
+        assert "the record is damaged: ledger line 1 was changed" in " ".join(second.said("err").split())
+        with urllib.request.urlopen(f"{second.url}/boards/tiny", timeout=60) as page:
+            assert "Part of the record is damaged" in page.read().decode()
+    finally:
+        second.stop(signal.SIGKILL)

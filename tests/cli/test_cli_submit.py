@@ -134,7 +134,8 @@ def failed(answer, reason: str, says: list[str]) -> dict:
     assert found["blame"] == reasons.find(reason).blame == "participant"
     assert found["success_rate"] == found["score"] == 0.0
     cpu_s, wall_s = (2.0 if reason == "cpu-limit" else 120.0), (1.0 if reason == "wall-limit" else 300.0)
-    assert found["limits"] == {"cpu_s": cpu_s, "wall_s": wall_s, "memory_mb": 1024, "processes": 8, "size_mb": 1}
+    assert found["limits"] == {"cpu_s": cpu_s, "wall_s": wall_s, "memory_mb": 1024, "processes": 8, "size_mb": 1,
+                               "job_s": 7200.0}  # fmt: skip
     for word in says:
         assert word in found["message"]
     assert "Traceback" not in answer.err

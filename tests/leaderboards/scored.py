@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from advgym.contract import CONTRACT
 from advgym.leaderboards.entry import Entry, Interval, RowSet, TaskScore
 from advgym.leaderboards.outcome import Facts
 from advgym.results import Sample
@@ -47,7 +48,7 @@ def entry(low, high=None, *, name="x", value=None, created="2026-01-01", **over)
     high = low if high is None else high
     base = {
         "board": "b", "phase": "dev", "track": "attack", "team": "t", "board_hash": "h", "scorer": "s", "tasks": [],
-        "rows": "r", "transcript": "t", "sandbox": "bwrap", "device": "cpu", "versions": {},
+        "rows": "r", "transcript": "t", "sandbox": "bwrap", "device": "cpu", "versions": {}, "contract": CONTRACT,
     }  # fmt: skip
     mid = (low + high) / 2 if value is None else value
     return Entry(name=name, created=created, headline=Interval(mid, low, high), **{**base, **over})

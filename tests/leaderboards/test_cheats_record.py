@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import tiny
 import warm
 from cheating import HONEYPOT, NOISE, OPEN, SOFT, Place, board_of, each, place, stage_of  # noqa: F401
 
@@ -186,7 +187,7 @@ def test_hidden_samples_do_not_leave_by_the_log(
     mine = working.Worker(store, root, {"own": board}, name="w")
     mine.stages[("own", "test")] = stage_of(OPEN, "test", root)
     assert mine.one()
-    found = submissions.status(store, id)
+    found = tiny.told(store, id)
     assert found is not None and found.state in ("scored", "failed") and found.reason != "internal-error", found
     seen = msgspec.json.encode(found).decode()
     assert "LEAK" not in seen and found.log == ""

@@ -1,5 +1,7 @@
 """Entries turn stale when board, victims, samples or scorer change, and only then."""
 
+import ast
+
 import msgspec
 import pytest
 from scored import entry, facts, task_score
@@ -105,3 +107,52 @@ def test_a_module_of_its_own_is_hashed_alone():
     assert list(scorer._domain("toy")) == ["toy/toy.py"]
     with pytest.raises(AdvgymError, match="source"):
         scorer._domain("nowhere_at_all")
+
+
+def imports(path):
+    """The files of the core that a file imports, wherever the statement stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{a.name}" for a in node.names)]
+        for name in names:
+            file = f"{name.removeprefix('advgym.')}.py"
+            if name.startswith("advgym.") and (registry.HOME / file).is_file():
+                yield file
+
+
+def reached(*roots):
+    """Names below the package of what the roots import, however far down."""
+    found, todo = set(), [file for root in roots for file in imports(root)]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += imports(registry.HOME / file)
+    return found
+
+
+def domains():
+    return [p for p in (registry.HOME / "envs").rglob("*.py") if p.name not in scorer.SHOWN]
+
+
+def test_all_of_the_core_that_scoring_imports_is_hashed():
+    roots = [registry.HOME / name for name in ("env.py", "run.py", "verifier.py")]
+    used = {"env.py", "run.py", "verifier.py", *reached(*roots, *domains())}
+    left_out = sorted(used - set(CORE) - set(scorer.ASIDE))
+    assert not left_out, f"{left_out} can change a score: name them in CORE of leaderboards/scorer.py"
+
+
+def test_a_new_module_of_the_core_is_noticed(tmp_path, monkeypatch):
+    (tmp_path / "newcomer.py").write_text("")
+    (tmp_path / "env.py").write_text("def ask():\n    from advgym.newcomer import twice\n    return twice\n")
+    monkeypatch.setattr(registry, "HOME", tmp_path)
+    assert reached(tmp_path / "env.py") == {"newcomer.py"}
+    assert not {"newcomer.py"} & {*CORE, *scorer.ASIDE}
+
+
+@pytest.mark.parametrize("name", ["episodes.py", "reading.py", "glyphs.py"])
+def test_what_was_left_out_once_makes_another_hash(house, name):
+    before = scorer_hash(BOARD)
+    (house / name).write_bytes((house / name).read_bytes() + b"# more\n")
+    assert scorer_hash(BOARD) != before

@@ -132,12 +132,13 @@ def test_another_teams_submission_cannot_be_cancelled_nor_told_from_none(store):
     assert submissions.status(store, id).state == "queued"
 
 
-def test_a_hidden_phase_withholds_the_log_until_it_is_revealed(store):
+def test_a_hidden_phase_withholds_the_log_until_it_is_revealed(store, clock):
     open_, hidden = submit(store), submit(store, phase="test", hidden=True)
     for _ in range(2):
         job = jobs.claim(store, "w", 60)
         jobs.fail(store, job, "w", "crashed", "ValueError, agent.py line 3 " + "x" * 400, "labels: 3 1 4 1 5")
     assert submissions.status(store, open_).log == "labels: 3 1 4 1 5"
+    clock.now += submissions.STEP_S
     found = submissions.status(store, hidden)
     assert found.log == "" and "ValueError, agent.py line 3" in found.text and len(found.text) < 160
     assert submissions.status(store, hidden, full=True).log == "labels: 3 1 4 1 5"
@@ -176,3 +177,73 @@ def test_a_log_keeps_its_first_and_last_4_kb(log):
     assert len(kept) <= 2 * jobs.LOG_PART + 60
     assert kept == whole or (kept.startswith(whole[:4096]) and kept.endswith(whole[-4096:]) and len(whole) > 8192)
     assert all(c in "\n\t" or c.isprintable() or ord(c) >= 0xA0 for c in kept)
+
+
+def fail(store, job):
+    return jobs.fail(store, job, "w", "crashed", "ValueError")
+
+
+def score(store, job):
+    return jobs.finish(store, job, "w", "e" * 16)
+
+
+def lose(store, job):
+    return jobs.fail(store, job, "w", "internal-error")
+
+
+@pytest.mark.parametrize("step", [60, 240])
+@pytest.mark.parametrize("end", [fail, score, lose])
+def test_a_hidden_phase_tells_an_end_in_steps_of_time_and_no_progress(store, clock, end, step):
+    """Whoever polls sees the same whenever in a step the job ended; the organiser sees all at once."""
+    clock.now = 1_800_000_000.0 // 3600 * 3600
+    tellings = set()
+    for second in (1, 7, step // 2, step - 1):
+        clock.now = clock.now // 3600 * 3600 + 3600
+        began, id = clock.now, submit(store, phase="test", hidden=True)
+        clock.now = began + 13
+        job = jobs.claim(store, "w", 9999)
+        jobs.heartbeat(store, job, "w", 9999, 3, 7)
+        clock.now, seen = began + 2 * step + second, []
+        assert end(store, job)
+        whole = submissions.status(store, id, full=True)
+        assert (whole.state, whole.finished, whole.done > 0) == (
+            "scored" if end is score else "failed",
+            clock.now,
+            True,
+        )
+        while clock.now < began + 4 * step:
+            s = submissions.status(store, id, steps=lambda board: step)
+            assert (s.done, s.total, s.worker) == (0, 0, "")
+            assert not (s.created % 60 or s.started % 60 or s.finished % 60)
+            if clock.now < began + 3 * step:
+                assert (s.state, s.finished, s.reason, s.text, s.blame, s.entry, s.counted) == (
+                    "running", 0, "", "", "", "", True,
+                )  # fmt: skip
+            (listed,) = [x for x in submissions.listing(store, steps=lambda board: step) if x.id == id]
+            assert listed == s
+            seen.append((s.state, s.started - began, s.finished and s.finished - began, s.reason, s.counted))
+            clock.now += 29 if clock.now % 30 == 0 else 0.5 if clock.now % 30 == 29 else 30 - clock.now % 30
+        tellings.add(tuple(dict.fromkeys(seen)))
+    assert len(tellings) == 1
+
+
+def test_a_cancelled_job_is_so_at_once(store, clock):
+    id = submit(store, phase="test", hidden=True)
+    jobs.claim(store, "w", 60)
+    assert submissions.cancel(store, id)
+    assert submissions.status(store, id).state == "cancelled"
+
+
+def test_of_a_job_on_a_hidden_phase_at_most_33_durations_are_told():
+    import datetime as dt
+
+    from advgym.leaderboards.board import Board, Limits, told_step
+
+    day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    for most in (60, 599, 600, 1920, 1921, 7200, 86_400, 604_800):
+        step = told_step(Board("t", day, day, [], {}, limits=Limits(job_s=most)))
+        assert step % 60 == 0
+        starts = range(step)
+        told = {(start + most) // step - start // step for start in starts} | {0}
+        assert max(told) <= 32, "0 to 32 steps"
+    assert 29 * 33 == 957 < 2**10

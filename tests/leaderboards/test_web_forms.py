@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 import pytest
 import web_entries
 import web_server
@@ -184,3 +185,15 @@ def test_what_is_marked_stays_readable(site):
     old, rows = web_entries.few()[0]
     write_entry(site.root, old, rows)
     assert read_rows(site.root, old) == rows
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_a_forged_address_moves_no_rate_limit(site, proxy):
+    """Twenty tries a minute and address: the connection's own, unless a proxy is said to stand before it."""
+    with web_server.listening(site.app, proxy=proxy) as url:
+        codes = [
+            httpx.post(f"{url}/login", data={"token": "no"}, headers={"x-forwarded-for": f"10.0.0.{i}"}).status_code
+            for i in range(25)
+        ]
+    assert codes[:20] == [401] * 20
+    assert codes[20:] == ([401] * 5 if proxy else [429] * 5)

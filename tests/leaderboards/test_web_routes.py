@@ -85,7 +85,7 @@ def test_rows_of_a_hidden_phase_are_not_served(tmp_path):
     for entry, rows in web_entries.few():
         web_server.write_entry(tmp_path, entry, rows)
     hidden = msgspec.structs.replace(web_entries.board(), phases={"dev": Phase(samples=8, source="generator", seeds=2)})
-    client = TestClient(web_server.Site(tmp_path, hidden).app)
+    client = TestClient(web_server.Site(tmp_path, hidden, web_server.later).app)
     name = web_entries.few()[0][0].id
     assert client.get(f"/api/entries/{name}").status_code == 200
     assert client.get(f"/api/entries/{name}.rows").status_code == 404

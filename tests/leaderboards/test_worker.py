@@ -41,7 +41,7 @@ class Server:
     def run(self, folder, **options):
         id = self.hand_in(folder, **options)
         assert self.worker.one()
-        return status(self.store, id)
+        return tiny.told(self.store, id)
 
     def entry(self, found):
         return record.read_entry(self.root, found.entry)

@@ -3,6 +3,7 @@
 import datetime as dt
 
 from advgym.leaderboards.board import Board, BoardTask, Defended, Limits, Phase, Quota, Shards
+from advgym.leaderboards.store import submissions
 
 SEARCH = """
 from advgym import registry
@@ -11,6 +12,18 @@ def attack(env, *, seed):
     registry.agent("{agent}").attack(env, seed=seed)
 """
 CARD = 'name = "{name}"\ntrack = "{track}"\nkind = {kind}\nknowledge = "{knowledge}"\n{more}'
+
+
+def told(store, id):
+    """What a team reads of a submission when the minutes in which it ended are over."""
+    clock = store.clock
+    store.clock = lambda: clock() + 3600
+    try:
+        return submissions.status(store, id)
+    finally:
+        store.clock = clock
+
+
 GUARD = """
 from advgym import registry
 

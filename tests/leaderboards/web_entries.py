@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from advgym.clean import assigned
+from advgym.contract import CONTRACT
 from advgym.leaderboards import scoring
 from advgym.leaderboards.board import Board, BoardTask, Defended, Phase, board_hash
 from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical
@@ -122,7 +123,7 @@ def _entry(of, track, name, team, title, scores, sets, head, created):
         code=sha[::-1], board_hash=board_hash(of), scorer=scoring.scorer_hash(of), created=created,
         headline=head.interval, eligible=head.eligible, footnote=head.footnote, columns=head.columns, tasks=scores,
         rows=hashlib.sha256(canonical(rows)).hexdigest(), transcript=sha[5:] + sha[:5], sandbox="bwrap", device="cpu",
-        versions=versions(), run_seeds=[11, 12], flags=head.flags,
+        versions=versions(), run_seeds=[11, 12], flags=head.flags, contract=CONTRACT,
     )  # fmt: skip
     return entry, rows
 

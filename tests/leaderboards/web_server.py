@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import io
 import shutil
 import socket
@@ -17,8 +18,10 @@ from pathlib import Path
 import uvicorn
 import web_entries
 
+from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.serve import server_config
 from advgym.leaderboards.service.app import create_app
-from advgym.leaderboards.store import jobs
+from advgym.leaderboards.store import jobs, ledger
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.record import write_entry
 from advgym.leaderboards.store.submissions import submit
@@ -37,6 +40,23 @@ def archive(files: dict[str, str] | None = None) -> bytes:
             info.size = len(text.encode())
             tar.addfile(info, io.BytesIO(text.encode()))
     return out.getvalue()
+
+
+def write_card(root: Path, board: str, phase: str, **said: str) -> Path:
+    """A phase's card, and the line of the ledger that names it."""
+    card = {"board": board, "phase": phase, "commitment": "ab" * 32, **said}
+    path = root / "phases" / board / f"{phase}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(canonical(card))
+    digest = hashlib.sha256(canonical(card)).hexdigest()
+    body = {"board": board, "phase": phase, "commitment": "ab" * 32, "card": digest}
+    ledger.append(root, "close" if "closed" in said else "open", body)
+    return path
+
+
+def later() -> float:
+    """A clock of which no entry of an open hidden phase is too young to be told."""
+    return time.time() + 3600
 
 
 class Site:
@@ -72,11 +92,11 @@ class Site:
 
 
 @contextmanager
-def listening(app):
-    """The application on a port of its own; gives its URL."""
+def listening(app, proxy: bool = False):
+    """The application on a port of its own, as `advgym serve` runs it; gives its URL."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(server_config(app, "127.0.0.1", 0, proxy=proxy))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     until = time.monotonic() + 300
