@@ -21,7 +21,7 @@ from advgym.run import attack
 
 # A radius in which the panel's transfer attack leaves something to dispute.
 SMALL = [structs.replace(t, constraint={"eps": "2/16"}) if t.id.endswith("linf") else t for t in tiny.board().tasks]
-BOARD = tiny.board(phases={"dev": Phase(8, "split:test", 1), "test": Phase(8, "generator", 1)}, tasks=SMALL)
+BOARD = tiny.board(phases={"dev": Phase(24, "split:test", 1), "test": Phase(8, "generator", 1)}, tasks=SMALL)
 
 
 class Server:
@@ -139,7 +139,7 @@ def test_a_defense_is_scored_disputed_and_lowered(server, tmp_path):
     entry = server.entry(found)
     assert found.state == "scored" and entry.track == "defense" and entry.headline.value > 0
     options = {"queries": 400, "eps": "2/16", "defenses": ["bit-depth"]}
-    result = attack("image/digits-linf", "pgd", episodes=8, **options)
+    result = attack("image/digits-linf", "pgd", episodes=24, **options)
     assert result.success_rate > 0
     blob = artefacts.put(server.root, msgspec.json.encode(result))
     card = {"name": "against", "against": entry.id, "task": result.task}
