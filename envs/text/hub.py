@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def longest_of(model: nn.Module, tokenizer: Any) -> int:
     given = [getattr(tokenizer, "model_max_length", 0), getattr(config, "max_position_embeddings", 0)]
     if given[1] and config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
         given[1] -= 2  # their positions begin after the padding's
-    return min([int(g) for g in given if g and g < 10**6], default=LONGEST)
+    return min([int(g) for g in given if g and 0 < g < 10**6], default=LONGEST)
 
 
 def buckets(lengths: Tensor, cap: int, *, alike: bool = False) -> Iterator[Tensor]:
@@ -109,7 +110,8 @@ class Reader(nn.Module):
         self.longest = longest or longest_of(model, tokenizer)
         self.template = find_template(tokenizer)
         self.truncated = 0  # texts cut so far
-        self.typed = "token_type_ids" in tokenizer.model_input_names
+        read = inspect.signature(model.forward).parameters
+        self.typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in read
         config: Any = model.config
         known = getattr(config, "pad_token_id", None)
         # Classifiers without a class token find the end of a text by the configuration's padding.

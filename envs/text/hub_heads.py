@@ -27,6 +27,9 @@ HEADS = {
 }
 
 
+TRAINED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
+
+
 def kind_of(config: Any, source: str) -> str:
     """What the architecture in a configuration is for, in words."""
     names = list(getattr(config, "architectures", None) or ["a model of an unnamed architecture"])
@@ -49,12 +52,18 @@ def check_complete(source: str, model: nn.Module, info: Any, wanted: str) -> Non
     lost = sorted(k for k in find("missing_keys", None) or () if k in own)
     other = [m[0] if isinstance(m, tuple | list) else m for m in find("mismatched_keys", None) or ()]
     lost += sorted(str(k) for k in other)
+    said = f"{source} holds no {wanted}: it is {kind_of(model.config, source)}"
     if lost:
         raise DataError(
-            f"{source} holds no {wanted}: it is {kind_of(model.config, source)}. Its weights lack "
-            f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}, which would be drawn at random. Fine-tune it and "
-            "give the folder that save_pretrained wrote then"
+            f"{said}. Its weights lack {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}, which would be drawn at "
+            "random. Fine-tune it and give the folder that save_pretrained wrote then"
         )
+    # A head that is left unread: tied weights can make up a whole model of another kind.
+    first = (getattr(model.config, "architectures", None) or [""])[0]
+    if any(first.endswith(end) and not type(model).__name__.endswith(end) for end in TRAINED) and find(
+        "unexpected_keys", None
+    ):
+        raise DataError(f"{said}, whose head is not read here")
 
 
 def check_single_label(source: str, config: Any) -> None:
@@ -101,6 +110,8 @@ def replaced(model: nn.Module, ids: Tensor, hidden: Tensor) -> Iterator[None]:
             return hidden.to(out.dtype)
         if asked.shape == ids.shape and torch.equal(asked[:, 1:], ids[:, :-1]):
             return torch.cat([out[:, :1], hidden[:, :-1].to(out.dtype)], 1)
+        if asked.shape == ids.T.shape and torch.equal(asked, ids.T):  # positions first
+            return hidden.transpose(0, 1).to(out.dtype)
         raise VictimError(
             f"{type(model).__name__} looks up other tokens than its text's: no gradients in words, use scores"
         )

@@ -162,7 +162,7 @@ def test_a_tokenizer_that_joins_words_is_asked_for_whole_texts(caplog, tmp_path)
     task = make_task("text/wordswap", victim=victim, samples=SAMPLES, candidates=GROUPS)
     b, form = batch_of(task, 5)
     assert torch.allclose(task.victim(b.inputs(form)), plain_logits(folder, b.inputs(form).strings()), atol=1e-5)
-    with pytest.raises(AdvgymError, match="at most 'score'.*joins words"):  # what cannot agree is refused
+    with pytest.raises(AdvgymError, match=r"at most .score..*joins words"):  # what cannot agree is refused
         make_task("text/wordswap", victim=victim, samples=SAMPLES, candidates=GROUPS, knowledge="white-box")
 
 
