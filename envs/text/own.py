@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advgym.envs.text import labels
 from advgym.envs.text.inputs import TextInput
-from advgym.envs.text.spacing import PAIR, Spaced, Spacing, Splitter, spaced
+from advgym.envs.text.spacing import CLOSE, PAIR, Spaced, Spacing, Splitter, spaced
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError, VictimError
 from advgym.task import Spec
@@ -32,7 +32,7 @@ def join_pair(first: str, second: str, attacked: int, splitter: Splitter = str.s
     """
     words, gaps = spaced(first if attacked == 1 else second, splitter)
     if attacked == 1:
-        return Spaced([*words, PAIR + second], [*gaps, ""])
+        return Spaced([*words, PAIR + second + CLOSE], [*gaps, ""])
     return Spaced([first + PAIR, *words], ["", *gaps])
 
 
@@ -50,7 +50,7 @@ def split_pair(text: str) -> tuple[str, str]:
     (' a man sleeps', 'he is awake ')
     """
     first, _, second = text.partition(PAIR)
-    return first, second
+    return first, second.removesuffix(CLOSE)
 
 
 def unpaired(texts: list[str]) -> list[Any]:

@@ -19,7 +19,7 @@ from advgym.envs.text.vocabulary import UNKNOWN, Vocabulary
 ANCHOR = "a"  # stands before a word whose sub-tokens after a space are asked for
 SOLID = "。"  # the same for words with nothing before them: no tokenizer joins it with what follows
 CHECKED = 64  # texts that `faithful` compares
-FORMS = 24  # ways of standing in a text that are tokenised ahead
+FORMS = 96  # ways of standing in a text that are tokenised ahead
 
 
 @dataclass(frozen=True)

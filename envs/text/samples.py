@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from advgym.envs.text.own import PAIR
+from advgym.envs.text.spacing import CLOSE, PAIR
 from advgym.errors import AdvgymError, DataError
 from advgym.task import Spec
 
@@ -38,8 +38,9 @@ def check_string(value: Any, what: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: {what} is a text, not {'missing' if value is None else repr(value)}")
     for i, char in enumerate("" if value.isascii() else value):
-        if "\ud800" <= char <= "\udfff" or char == PAIR:
-            why = "is no character of its own (U+FDD0)" if char == PAIR else f"is half a character (U+{ord(char):04X})"
+        if "\ud800" <= char <= "\udfff" or char in (PAIR, CLOSE):
+            kind = "no character" if char in (PAIR, CLOSE) else "half a character"
+            why = f"is {kind} (U+{ord(char):04X})"
             raise DataError(
                 f"{where}: character {i} of {what} {why}, which no text file holds; leave it out, or put U+FFFD there"
             )

@@ -16,9 +16,9 @@ from torch import Tensor
 from advgym.errors import AdvgymError, DataError, unknown
 
 BLANK = " "
-# Between the two texts of a pair; the one that is not attacked is a single word that holds it. A code point that is no
-# character and stands in no text: samples that hold it are refused.
-PAIR = "\ufdd0"
+# Between the two texts of a pair; the one that is not attacked is a single word that holds it. The first text ends with
+# it, the second with CLOSE. Both are no characters and stand in no text: samples that hold them are refused.
+PAIR, CLOSE = "\ufdd0", "\ufdd1"
 NAMED = ("blanks", "characters")
 Splitter = Callable[[str], Sequence[str]]
 Gaps = tuple[Tensor, tuple[str, ...]]  # int64 (n, W + 1), what they index

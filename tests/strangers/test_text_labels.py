@@ -102,7 +102,7 @@ def hub_model(folder, id2label):
 
 def said_by(victim, names):
     """Texts with the names that the model itself gives them."""
-    words = " ".join(tiny_hub.LINES[:7]).split()
+    words = [w for w in " ".join(tiny_hub.LINES[:7]).split() if w != ","]
     texts = [" ".join(words[i : i + n]) for i in range(len(words)) for n in (1, 2, 5)]
     module = advgym.task.load_victim(victim)
     return [(t, names[i]) for t, i in zip(texts, module(texts).argmax(1).tolist(), strict=True)]
