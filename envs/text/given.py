@@ -88,7 +88,7 @@ def read_given(spec: Spec) -> Given:
 
 def _mine(spec: Spec) -> Given:
     options = spec.threat.constraint
-    attacked, split = whole(options, "attacked") if "attacked" in options else 2, options.get("split", "blanks")
+    attacked, split = whole(options, "attacked") if "attacked" in options else 2, options.get("splitter", "blanks")
     found = synonyms.own_samples(samples.samples_of(spec), attacked, split)
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
     corpus = labelled(spec, found, victim, classes, attacked, split)

@@ -12,8 +12,8 @@ from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import texts_of
 from advgym.envs.text.given import encoded, make_task, read_given, space_of, spaces_of
 from advgym.envs.text.insertion import FILLERS, OPERATIONS, InsertionBatch, interleaved, packed
-from advgym.envs.text.own import PAIR
 from advgym.envs.text.space import Space
+from advgym.envs.text.spacing import CLOSE, PAIR
 from advgym.envs.text.swaps import limits
 from advgym.envs.text.task import whole
 from advgym.envs.text.vocabulary import pad_rows
@@ -99,7 +99,10 @@ def _builder(
     """Makes (segments, exists), int64 and bool (n, S, 1 + C), of texts with their words int64 (n, L)."""
     table, editable = space.table(), space.sites()
     encode = space.lexicon.vocabulary.encode
-    spaced = torch.tensor([PAIR in w for w in space.lexicon.vocabulary.words] + [False])  # the other text of a pair
+    # The other text of a pair, the first or the second.
+    first, last = (
+        torch.tensor([w.endswith(m) for w in space.lexicon.vocabulary.words] + [False]) for m in (PAIR, CLOSE)
+    )
     listed = packed(torch.tensor([w for w in encode(words) if w >= 0], dtype=torch.int64), choices)
 
     def in_context(ask: str, texts: Sequence[list[str]], places: int) -> Tensor | None:
@@ -128,10 +131,9 @@ def _builder(
             # A gap has a word on one of its sides, and does not lie beyond the text of a pair that stays.
             begins = torch.cat([some, some[:, :0].new_zeros(n, 1)], 1)
             ends = torch.cat([begins[:, :0].new_zeros(n, 1), some], 1)
-            other = spaced[clean]
             gap = (begins | ends) & (longest > 0)
-            gap[:, 0] &= ~other[:, 0]
-            gap[:, 1:] &= ~(other & (torch.arange(longest) > 0))
+            gap[:, :-1] &= ~first[clean]
+            gap[:, 1:] &= ~last[clean]
             fill = in_context("gaps", texts, longest + 1)
             put = listed.expand(n, longest + 1, -1) if fill is None else fill
             segments[:, 0 : 2 * longest + 1 : 2, 1:] = torch.where(gap.unsqueeze(2), put, -1)

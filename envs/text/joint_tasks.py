@@ -189,8 +189,8 @@ def _tidy(text: str, known: frozenset[str]) -> list[str]:
 def _space(corpus: data.Corpus, texts: Sequence[Reworded], options: Mapping[str, Any], *, mine: bool) -> Space:
     """The substitutes of all words of a corpus and of its paraphrases."""
     others = [w for t in texts for _, wordings in t for w in wordings]
-    wider = data.Corpus(
-        corpus.name, {**corpus.texts, "wordings": others}, {**corpus.labels, "wordings": []}, corpus.classes
+    wider = replace(
+        corpus, texts={**corpus.texts, "wordings": others}, labels={**corpus.labels, "wordings": []}, gaps=None
     )
     chosen = {key: options[key] for key in NEEDS if key in options}
     space = Space(wider, chosen, whole(options, "choices", 1), dress_up=mine)

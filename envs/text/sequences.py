@@ -130,7 +130,7 @@ def seq2seq_wordswap(spec: Spec) -> Task:
             "text/seq2seq-wordswap attacks a seq2seq model of transformers: victim='seq2seq:/a/folder', or "
             "advgym.envs.text.hub_seq2seq.load('/a/folder'); text/multi30k-wordswap has victims of its own"
         )
-    split = spec.threat.constraint.get("split", "blanks")
+    split = spec.threat.constraint.get("splitter", "blanks")
     found = synonyms.own_samples(samples.samples_of(spec, labelled=False), split=split)
     writer, texts = victim.model, found.texts
     own = Vocabulary(dict.fromkeys(w for text in texts for w in text))

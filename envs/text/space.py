@@ -12,7 +12,7 @@ from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import joined, texts_of
 from advgym.envs.text.constraints import read_rules
 from advgym.envs.text.data import Corpus
-from advgym.envs.text.dressing import dress, dressed
+from advgym.envs.text.dressing import dress, dressed, plain_core
 from advgym.envs.text.own import PAIR
 from advgym.envs.text.synonyms import NEIGHBOURS, lexicon_of, swaps_of
 from advgym.envs.text.vocabulary import UNKNOWN, Lexicon, pad_rows
@@ -72,7 +72,7 @@ class Space:
         return lexicon_of(corpus, _Relation(self), self.choices, frozen, more)
 
     def _core(self, word: str) -> str:
-        return dress(word)[1].lower() if self.dress_up else word
+        return plain_core(word) if self.dress_up else word
 
     def _hear(self, texts: Sequence[list[str]]) -> None:
         """Ask the sources that read the context about texts that are new: all at once, for models like batches."""

@@ -39,7 +39,7 @@ class Spaced(NamedTuple):
 
 
 def read_splitter(value: Any) -> Splitter:
-    """The option `split`: "blanks", "characters" (of scripts without blanks), or a callable of a text.
+    """The option `splitter`: "blanks", "characters" (of scripts without blanks), or a callable of a text.
 
     Raises:
         AdvgymError: for anything else.
@@ -50,7 +50,7 @@ def read_splitter(value: Any) -> Splitter:
         return characters
     if callable(value):
         return value  # type: ignore[no-any-return]
-    raise unknown("split", value, NAMED, "A callable of a text that gives its words works too, such as jieba.lcut.")
+    raise unknown("splitter", value, NAMED, "A callable of a text that gives its words works too, such as jieba.lcut.")
 
 
 def spaced(text: str, splitter: Splitter = str.split, where: str = "the text") -> Spaced:
@@ -66,14 +66,14 @@ def spaced(text: str, splitter: Splitter = str.split, where: str = "the text") -
     """
     found = splitter(text)
     if isinstance(found, str) or not all(isinstance(w, str) for w in found):
-        raise AdvgymError(f"split= gives a list of words, not {found!r}")
+        raise AdvgymError(f"splitter= gives a list of words, not {found!r}")
     words, gaps, at = [], [], 0
     for word in found:
         if not word.strip():
             continue
         start = text.find(word, at)
         if start < 0:
-            raise DataError(f"{where}: split= gives {word!r}, which does not stand in {text[at : at + 40]!r}")
+            raise DataError(f"{where}: splitter= gives {word!r}, which does not stand in {text[at : at + 40]!r}")
         words.append(word)
         gaps.append(text[at:start])
         at = start + len(word)

@@ -11,7 +11,7 @@ import torch
 from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import joined, words_of
 from advgym.envs.text.data import Corpus
-from advgym.envs.text.dressing import dress, dressed
+from advgym.envs.text.dressing import dress, dressed, inner, spellings
 from advgym.envs.text.own import PAIR, text_words
 from advgym.envs.text.samples import Rows, given_rows
 from advgym.envs.text.spacing import read_splitter
@@ -92,7 +92,7 @@ class Own:
 
 
 def own_samples(rows: Any, attacked: int = 2, split: Any = "blanks") -> Own:
-    """The words of samples, by the option `split`; white space separates them by default.
+    """The words of samples, by the option `splitter`; white space separates them by default.
 
     A sentence may be a pair of texts, of which number `attacked` is edited; the other one becomes a single word.
     """
@@ -122,18 +122,38 @@ def own_lexicon(own: Own, groups: Mapping[str, Sequence[str]], choices: int, fro
 
 
 def swaps_of(sources: Sequence[Source], words: Sequence[str], *, dress_up: bool) -> dict[str, list[str]]:
-    """The substitutes of words by sources without context, in turns; with `dress_up` between a word's punctuation."""
+    """The substitutes of words by sources without context, in turns; with `dress_up` between a word's punctuation.
+
+    Such a word is looked up in every spelling (`dressing.spellings`); one of several parts (low-budget, film's) that no
+    source knows as a whole has the substitutes of its parts.
+    """
     tables = []
     cores = {w: dress(w)[1] if dress_up else w for w in words}
+    loose = {c for core in cores.values() for c in (core, *(part for _, part, _ in inner(core)))} if dress_up else set()
     for source in sources:
         asked = set(cores.values())
-        found = words_of(source, sorted(asked | {c.lower() for c in asked} if dress_up and not source.cased else asked))
-        tables.append((source, found))
+        if dress_up and not source.cased:
+            asked |= {form for c in loose for form in spellings(c)}
+        tables.append((source, words_of(source, sorted(asked))))
     out = {}
     for word, core in cores.items():
         lists = []
         for source, found in tables:
-            row = found.get(core) or (found.get(core.lower()) if not source.cased else None) or []
+            row = found.get(core) or []
+            if dress_up and not source.cased:
+                row = _looked_up(found, core)
             lists.append([dressed(word, o, capital=not source.cased) for o in row] if dress_up else row)
         out[word] = [o for o in joined(lists) if o != word]
     return out
+
+
+def _looked_up(found: Mapping[str, list[str]], core: str) -> list[str]:
+    whole = next((found[form] for form in spellings(core) if found.get(form)), None)
+    if whole is not None:
+        return whole
+    rows = []
+    for before, part, after in inner(core):
+        row: list[str] = next((found[form] for form in spellings(part) if found.get(form)), [])
+        capital = part[:1].isupper()
+        rows.append([before + (o[:1].upper() + o[1:] if capital else o) + after for o in row])
+    return joined(rows)
