@@ -3,19 +3,27 @@
 Reads $ADVGYM_DATA/text/validity/pairs-dev.csv (GateNLP, CLEF 2024 InCrediblAE manual evaluation, CC0). Cross-validation
 is repeated, stratified and grouped by the evidence that pairs share. With --write, envs/text/validity/calibration.json
 is made again from all pairs.
+
+Those pairs hold hardly a synonym. What a substitute from a table is worth is fitted on SWORDS (Lee et al. 2021, CC BY
+3.0), --swords FOLDER with swords-v1.1_dev.json.gz and swords-v1.1_test.json.gz of github.com/p-lambda/swords: on dev,
+for the share of substitutes that at least one of ten judges accepts; measured on test. Without it that part of the table
+stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import itertools
 import json
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from _common import table
+from scipy.optimize import minimize
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
@@ -30,6 +38,8 @@ from advgym.envs.text.validity.scoring import TABLE
 from advgym.weights import data_dir
 
 FOLDS = 5
+OWN = 5  # figures that these pairs calibrate; the others are those of substitutes
+PRECISION = 0.95  # of the pairs that are called kept, held out
 EDGES = (0.0, 0.05, 0.1, 0.3, 0.7, 0.9, 1.0)
 
 
@@ -106,10 +116,70 @@ def fitted(x: np.ndarray, kept: np.ndarray, strength: float) -> tuple[float, lis
     return round(intercept, 6), weights.round(6).tolist(), scales
 
 
+def least(held: np.ndarray, kept: np.ndarray) -> dict[str, float]:
+    """The least score, in hundredths, from which on the precision is at least PRECISION; of the mean held-out score."""
+    p = held.mean(0)
+    for edge in range(5, 100):
+        called = p >= edge / 100
+        if called.any() and kept[called].mean() >= PRECISION:
+            recall = float(kept[called].sum() / kept.sum())
+            return {"score": edge / 100, "asked": PRECISION, "precision": round(float(kept[called].mean()), 4),
+                    "recall": round(recall, 4), "pairs": int(called.sum())}  # fmt: skip
+    raise SystemExit(f"no score has a precision of {PRECISION}")
+
+
+def read_swords(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Contexts, the same with a substitute, and the share of judges that accept it."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        found = json.load(file)
+    old, new, share = [], [], []
+    for key, entry in found["substitutes"].items():
+        target = found["targets"][entry["target_id"]]
+        text, at = found["contexts"][target["context_id"]]["context"], target["offset"]
+        old.append(text)
+        new.append(text[:at] + entry["substitute"] + text[at + len(target["target"]) :])
+        said = found["substitute_labels"][key]
+        share.append(sum(s.startswith("TRUE") for s in said) / len(said))
+    return old, new, np.array(share)
+
+
+def substitutes(folder: Path, intercept: float, weights: list[float], edge: float, known: Relations) -> dict:
+    """Coefficients of `fitted` and `listed` on SWORDS dev, the others held, and what they give on test."""
+    line = np.array(weights)
+
+    def parts(split: str):
+        old, new, share = read_swords(folder / f"swords-v1.1_{split}.json.gz")
+        x = features(old, new, known)
+        return x, intercept + x[:, :OWN] @ line, (share > 0).astype(float)
+
+    x, offset, some = parts("dev")
+    rows = (x[:, OWN:].sum(1) > 0) & (x[:, 0] == 0)
+    x, offset, some = x[rows, OWN:], offset[rows], some[rows]
+
+    def loss(found: np.ndarray) -> float:
+        z = offset + x @ found
+        return float((np.logaddexp(0, z) - some * z).mean())
+
+    found = minimize(loss, np.full(2, -3.0)).x
+    report = {}
+    for split in ("dev", "test"):
+        x, offset, some = parts(split)
+        p = 1 / (1 + np.exp(-(offset + x[:, OWN:] @ found)))
+        called, table = p >= edge, x[:, OWN:].sum(1) > 0
+        of_tables = round(roc_auc_score(some[table], p[table]), 4)
+        report[split] = {
+            "substitutes": len(p), "called": int(called.sum()), "nobody": round(1 - some[called].mean(), 4),
+            "auc": round(roc_auc_score(some, p), 4), "auc_listed": of_tables,
+        }  # fmt: skip
+    return {"coefficients": found.round(6).tolist(), "accepted": "by at least one of ten judges", **report,
+            "data": "SWORDS v1.1 (Lee et al. 2021, CC BY 3.0 US): fitted on dev"}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--strength", type=float, default=1.0, help="inverse regularisation")
+    parser.add_argument("--swords", type=Path, help="a folder with SWORDS' files")
     parser.add_argument("--write", action="store_true", help="write the calibration table")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -118,7 +188,9 @@ def main() -> None:
     added = [set(b) - set(a) for a, b in zip(originals, adversarials, strict=True)]
     plain = np.array([all(c.isascii() for c in chars) for chars in added])
     known = default_relations()
-    x, bare = (features(originals, adversarials, k) for k in (known, Relations()))
+    every, bare = (features(originals, adversarials, k) for k in (known, Relations()))
+    # A pair with a substitute from a table is no evidence for these figures: it counts as one with a hard change less.
+    x, bare = every[:, :OWN], bare[:, :OWN]
     base = np.array([[1 - char_edit(a, b)] for a, b in zip(originals, adversarials, strict=True)])
     held = cross_validate(lambda: logistic(args.strength), x, kept, groups, args.repeats)
     runs = {
@@ -139,16 +211,25 @@ def main() -> None:
     for row in bins(held, kept):
         print(f"held-out probability {row['low']:.2f}-{row['high']:.2f}: {row['pairs']} pairs, "
               f"mean {row['probability']:.3f}, kept {row['kept']:.3f}")  # fmt: skip
-    intervals = bootstrap(held, kept, plain)
+    intervals, found_bar = bootstrap(held, kept, plain), least(held, kept)
+    print("called kept from {score:.2f} on: precision {precision:.3f}, recall {recall:.3f}".format(**found_bar))
     print(f"95 % over pairs: all {intervals['auc_ci']}, no added non-ASCII {intervals['auc_plain_ci']}")
+    intercept, weights, scales = fitted(x, kept, args.strength)
+    scales = {"means": every.mean(0).round(6).tolist(), "scales": every.std(0).round(6).tolist()}
+    of = json.loads(TABLE.read_text(encoding="utf-8")).get("substitutes")
+    if args.swords is not None:
+        of = substitutes(args.swords, intercept, weights, found_bar["score"], known)
+    for split in ("dev", "test"):
+        print("SWORDS {}: {substitutes} substitutes, AUC {auc:.3f} (from a table {auc_listed:.3f}); {called} called "
+              "kept, of which nobody accepts {nobody:.3f}".format(split, **of[split]))  # fmt: skip
     score(originals, adversarials)
     started = time.process_time()
     score(originals, adversarials)
     print(f"{len(kept) / (time.process_time() - started):,.0f} pairs/s")
     if args.write:
-        intercept, weights, scales = fitted(x, kept, args.strength)
         found = {
-            "features": list(NAMES), "intercept": intercept, "coefficients": weights, **scales,
+            "features": list(NAMES), "intercept": intercept, "coefficients": [*weights, *of["coefficients"]], **scales,
+            "bar": found_bar, "substitutes": of,
             "pairs": len(kept), "groups": len(set(groups)), "kept": round(float(kept.mean()), 4),
             "regularisation": f"L2, C = {args.strength:g} on standardised figures",
             "cross_validation": {"folds": FOLDS, "repeats": args.repeats, **quality(held, kept, plain), **intervals,
@@ -157,7 +238,7 @@ def main() -> None:
                                                                 if k in ("auc", "auc_plain")}},
             "sources": list(known.sources),
             "data": "GateNLP, CLEF 2024 InCrediblAE manual evaluation (CC0), pairs-dev.csv",
-            "command": "python benchmarks/validity.py --write",
+            "command": "python benchmarks/validity.py --swords FOLDER --write",
         }  # fmt: skip
         TABLE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"wrote {TABLE.name}")

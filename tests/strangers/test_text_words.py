@@ -130,7 +130,7 @@ def test_triggers_before_ones_own_texts(tmp_path):
     assert "fine" in common.context["vocabulary"] and common.sizes["test"] == 4
     words = tmp_path / "w.txt"
     words.write_text("dull\nreally\n")
-    assert make_task("text/trigger", candidates=str(words), **options).samples("test", [0]).first == 2
+    assert make_task("text/trigger", candidates=str(words), **options).samples("test", [0]).payloads.shape[2] == 4
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f'"{t.strip()}",{"good" if y else "bad"}\n' for t, y in REVIEWS))
     named = Victim(counts, card={"classes": ["bad", "good"]})

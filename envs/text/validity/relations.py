@@ -37,18 +37,22 @@ class Relations:
     """Tables of words.
 
     Attributes:
-        near: word -> its synonyms; either direction counts.
+        near: word -> its synonyms, such by construction or by the caller's word; either direction counts.
+        fitted: word -> its neighbours in counter-fitted vectors.
+        listed: word -> words of a shared synset, whatever the sense.
         apart: whether two words are no antonyms; antonyms overrule synonyms.
         sources: names of the tables, so that two scores can be compared.
     """
 
     near: Mapping[str, Collection[str]] = field(default_factory=dict)
+    fitted: Mapping[str, Collection[str]] = field(default_factory=dict)
+    listed: Mapping[str, Collection[str]] = field(default_factory=dict)
     apart: Callable[[str, str], bool] | None = None
     sources: tuple[str, ...] = ()
 
     def synonyms(self, one: str, other: str) -> bool:
-        """Whether either lists the other."""
-        return other in self.near.get(one, ()) or one in self.near.get(other, ())
+        """Whether any table lists either with the other."""
+        return any(related(table, one, other) for table in (self.near, self.fitted, self.listed))
 
     def antonyms(self, one: str, other: str) -> bool:
         """Opposites by the table, or one being the other behind a prefix that reverses it (happy, unhappy)."""
@@ -59,7 +63,12 @@ class Relations:
 
     def known(self, word: str) -> bool:
         """Whether the word is in a table of synonyms: a slip of the keyboard is not."""
-        return word in self.near
+        return word in self.near or word in self.fitted or word in self.listed
+
+
+def related(table: Mapping[str, Collection[str]], one: str, other: str) -> bool:
+    """Whether a table lists either with the other."""
+    return other in table.get(one, ()) or one in table.get(other, ())
 
 
 def _shared(one: str, other: str) -> int:
@@ -101,13 +110,15 @@ def default_relations() -> Relations:
 
 @cache
 def _found(root: Path | None, nltk: str) -> Relations:
-    near: dict[str, set[str]] = {w: set(others) for w, others in grammar.synonyms().items()}
+    near = {w: set(others) for w, others in grammar.synonyms().items()}
+    tables: dict[str, Mapping[str, set[str]]] = {name: {} for name in synonyms.SOURCES}
     sources = ["grammar"]
     for name, file in synonyms.SOURCES.items():
         path = None if root is None else root / "text" / "synonyms" / file
         if path is not None and path.is_file():
             sources.append(name)
-            for word, others in synonyms.load_synonyms(str(path)).items():
-                near.setdefault(word, set()).update(others)
+            tables[name] = {word: set(others) for word, others in synonyms.load_synonyms(str(path)).items()}
     apart = antonyms.test("auto")
-    return Relations(near, apart, (*sources, *(["wordnet-antonyms"] if apart else [])))
+    return Relations(
+        near, tables["counter-fitted"], tables["wordnet"], apart, (*sources, *(["wordnet-antonyms"] if apart else []))
+    )
