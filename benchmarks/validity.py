@@ -6,7 +6,7 @@ is made again from all pairs.
 
 Those pairs hold hardly a synonym. What a substitute from a table is worth is fitted on SWORDS (Lee et al. 2021, CC BY
 3.0), --swords FOLDER with swords-v1.1_dev.json.gz and swords-v1.1_test.json.gz of github.com/p-lambda/swords: on dev,
-for the share of substitutes that at least one of ten judges accepts; measured on test. Without it that part of the table
+for the share of substitutes that one of ten judges or more accepts; measured on test. Without it that part of the table
 stays as it is.
 """
 
