@@ -178,6 +178,25 @@ def test_result_files_round_trip(name, tmp_path):
     assert read.samples == result.samples and advgym.verify(str(tmp_path / "r.json"), task=task) == []
 
 
+def test_files_alone_are_verified(tmp_path):
+    """A data set by its path and a model by its folder: the file says all, with every odd character in it."""
+    folder = tiny_hub.bert(tmp_path / "hub")
+    path, out = tmp_path / "odd.jsonl", str(tmp_path / "r.json")
+    path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in SAMPLES))
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps(GROUPS))
+    result = advgym.attack("text/wordswap", "greedy", victim=f"transformers:{folder}", dataset=str(path), out=out,
+                           candidates=str(table), share=1.0)  # fmt: skip
+    assert result.attacked > 0 and advgym.verify(out) == []
+    assert results.load(out).victim["name"] == f"transformers:{folder}"
+
+
+def test_pairs_are_shown_apart():
+    task = own("wordswap", [(("a fine film", "so awful"), 0)], lambda t: [[1, 0]] * len(t))
+    batch = task.samples("test", [0])
+    assert task.line(batch, 0, batch.null()[0]) == "a fine film |  so awful"
+
+
 def test_hub_models_read_every_gap(tmp_path):
     """Byte-level tokens tell a tab from a blank: words, whole texts and embeddings give the same scores."""
     for kind in ("roberta", "bert"):
