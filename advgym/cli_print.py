@@ -97,6 +97,8 @@ def column_lines(r: Result) -> list[str]:
                 f"success with {name} of at least {number(c.bar)}: {percent(c.success_rate, 1)} "
                 f"({100 * low:.0f}–{100 * high:.0f}) of the {r.attacked} attacked"
             )
+            if r.columns_about.get(name):
+                lines.append(f"  {name}: {r.columns_about[name]}")
     means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in r.columns.items()]
     if means:
         of = "successes" if any(s.success for s in r.samples) else "final perturbations"

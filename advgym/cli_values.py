@@ -17,7 +17,7 @@ from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
 
 THREAT = ("knowledge", "goal", "queries", "gradients", "least", "probes")
-OBJECTS = ("victim", "surrogate", "dataset")
+OBJECTS = ("victim", "surrogate", "dataset", "train")
 
 
 def value(text: str) -> Any:

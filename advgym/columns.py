@@ -44,7 +44,8 @@ class Columns:
 
     Attributes:
         compute: (batch, canonical form) -> one finite number per row for every column; deterministic.
-        about: what the figures are made with, beyond the task and its samples; compared when a result is verified.
+        about: what the figures are made with and how far they can be trusted, beyond the task and its samples; said
+            where a column with a bar is shown, compared when a result is verified.
         bars: the least value of a column with which a success is a valid one.
         models: further columns that need a model: name -> (the model's name or folder -> compute).
     """

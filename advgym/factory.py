@@ -24,7 +24,7 @@ def make(
         output: "torch", or "numpy" arrays on the CPU.
         autoreset: "disabled", or "same-step" (a finished lane is dealt the next sample at once).
         assigned: ids fixed by an evaluator; then no reset deals others or refunds anything.
-        options: `victim`, `samples`, `surrogate`, `dataset`, `defenses`, and the threat model's
+        options: `victim`, `samples`, `surrogate`, `dataset`, `train`, `defenses`, and the threat model's
             (`knowledge`, `goal`, `queries`, `gradients`, `least`, and the constraint's own).
 
     >>> env = make("image/digits-linf", lanes=2, queries=10)

@@ -166,6 +166,7 @@ def _measured(r: Result) -> list[tuple[str, str]]:
                 f"; successes of at least {c.bar:g}: {100 * c.success_rate:.1f} % ({100 * low:.0f}–{100 * high:.0f}) "
                 "of the attacked"
             )
+            said += f". {about[:1].upper()}{about[1:]}" if (about := r.columns_about.get(name)) else ""
         lines.append((name.replace("_", " ").capitalize(), said))
     return lines
 

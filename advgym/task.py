@@ -44,6 +44,7 @@ class Spec:
     victim: Victim | None  # the caller's own, else the factory loads row["victim"]
     samples: Any = None  # the caller's own, else the factory loads row["dataset"]
     dataset: str | None = None  # a name or a path in place of row["dataset"]
+    train: Any = None  # samples or a dataset for the training split of the caller's own data
 
     def load_victim(self) -> Victim:
         """The caller's victim, or the one the row names (trained and cached if it is missing), on this task's data."""
@@ -192,7 +193,7 @@ def most_knowledge(row: Mapping[str, Any], victim: Victim | None) -> str:
 
 def make_task(
     name: str | Task, *, victim: Any = None, samples: Any = None, surrogate: Any = None, dataset: str | None = None,
-    defenses: Any = (), **options: Any,
+    train: Any = None, defenses: Any = (), **options: Any,
 ) -> Task:  # fmt: skip
     """Build a task by name, with the caller's own victim, samples, threat model or defenses.
 
@@ -202,6 +203,8 @@ def make_task(
         surrogate: the victim that answers under `knowledge="transfer"`.
         dataset: another dataset's name, or a local path. Named victims and surrogates that were trained on the row's
             data are trained on this.
+        train: samples, a dataset's name or a path for the split "train" of the caller's own data: what is public of
+            training data, policies and adversarial training use it. Without it nothing is assumed.
         defenses: names, (name, settings) pairs or callables, applied in order.
         options: knowledge, goal, queries, gradients, least, probes, widen, and the constraint's own (eps, edits ...).
 
@@ -209,7 +212,7 @@ def make_task(
         AdvgymError: for a name or option that does not exist, or knowledge that the task does not give.
     """
     if isinstance(name, Task):
-        if any(v is not None for v in (victim, samples, surrogate, dataset)) or options:
+        if any(v is not None for v in (victim, samples, surrogate, dataset, train)) or options:
             raise AdvgymError("a task object is complete: options go to make_task, or make the task by name")
         return defend(name, defenses)
     name, row = registry.task_row(name)
@@ -218,6 +221,8 @@ def make_task(
     for key in options:
         if key not in fields and key not in constraint:
             raise unknown(f"option of {name}", key, fields | set(constraint))
+    if train is not None and not row.get("train"):
+        raise AdvgymError(f"task {name!r} takes no train=: its training data is its own, or none")
     if isinstance(victim, str):
         victim = follow(victim, row, dataset)
     elif victim is not None:
@@ -239,7 +244,7 @@ def make_task(
         constraint=constraint,
     )
     check_knowledge(name, threat.knowledge, row, victim)
-    spec = Spec(name, row, threat, victim, samples, dataset)
+    spec = Spec(name, row, threat, victim, samples, dataset, train)
     task: Task = registry.load(row["make"])(spec)
     if "knowledge" not in options and task.victim is not None:  # not asked for: what the victim can
         most = most_knowledge(row, task.victim)
@@ -252,7 +257,7 @@ def make_task(
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
         found = follow(source, row, dataset) if isinstance(source, str) else as_victim(source)
         task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
-    plain = partial(make_task, name, victim=task.victim, samples=samples, dataset=dataset)
+    plain = partial(make_task, name, victim=task.victim, samples=samples, dataset=dataset, train=train)
     return defend(replace(task, plain=plain), defenses)
 
 
@@ -263,8 +268,10 @@ def check_knowledge(name: str, wanted: str, row: Mapping[str, Any], victim: Vict
     most = most_knowledge(row, victim)
     if registry.KNOWLEDGE.index(wanted) > registry.KNOWLEDGE.index(most):
         allowed = registry.KNOWLEDGE[: registry.KNOWLEDGE.index(most) + 1]
+        why = victim.card.get("no_gradients", "") if victim is not None else ""
         raise AdvgymError(
             f"task {name!r} gives at most {most!r} knowledge, not {wanted!r}. Allowed: {', '.join(allowed)}."
+            + (f" Victim {victim.name!r} gives no gradients: {why}." if victim is not None and why else "")
         )
 
 

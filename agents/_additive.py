@@ -19,8 +19,8 @@ STEPS = 21  # of the grid of scales
 def known_words(obs: dict, slots: Slots, counts: float = 0.0) -> tuple[Tensor, Tensor]:
     """What is public of each cell: its hope, and how far its words were seen, n / (n + 1); float32 (lanes, M) twice.
 
-    A hope is the change of class log-odds against the victim's clean output: 0 where a task shows none, whose words
-    then count as seen.
+    A hope is the change of class log-odds against the victim's clean output: 0 where a task shows none. Where nothing
+    is known of training data (a sample all of whose words have a frequency of 0) all words count as seen.
 
     Args:
         counts: log-odds of a word seen n times are shrunk by n / (n + counts).
@@ -36,8 +36,10 @@ def known_words(obs: dict, slots: Slots, counts: float = 0.0) -> tuple[Tensor, T
     change, more = features[lane, site, 3 + at], features[lane, site, 3 + closed + at]
     here = some & (choice < closed)
     seen = torch.where(here, torch.expm1((often + more).clamp_min(0)), torch.inf)
+    nothing = ~(((often > 0) | (often + more > 0)) & here).any(1, keepdim=True)
+    seen = torch.where(nothing, torch.inf, seen)
     if counts:
-        before, after = torch.expm1(often.clamp_min(0)), torch.where(here, seen, 0.0)
+        before, after = torch.expm1(often.clamp_min(0)), torch.where(here & seen.isfinite(), seen, 0.0)
         change = (odds + change) * after / (after + counts) - odds * before / (before + counts)
     away = 1.0 - 2.0 * obs["output"].view(-1, 1)
     return torch.where(here, change * away, 0.0), 1 - 1 / (seen + 1)

@@ -159,11 +159,11 @@ def rescore(claims: list[Claim], originals: list[str], victim: Victim) -> Rescor
             i, claim.succeeded, success, _bare(claim.original) == _bare(original), before[i], after[i],
             float(kept[i]), character, float(kept[i]) * character if success else 0.0,
         ))  # fmt: skip
-    won = [r for r in rows if r.success]
+    won, bar = [r for r in rows if r.success], validity.bar()
     return Rescored(
         texts=len(rows), claimed=sum(c.succeeded for c in claims), verified=len(won),
         success_rate=len(won) / len(rows), success_ci=wilson(len(won), len(rows)),
-        valid_success_rate=sum(r.kept >= 0.5 for r in won) / len(rows), kept_mean=mean([r.kept for r in won]),
+        valid_success_rate=sum(r.kept >= bar for r in won) / len(rows), kept_mean=mean([r.kept for r in won]),
         character_mean=mean([r.character for r in won]), score=mean([r.score for r in rows]),
         queries_claimed=mean([float(c.queries) for c in claims]),
         false_claims=[r.id for r in rows if r.claimed and not r.success],

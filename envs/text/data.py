@@ -34,13 +34,20 @@ STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 @dataclass(frozen=True)
 class Corpus:
-    """Splits of (texts as word lists, labels)."""
+    """Splits of (texts as word lists, labels).
+
+    Attributes:
+        gaps: of every text, what stands between its words (`spacing`); None: one blank.
+        trained: the split whose statistics are public, "train" as a rule; "" where nobody knows what a victim has seen.
+    """
 
     name: str
     texts: dict[str, list[list[str]]]
     labels: dict[str, list[int]]
     classes: tuple[str, ...]
     digest: str = ""
+    gaps: dict[str, list[list[str]]] | None = None
+    trained: str = "train"
 
     @property
     def sizes(self) -> dict[str, int]:

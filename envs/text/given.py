@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from advgym.batch import Batch
 from advgym.drawn import SPLIT
-from advgym.envs.text import data, grammar, metrics, own, readers, show, synonyms
-from advgym.envs.text.inputs import TextInput, make_randomise
+from advgym.envs.text import data, grammar, labels, metrics, own, samples, show, synonyms
+from advgym.envs.text.inputs import make_randomise
 from advgym.envs.text.space import Space
+from advgym.envs.text.spacing import BLANK, Spacing
 from advgym.envs.text.task import SPLITS, _check_name, whole
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError
@@ -33,6 +35,7 @@ class Given:
         width: words of the longest text, at least 1.
         mine: the caller's texts, whose words stand in punctuation; others come apart.
         drawn: texts and labels that a seed draws, beside the corpus.
+        between: what stands before a word that is put in.
     """
 
     corpus: data.Corpus
@@ -42,6 +45,7 @@ class Given:
     width: int
     mine: bool
     drawn: tuple[list[list[str]], list[int]] | None = None
+    between: str = BLANK
 
     @property
     def texts(self) -> dict[str, list[list[str]]]:
@@ -52,6 +56,12 @@ class Given:
     def labels(self) -> dict[str, list[int]]:
         """As `texts`."""
         return {**self.corpus.labels, **({} if self.drawn is None else {SPLIT: self.drawn[1]})}
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """What stands between the words of the caller's texts; None where that is one blank."""
+        gaps = self.corpus.gaps
+        return None if gaps is None else Spacing((g for part in gaps.values() for g in part), between=self.between)
 
     @property
     def paired(self) -> bool:
@@ -77,17 +87,33 @@ def read_given(spec: Spec) -> Given:
 
 
 def _mine(spec: Spec) -> Given:
-    found = synonyms.own_samples(readers.samples_of(spec), whole(spec.threat.constraint, "attacked"))
-    victim = own.task_victim(spec, max(2, max(found.labels) + 1))
-    text = found.texts[0]
-    vocabulary = Vocabulary(dict.fromkeys(text))
-    classes = own.count_classes(victim, TextInput(pad_rows([vocabulary.encode(text)], max(len(text), 1)), vocabulary))
-    if spec.samples is None and max(found.labels) >= classes:
-        readers.samples_of(spec, classes=classes)  # says the file and the line
-    for i, label in enumerate(found.labels):
-        data.check_label(label, classes, f"sample {i}")
-    corpus = data.Corpus("own", dict.fromkeys(SPLITS, found.texts), dict.fromkeys(SPLITS, found.labels), ())
-    return Given(corpus, victim, classes, None, max(corpus.longest, 1), True)
+    options = spec.threat.constraint
+    attacked, split = whole(options, "attacked") if "attacked" in options else 2, options.get("splitter", "blanks")
+    found = synonyms.own_samples(samples.samples_of(spec), attacked, split)
+    victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
+    corpus = labelled(spec, found, victim, classes, attacked, split)
+    names = own.named_classes(victim, classes)
+    # In a script without blanks a word that is put in brings none.
+    solid = split != "blanks" and not any(" " in g for row in found.gaps for g in row)
+    return Given(corpus, victim, classes, names, max(corpus.longest, 1), True, between="" if solid else BLANK)
+
+
+def labelled(
+    spec: Spec, found: synonyms.Own, victim: Victim, classes: int, attacked: int = 2, split: Any = "blanks"
+) -> data.Corpus:
+    """The corpus of the caller's samples and, with `train=`, of a training split, whose labels are the victim's."""
+    corpus = found.corpus
+    of = partial(labels.meet, victim=victim, classes=classes)
+    test = of(found.rows.labels, found.rows.where, names=found.rows.names)
+    if spec.train is None:
+        return replace(corpus, labels=dict.fromkeys(SPLITS, test))
+    more = synonyms.own_samples(samples.training_rows(spec.train), attacked, split)
+    train = of(more.rows.labels, more.rows.where, names=more.rows.names)
+    assert corpus.gaps is not None
+    return replace(
+        corpus, texts={**corpus.texts, "train": more.texts}, gaps={**corpus.gaps, "train": more.gaps},
+        labels={"train": train, "test": test}, classes=tuple(map(str, range(classes))), trained="train",
+    )  # fmt: skip
 
 
 # -- spaces --------------------------------------------------------------------------------------------------
@@ -139,6 +165,14 @@ def encoded(given: Given, vocabulary: Vocabulary, splits: tuple[str, ...]) -> di
         ids = [vocabulary.encode(text) for text in given.texts[split]]
         out[split] = pad_rows(ids, given.width), torch.tensor(given.labels[split])
     return out
+
+
+def spaces_of(given: Given, splits: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Gaps int64 (N, W + 1) of each split, and what they index; none where words stand one blank apart."""
+    spacing = given.spacing
+    if spacing is None or given.corpus.gaps is None:
+        return {}, ()
+    return {split: spacing.rows(given.corpus.gaps[split], given.width) for split in splits}, spacing.texts
 
 
 def make_task(

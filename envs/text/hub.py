@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.envs.text.hub_heads import check_complete, check_single_label, pools_last, replaced
 from advgym.envs.text.inputs import TextInput
 from advgym.envs.text.own import unpaired
 from advgym.envs.text.pieces import Pieces, find_template
+from advgym.envs.text.vocabulary import Vocabulary
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.victim import Victim
 
@@ -23,16 +26,19 @@ LONGEST = 512  # tokens, where neither tokenizer nor configuration says
 _SAFE = "weights are read from safetensors alone, for a .bin file is a pickle, which can run code"
 
 
-def open_model(source: str, auto: str, *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
+def open_model(
+    source: str, auto: str, wanted: str = "such model", *, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, Any]:
     """(model in eval mode, tokenizer) of a hub name or a local folder.
 
     Args:
         source: the name or the folder; a name is looked up in the offline cache where there is no connection.
         auto: the class of transformers, such as "AutoModelForSequenceClassification".
+        wanted: that in words, for messages.
         dtype: of the weights.
 
     Raises:
-        DataError: neither there nor in the cache, or its weights are pickles.
+        DataError: neither there nor in the cache, its weights are pickles, or it is a checkpoint of another kind.
     """
     import transformers
 
@@ -44,9 +50,12 @@ def open_model(source: str, auto: str, *, dtype: torch.dtype = torch.float32) ->
     where = str(folder) if folder.is_dir() else source
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
-        model = getattr(transformers, auto).from_pretrained(where, use_safetensors=True)
+        model, info = getattr(transformers, auto).from_pretrained(
+            where, use_safetensors=True, output_loading_info=True
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _missing(source, folder, error) from error
+    check_complete(source, model, info, wanted)
     return model.to(dtype).eval().requires_grad_(False), tokenizer
 
 
@@ -71,15 +80,17 @@ def longest_of(model: nn.Module, tokenizer: Any) -> int:
     given = [getattr(tokenizer, "model_max_length", 0), getattr(config, "max_position_embeddings", 0)]
     if given[1] and config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
         given[1] -= 2  # their positions begin after the padding's
-    return min([int(g) for g in given if g and g < 10**6], default=LONGEST)
+    return min([int(g) for g in given if g and 0 < g < 10**6], default=LONGEST)
 
 
-def buckets(lengths: Tensor, cap: int) -> Iterator[Tensor]:
-    """Row indices in batches of like lengths, each of at most `cap` tokens with its padding."""
+def buckets(lengths: Tensor, cap: int, *, alike: bool = False) -> Iterator[Tensor]:
+    """Row indices in batches of like lengths, each of at most `cap` tokens with its padding; `alike`: of one length."""
     order = lengths.argsort(descending=True, stable=True)
     start = 0
     while start < len(order):
         rows = max(1, cap // max(1, int(lengths[order[start]])))
+        if alike:
+            rows = min(rows, int((lengths[order[start:]] == lengths[order[start]]).sum()))
         yield order[start : start + rows]
         start += rows
 
@@ -99,7 +110,13 @@ class Reader(nn.Module):
         self.longest = longest or longest_of(model, tokenizer)
         self.template = find_template(tokenizer)
         self.truncated = 0  # texts cut so far
-        self.typed = "token_type_ids" in tokenizer.model_input_names
+        read = inspect.signature(model.forward).parameters
+        self.typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in read
+        config: Any = model.config
+        known = getattr(config, "pad_token_id", None)
+        # Classifiers without a class token find the end of a text by the configuration's padding.
+        self.padding = int((known if known is not None and known >= 0 else tokenizer.pad_token_id) or 0)
+        self.alike = False  # whether only texts of one length go together, so that nothing is padded
         self._tables: dict[tuple[str, torch.device], tuple[Pieces, bool]] = {}
 
     @property
@@ -124,30 +141,32 @@ class Reader(nn.Module):
         if key not in self._tables:
             if len(self._tables) > 4:
                 self._tables.clear()
-            made = Pieces(self.tokenizer, self.template, x.vocabulary, self.longest, self.device)
+            made = Pieces(self.tokenizer, self.template, x.vocabulary, self.longest, self.device, self.padding)
             if made.paired and not self.template.middle:
                 raise VictimError("this tokenizer takes one text, and the samples are pairs")
-            faithful = made.faithful(TextInput(x.ids.to(self.device), x.vocabulary))
+            plain = TextInput(x.ids, x.vocabulary, gaps=x.gaps).to(self.device)
+            faithful = made.known(plain) and made.faithful(plain)
             if not faithful:
                 log.warning(
-                    "this tokenizer joins words across spaces: plain texts are tokenised whole, gradients are those "
-                    "of the words one by one"
+                    "this tokenizer joins words across spaces: texts are tokenised whole, and there are no gradients"
                 )
             self._tables[key] = (made, faithful)
         return self._tables[key]
 
     def run(self, x: Any, forward: Callable[..., Tensor]) -> Tensor:
-        """`forward(ids or None, embeddings or None, mask, types)` over length buckets, rows in their own order."""
+        """`forward(ids, embeddings or None, mask, types)` over length buckets, rows in their own order."""
         if not isinstance(x, TextInput):
             return self._strings(_texts(x), forward)
         soft = x.weight is not None and x.swap is not None
         found = self.pieces(x)
-        if found is None or not (found[1] or soft):
+        if found is None or not found[1] or not found[0].known(x):
             if soft:
-                raise VictimError("this tokenizer hides which tokens are whose: no gradients in words, use scores")
+                raise VictimError(
+                    "this tokenizer hides which tokens are whose, or joins words: no gradients in words, use scores"
+                )
             return self._strings(unpaired(x.strings()), forward)
         made = found[0]
-        x = _on(x, self.device)
+        x = x.to(self.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and soft):
             lengths, parts = made.lengths(x)
             around = len(made.template.prefix) + len(made.template.suffix)
@@ -155,15 +174,14 @@ class Reader(nn.Module):
             table = self.embeddings() if soft else None
 
             def rows(index: Tensor) -> Tensor:
-                first, mask, kinds = made.rows(tuple(p[index] for p in parts), table)  # type: ignore[arg-type]
-                kinds_ = kinds if self.typed else None
-                return forward(None, first, mask, kinds_) if soft else forward(first, None, mask, kinds_)
+                ids, hidden, mask, kinds = made.rows(tuple(p[index] for p in parts), table)  # type: ignore[arg-type]
+                return forward(ids, hidden, mask, kinds if self.typed else None)
 
             return self._gather(lengths + around, rows)
 
     def _gather(self, lengths: Tensor, rows: Callable[[Tensor], Tensor]) -> Tensor:
         cap = self.cap or CAP["cuda" if self.device.type == "cuda" else "cpu"]
-        order = list(buckets(lengths.clamp_max(self.longest), cap))
+        order = list(buckets(lengths.clamp_max(self.longest), cap, alike=self.alike))
         if not order:
             raise VictimError("no texts were given")
         out = torch.cat([rows(index) for index in order])
@@ -182,7 +200,7 @@ class Reader(nn.Module):
                 found = [list(encoded[key][i]) for i in index.tolist()]
                 return torch.tensor([r + [value] * (width - len(r)) for r in found], device=self.device)
 
-            ids, mask = padded("input_ids", int(self.tokenizer.pad_token_id or 0)), padded("attention_mask", 0)
+            ids, mask = padded("input_ids", self.padding), padded("attention_mask", 0)
             return forward(ids, None, mask, padded("token_type_ids", 0) if self.typed else None)
 
         with torch.no_grad():
@@ -192,16 +210,6 @@ class Reader(nn.Module):
         if cut and not self.truncated:
             log.warning("%d text(s) are longer than the model's %d tokens and are cut there", cut, self.longest)
         self.truncated += cut
-
-
-def _on(x: TextInput, device: torch.device) -> TextInput:
-    if x.device == device:
-        return x
-    soft = x.swap is not None and x.weight is not None
-    return TextInput(
-        x.ids.to(device), x.vocabulary, x.swap.to(device) if soft else None,  # type: ignore[union-attr]
-        x.weight.to(device) if soft else None,  # type: ignore[union-attr]
-    )  # fmt: skip
 
 
 def _texts(x: Any) -> list[Any]:
@@ -217,17 +225,55 @@ def _texts(x: Any) -> list[Any]:
 class Classifier(Reader):
     """Any sequence classifier: scores (n, classes), differentiable in relaxed words."""
 
+    def __init__(self, model: nn.Module, tokenizer: Any, longest: int | None = None, cap: int = 0) -> None:
+        super().__init__(model, tokenizer, longest, cap)
+        config: Any = model.config
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = -1  # an id that no text holds: batches are let through, and nothing is padded
+            self.alike = True
+        self.alike = self.alike or pools_last(config)
+
     def forward(self, x: Any) -> Tensor:
         """Logits of each text."""
 
-        def logits(ids: Any, hidden: Any, mask: Tensor, kinds: Any) -> Tensor:
-            named = {"attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
-            named["input_ids" if hidden is None else "inputs_embeds"] = ids if hidden is None else hidden
-            found: Tensor = self.model(**named).logits
+        def logits(ids: Tensor, hidden: Tensor | None, mask: Tensor, kinds: Any) -> Tensor:
+            named = {"input_ids": ids, "attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
+            if hidden is None:
+                found: Tensor = self.model(**named).logits
+            else:
+                with replaced(self.model, ids, hidden):
+                    found = self.model(**named).logits
             return found.float()
 
         scores = self.run(x, logits)
         return scores if isinstance(x, list) else scores.to(x.device)
+
+    @torch.no_grad()
+    def disagrees(self) -> str:
+        """Why relaxed texts would not be those of plain ones, or nothing: found on two texts of different lengths."""
+        if self.template is None:
+            return "its tokenizer hides which tokens are whose"
+        vocabulary = Vocabulary(PROBE.split())
+        ids = torch.arange(len(vocabulary)).repeat(2, 1)
+        ids[1, 3:] = -1
+        swap, own = ids.roll(1, 1).unsqueeze(2), torch.zeros(2, len(vocabulary), 1)
+        swap = torch.where(ids.unsqueeze(2) < 0, -1, swap)
+        want = [self([text])[0] for text in TextInput(ids, vocabulary).strings()]
+        moved = self(TextInput(swap[..., 0], vocabulary).strings())
+        try:
+            found = self(TextInput(ids, vocabulary, swap, own)), self(TextInput(ids, vocabulary, swap, own + 1))
+        except Exception as error:  # whatever a model says to embeddings that are put in
+            return f"{type(error).__name__}: {error}"
+        gap = max(_apart(found[0], torch.stack(want)), _apart(found[1], moved))
+        return "" if gap <= CLOSE else f"its answers to texts and to their embeddings lie {gap:.2g} apart"
+
+
+PROBE = "a fine film of good plots"
+CLOSE = 1e-4  # of the largest score
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1.0))
 
 
 def load(source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0) -> Victim:
@@ -240,14 +286,21 @@ def load(source: str, *, name: str | None = None, longest: int | None = None, ca
         cap: tokens per forward with their padding; 0 for 4,096 on a CPU and 65,536 on CUDA.
 
     Raises:
-        DataError: the model is not there, or its weights are pickles.
+        DataError: the model is not there, its weights are pickles, or it is no classifier.
+        VictimError: it is one of several labels at once, or a regressor.
     """
-    model, tokenizer = open_model(source, "AutoModelForSequenceClassification")
+    model, tokenizer = open_model(source, "AutoModelForSequenceClassification", "sequence classifier")
     config: Any = model.config
+    check_single_label(source, config)
+    names = {int(i): str(n) for i, n in config.id2label.items()}
     module = Classifier(model, tokenizer, longest, cap).eval()
-    card = {"source": source, "architecture": type(model).__name__, "labels": dict(config.id2label)}
-    soft = module.template is not None
-    return Victim(module, name=name or source, access="gradients" if soft else "scores", card=card)
+    card = {"source": source, "architecture": type(model).__name__, "labels": names,
+            "classes": [names[i] for i in sorted(names)]}  # fmt: skip
+    why = module.disagrees()
+    if why:
+        log.warning("%s gives scores alone, no gradients in words: %s", source, why)
+        card["no_gradients"] = why
+    return Victim(module, name=name or source, access="scores" if why else "gradients", card=card)
 
 
 def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -> Victim:

@@ -197,7 +197,7 @@ def load(
     Raises:
         DataError: the model is not there, or its weights are pickles.
     """
-    model, tokenizer = open_model(source, "AutoModelForSeq2SeqLM")
+    model, tokenizer = open_model(source, "AutoModelForSeq2SeqLM", "model that writes")
     code = tokenizer.get_vocab().get(first) if first else None
     if first and code is None:
         raise AdvgymError(f"first={first!r} is no token of {source}")

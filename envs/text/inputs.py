@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advgym import rng
+from advgym.envs.text.spacing import Gaps, joined
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError
 
@@ -68,13 +69,17 @@ class TextInput:
         swap: int64 (n, W, C) or None: the words that are mixed in.
         weight: float (n, W, C): their parts.
 
+        gaps: int64 (n, W + 1), what stands before each slot's word and after the text, and the strings that these
+            index; None: one blank between words (`spacing`).
+
     With a `tap`, a victim that embeds leaves there what a ranking over all words needs.
     """
 
     def __init__(
-        self, ids: Tensor, vocabulary: Vocabulary, swap: Tensor | None = None, weight: Tensor | None = None
-    ) -> None:
-        self.ids, self.vocabulary, self.swap, self.weight = ids, vocabulary, swap, weight
+        self, ids: Tensor, vocabulary: Vocabulary, swap: Tensor | None = None, weight: Tensor | None = None,
+        gaps: Gaps | None = None,
+    ) -> None:  # fmt: skip
+        self.ids, self.vocabulary, self.swap, self.weight, self.gaps = ids, vocabulary, swap, weight, gaps
         self.tap: Tap | None = None
         self._at: Tensor | None = None  # which text of the tap each row is of, and what its words became
         self._merged: Tensor | None = None
@@ -82,16 +87,18 @@ class TextInput:
 
     def _like(self, other: TextInput, at: Tensor | None = None, merged: Tensor | None = None) -> TextInput:
         """The same tap as `other`'s, of its rows `at`, its words replaced by `merged`."""
-        self.tap, self._at, self._merged = other.tap, other._at, other._merged
+        self.tap, self._at, self._merged, self.gaps = other.tap, other._at, other._merged, other.gaps
         if at is not None:
             self._at = at if other._at is None else other._at[at]
+            self.gaps = None if other.gaps is None else (other.gaps[0][at], other.gaps[1])
         if merged is not None:
             self._merged = merged if other._merged is None else merged[other._merged]
         return self
 
     def public(self) -> dict[str, Any]:
         """The arguments that make this input again, in another process."""
-        return {"ids": self.ids, "vocabulary": self.vocabulary, "swap": self.swap, "weight": self.weight}
+        return {"ids": self.ids, "vocabulary": self.vocabulary, "swap": self.swap, "weight": self.weight,
+                "gaps": self.gaps}  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,7 +120,9 @@ class TextInput:
         if device == self.device:
             return self
         parts = [None if t is None else t.to(device) for t in (self.swap, self.weight)]
-        return TextInput(self.ids.to(device), self.vocabulary, *parts)._like(self)
+        moved = TextInput(self.ids.to(device), self.vocabulary, *parts)._like(self)
+        moved.gaps = None if self.gaps is None else (self.gaps[0].to(device), self.gaps[1])
+        return moved
 
     def replace(self, table: Tensor) -> TextInput:
         """Every word w becomes table[w], int64 (V,) (a defense that merges synonyms); empty slots stay."""
@@ -122,7 +131,7 @@ class TextInput:
         return TextInput(extended[self.ids], self.vocabulary, swap, self.weight)._like(self, merged=table)
 
     def strings(self) -> list[str]:
-        """Canonical texts: words joined by one space."""
+        """The texts: words with what stands between them, byte for byte where none is edited."""
         if self.weight is not None:
             raise AdvgymError(
                 "this victim reads strings, and a relaxed text has none: gradients and `rank` need a victim that "
@@ -131,8 +140,9 @@ class TextInput:
         if self.tap is not None:
             raise AdvgymError("this victim reads strings, which have no gradient: use a score-based agent")
         if self._strings is None:
-            words = self.vocabulary.words
-            self._strings = [" ".join([words[i] for i in row if i >= 0]) for row in self.ids.tolist()]
+            words, rows = self.vocabulary.words, self.ids.tolist()
+            gaps, spaces = ([None] * len(rows), ()) if self.gaps is None else (self.gaps[0].tolist(), self.gaps[1])
+            self._strings = [joined(words, row, gap, spaces) for row, gap in zip(rows, gaps, strict=True)]
         return self._strings
 
     def present(self) -> Tensor:

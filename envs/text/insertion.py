@@ -91,7 +91,7 @@ class InsertionBatch(TextBatch):
     # -- texts -----------------------------------------------------------------------------------------------
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> TextInput:
         lane = torch.arange(len(form), device=form.device) if rows is None else rows
-        return TextInput(self._written(form, lane), self.lexicon.vocabulary)
+        return self._spaced(self._written(form, lane), lane)
 
     def _written(self, form: Tensor, lane: Tensor) -> Tensor:
         """int64 (n, W)."""
@@ -105,7 +105,7 @@ class InsertionBatch(TextBatch):
         weight = weights.new_zeros(len(form), self.wide + 1)
         weight = weight.scatter(1, self._slots(form).flatten(1), weights.repeat_interleave(3, 1))[:, :-1]
         swap = self._written(form, lane).unsqueeze(2)
-        return TextInput(self.clean[lane, :, 0], self.lexicon.vocabulary, swap, weight.unsqueeze(2))
+        return self._spaced(self.clean[lane, :, 0], lane, swap, weight.unsqueeze(2))
 
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[TextInput, list[Tensor]]:
         """The leaf is a weight of 0 for every cell, (n, S, C), as of `TextBatch`.
@@ -134,7 +134,7 @@ class InsertionBatch(TextBatch):
         swap = plain.ids.new_full((n, self.wide, many * len(swaps)), -1)
         swap[:, words] = torch.cat(swaps, 2)
         part = torch.zeros(swap.shape, device=form.device).index_copy(1, words, torch.cat(parts, 2))
-        return TextInput(plain.ids, plain.vocabulary, swap, part), [weight]
+        return self._spaced(plain.ids, lane, swap, part), [weight]
 
     # -- what policies and files see -------------------------------------------------------------------------
     def view(self) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import texts_of
-from advgym.envs.text.given import encoded, make_task, read_given, space_of
+from advgym.envs.text.given import encoded, make_task, read_given, space_of, spaces_of
 from advgym.envs.text.insertion import FILLERS, OPERATIONS, InsertionBatch, interleaved, packed
 from advgym.envs.text.space import Space
+from advgym.envs.text.spacing import CLOSE, PAIR
 from advgym.envs.text.swaps import limits
 from advgym.envs.text.task import whole
 from advgym.envs.text.vocabulary import pad_rows
@@ -35,6 +36,9 @@ def insertion(spec: Spec) -> Task:
         raise AdvgymError("candidates='vocabulary' has no table of insertions and merges; text/wordswap takes it")
     choices, parts = whole(options, "choices", 1), encoded(given, space.lexicon.vocabulary, space.splits)
     rows_max = int(limits(given, options, torch.arange(1, given.width + 1)).max()) + 1
+    gaps, between = spaces_of(given, space.splits)
+    blank = between.index(given.between) if gaps else 0
+    opened = torch.tensor([*(w.endswith(PAIR) for w in space.lexicon.vocabulary.words), False])
     build = _builder(space, words, source, wanted, choices)
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> InsertionBatch:
@@ -44,10 +48,26 @@ def insertion(spec: Spec) -> Task:
         tensors = [t.to(device) for t in (index, labels, interleaved(clean), segments.unsqueeze(3), exists)]
         return InsertionBatch(
             *tensors, limit=limits(given, options, (clean >= 0).sum(1)).to(device), rows_max=rows_max,
-            lexicon=space.lexicon, laws=space.laws,
+            lexicon=space.lexicon, laws=space.laws, spaces=between,
+            gaps=_interleaved(gaps[split][ids], blank, opened[clean[:, 0]]).to(device) if gaps else None,
         )  # fmt: skip
 
     return make_task(spec, given, space, deal)
+
+
+def _interleaved(gaps: Tensor, between: int, opened: Tensor) -> Tensor:
+    """Gaps of words int64 (n, L + 1) as those of slots (n, 2 L + 2); `between` stands before what is put in.
+
+    What comes before the first word of a text stands after what leads the text; of the pairs in `opened`, bool (n,),
+    the second text begins after the first word.
+    """
+    out = gaps.new_full((len(gaps), 2 * gaps.shape[1]), between)
+    out[:, 1:-1:2] = gaps[:, :-1]
+    out[:, 0], out[:, 1], out[:, -1] = gaps[:, 0], between, gaps[:, -1]
+    if out.shape[1] > 4:
+        out[:, 2] = torch.where(opened, out[:, 3], out[:, 2])
+        out[:, 3] = torch.where(opened, between, out[:, 3])
+    return out
 
 
 def _insertions(value: Any) -> tuple[Sequence[str], Source | None]:
@@ -79,7 +99,10 @@ def _builder(
     """Makes (segments, exists), int64 and bool (n, S, 1 + C), of texts with their words int64 (n, L)."""
     table, editable = space.table(), space.sites()
     encode = space.lexicon.vocabulary.encode
-    spaced = torch.tensor([any(c.isspace() for c in w) for w in space.lexicon.vocabulary.words] + [False])
+    # The other text of a pair, the first or the second.
+    first, last = (
+        torch.tensor([w.endswith(m) for w in space.lexicon.vocabulary.words] + [False]) for m in (PAIR, CLOSE)
+    )
     listed = packed(torch.tensor([w for w in encode(words) if w >= 0], dtype=torch.int64), choices)
 
     def in_context(ask: str, texts: Sequence[list[str]], places: int) -> Tensor | None:
@@ -108,10 +131,9 @@ def _builder(
             # A gap has a word on one of its sides, and does not lie beyond the text of a pair that stays.
             begins = torch.cat([some, some[:, :0].new_zeros(n, 1)], 1)
             ends = torch.cat([begins[:, :0].new_zeros(n, 1), some], 1)
-            other = spaced[clean]
             gap = (begins | ends) & (longest > 0)
-            gap[:, 0] &= ~other[:, 0]
-            gap[:, 1:] &= ~(other & (torch.arange(longest) > 0))
+            gap[:, :-1] &= ~first[clean]
+            gap[:, 1:] &= ~last[clean]
             fill = in_context("gaps", texts, longest + 1)
             put = listed.expand(n, longest + 1, -1) if fill is None else fill
             segments[:, 0 : 2 * longest + 1 : 2, 1:] = torch.where(gap.unsqueeze(2), put, -1)

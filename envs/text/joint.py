@@ -15,6 +15,7 @@ from advgym import rng
 from advgym.batch import pick
 from advgym.edits import EditsBatch, _choose
 from advgym.envs.text.inputs import TextInput
+from advgym.envs.text.spacing import Gaps
 from advgym.envs.text.vocabulary import Lexicon
 from advgym.envs.text.words import FEATURES
 from advgym.errors import AdvgymError
@@ -35,12 +36,15 @@ class JointBatch(EditsBatch):
         budgets: int64 (B, 2), most sentences and most words.
         rows_max: E, most edits that a perturbation can hold.
         lexicon: of the task.
+        gaps: int64 (B, S * G + 1), what stands before each slot of the clean wordings and after the text, or None.
+        spaces: the strings that they index, the blank first.
     """
 
     def __init__(
         self, ids: Tensor, labels: Tensor, wordings: Tensor, swaps: Tensor, *, budgets: Tensor, rows_max: int,
-        lexicon: Lexicon,
+        lexicon: Lexicon, gaps: Tensor | None = None, spaces: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
+        self.gaps, self.spaces = gaps, spaces
         self.ids, self.labels, self.wordings, self.swaps = ids, labels, wordings, swaps
         self.budgets, self.limit, self.rows_max, self.lexicon = budgets, budgets.sum(1), rows_max, lexicon
         batch, self.sentences, self.versions, self.width = wordings.shape
@@ -222,7 +226,15 @@ class JointBatch(EditsBatch):
         lane = torch.arange(len(form), device=form.device) if rows is None else rows
         slot, new = self._words(form, lane)
         said = F.pad(self._said(form, lane), (0, 1), value=-1).scatter(1, slot, new)  # the last slot is cut off
-        return TextInput(said[:, :-1], self.lexicon.vocabulary)
+        return TextInput(said[:, :-1], self.lexicon.vocabulary, gaps=self._between(self.worded(form) > 0, lane))
+
+    def _between(self, other: Tensor, lane: Tensor) -> Gaps | None:
+        """The gaps of texts; in sentences that have another wording, `other` bool (n, S), words are a blank apart."""
+        if self.gaps is None:
+            return None
+        gaps, inner = self.gaps[lane], torch.arange(self.width, device=lane.device) > 0
+        blank = (other.unsqueeze(2) & inner).flatten(1)
+        return torch.cat([torch.where(blank, 0, gaps[:, :-1]), gaps[:, -1:]], 1), self.spaces
 
     def relaxed(self, form: Tensor, weights: Tensor, rows: Tensor | None = None) -> TextInput:
         """A sentence of weight u mixes its wordings slot by slot; a word of weight w mixes inside its wording.
@@ -240,7 +252,10 @@ class JointBatch(EditsBatch):
         w = weights.new_zeros(n, said.shape[1] + 1).scatter(1, slot, weights)[:, :-1]
         clean = self.wordings[lane, :, 0].flatten(1)
         parts = torch.stack([u * (1 - w), u * w], 2)
-        return TextInput(clean, self.lexicon.vocabulary, torch.stack([said, swap], 2), parts)
+        whole = (self.worded(form) > 0) & (u.detach()[:, :: self.width] == 1)
+        return TextInput(
+            clean, self.lexicon.vocabulary, torch.stack([said, swap], 2), parts, self._between(whole, lane)
+        )  # fmt: skip
 
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[TextInput, list[Tensor]]:
         """Leaves of weight 0: for every wording (n, S, C), and for every word of the wordings in use (n, S * G, W).
@@ -255,7 +270,9 @@ class JointBatch(EditsBatch):
         swaps = self._active(form, lane)
         word = torch.zeros(swaps.shape, device=form.device, requires_grad=True)
         weight = torch.cat([sentence.repeat_interleave(self.width, 1), word], 2)
-        return TextInput(plain.ids, plain.vocabulary, torch.cat([others, swaps], 2), weight), [sentence, word]
+        return TextInput(
+            plain.ids, plain.vocabulary, torch.cat([others, swaps], 2), weight, plain.gaps
+        ), [sentence, word]  # fmt: skip
 
     def _active(self, form: Tensor, lane: Tensor) -> Tensor:
         """int64 (n, S * G, W): the substitutes of the words of the wordings in use."""

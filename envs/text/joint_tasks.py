@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from html import escape
 from pathlib import Path
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from advgym.drawn import SPLIT
-from advgym.envs.text import data, grammar, own, paraphrases, readers, show, synonyms
-from advgym.envs.text.given import NEEDS
-from advgym.envs.text.inputs import TextInput, make_randomise
+from advgym.envs.text import data, grammar, own, paraphrases, samples, show, synonyms
+from advgym.envs.text.given import NEEDS, labelled
+from advgym.envs.text.inputs import make_randomise
 from advgym.envs.text.joint import JointBatch
 from advgym.envs.text.rewording import tokens
 from advgym.envs.text.space import Space
+from advgym.envs.text.spacing import Spacing
 from advgym.envs.text.task import REVIEW_CHOICES, _check_name, whole
 from advgym.envs.text.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
 from advgym.errors import AdvgymError
@@ -33,10 +34,15 @@ Reworded = list[tuple[list[str], list[list[str]]]]  # the sentences of a text, e
 
 @dataclass(frozen=True)
 class Worded:
-    """A split as tensors: wordings int64 (N, S, V, G), wording 0 the clean one, and labels int64 (N,)."""
+    """A split as tensors: wordings int64 (N, S, V, G), wording 0 the clean one, and labels int64 (N,).
+
+    `gaps` and `spaces` are those of `JointBatch`.
+    """
 
     wordings: Tensor
     labels: Tensor
+    gaps: Tensor | None = None
+    spaces: tuple[str, ...] = ()
 
 
 def budget(options: Mapping[str, Any], key: str, many: Tensor) -> Tensor:
@@ -94,8 +100,9 @@ def dealer(
         )
         tensors = [t.to(device) for t in (index, part.labels[index], wordings, table[wordings], budgets)]
         return JointBatch(
-            tensors[0], tensors[1], tensors[2], tensors[3], budgets=tensors[4], rows_max=rows_max, lexicon=lexicon
-        )
+            tensors[0], tensors[1], tensors[2], tensors[3], budgets=tensors[4], rows_max=rows_max, lexicon=lexicon,
+            gaps=None if part.gaps is None else part.gaps[index].to(device), spaces=part.spaces,
+        )  # fmt: skip
 
     return deal
 
@@ -182,8 +189,8 @@ def _tidy(text: str, known: frozenset[str]) -> list[str]:
 def _space(corpus: data.Corpus, texts: Sequence[Reworded], options: Mapping[str, Any], *, mine: bool) -> Space:
     """The substitutes of all words of a corpus and of its paraphrases."""
     others = [w for t in texts for _, wordings in t for w in wordings]
-    wider = data.Corpus(
-        corpus.name, {**corpus.texts, "wordings": others}, {**corpus.labels, "wordings": []}, corpus.classes
+    wider = replace(
+        corpus, texts={**corpus.texts, "wordings": others}, labels={**corpus.labels, "wordings": []}, gaps=None
     )
     chosen = {key: options[key] for key in NEEDS if key in options}
     space = Space(wider, chosen, whole(options, "choices", 1), dress_up=mine)
@@ -242,23 +249,42 @@ def _movie_parts(corpus: data.Corpus, options: Mapping[str, Any]) -> Parts:
 
 def paraphrase(spec: Spec) -> Task:
     """The caller's victim and (text, label) pairs; paraphrases by rules, a table, the grammar, or a model by name."""
-    given, options = synonyms.own_samples(readers.samples_of(spec)), spec.threat.constraint
+    given, options = synonyms.own_samples(samples.samples_of(spec)), spec.threat.constraint
     source = paraphrases.load_paraphrases(options["paraphrases"])
-    texts = paraphrases.gather(given.texts, source, whole(options, "wordings", 1))
-    shape, longest = measure(texts)
-    splits = ("train", "test")
-    corpus = data.Corpus("own", dict.fromkeys(splits, given.texts), dict.fromkeys(splits, given.labels), ())
-    space = _space(corpus, texts, options, mine=True)
-    part = encode(texts, given.labels, space.lexicon, shape)
-    victim = own.task_victim(spec, max(2, max(given.labels) + 1))
-    classes = own.count_classes(victim, TextInput(part.wordings[:1, :, 0].flatten(1), space.lexicon.vocabulary))
-    for i, label in enumerate(given.labels):
-        data.check_label(label, classes, f"sample {i}")
-    sizes = dict.fromkeys(splits, len(texts))
+    victim, classes = own.own_victim(spec, given.rows, own.first_text(given.texts[0], given.gaps[0]))
+    corpus = labelled(spec, given, victim, classes)
+    made = {s: corpus.texts[s] for s in (("train", "test") if spec.train is not None else ("test",))}
+    texts = {s: paraphrases.gather(part, source, whole(options, "wordings", 1)) for s, part in made.items()}
+    every = [t for part in texts.values() for t in part]
+    shape, longest = measure(every)
+    space = _space(corpus, every, options, mine=True)
+    parts = {s: _gapped(encode(part, corpus.labels[s], space.lexicon, shape), part, corpus, s, shape)
+             for s, part in texts.items()}  # fmt: skip
+    parts.setdefault("train", parts["test"])
+    sizes = {s: len(corpus.texts[s]) for s in ("train", "test")}
+    goal = ClassGoal(classes, spec.threat.goal, own.named_classes(victim, classes))
     return make_joint(
-        spec, victim, ClassGoal(classes, spec.threat.goal), sizes, lambda split: part, space.lexicon, space.table(),
-        longest, shape[0],
+        spec, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
     )  # fmt: skip
+
+
+def _gapped(
+    made: Worded, texts: Sequence[Reworded], corpus: data.Corpus, split: str, shape: tuple[int, int, int]
+) -> Worded:
+    """The same with what stands between the words of the texts."""
+    sentences, _, width = shape
+    assert corpus.gaps is not None
+    gaps = corpus.gaps[split]
+    spacing = Spacing(gaps)
+    numbers = spacing.rows(gaps, max(map(len, gaps)) - 1)
+    out = torch.zeros(len(texts), sentences * width + 1, dtype=torch.int64)
+    for i, text in enumerate(texts):
+        at = 0
+        for s, (said, _) in enumerate(text):
+            out[i, s * width : s * width + len(said)] = numbers[i, at : at + len(said)]
+            at += len(said)
+    out[:, 0], out[:, -1] = numbers[:, 0], numbers[:, -1]
+    return replace(made, gaps=out, spaces=spacing.texts)
 
 
 # -- reports -------------------------------------------------------------------------------------------------

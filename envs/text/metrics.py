@@ -83,11 +83,12 @@ def compute(batch: Batch, form: Tensor) -> dict[str, list[float]]:
 
 def _about() -> dict[str, str]:
     table = validity.calibration()
-    return {"kept": f"tables {'+'.join(validity.default_relations().sources)}, intercept {table['intercept']:g}"}
+    made = f"tables {'+'.join(validity.default_relations().sources)}, intercept {table['intercept']:g}"
+    return {"kept": f"{validity.caution()} ({made})"}
 
 
 COLUMNS = Columns(
-    compute, about=_about, bars={"kept": 0.5},
+    compute, about=_about, bars={"kept": validity.bar()},
     models={"perplexity": measures.perplexity_column, "similarity": measures.similarity_column},
 )  # fmt: skip
-"""`Task.columns` of the text tasks; a success is valid where the meaning is more likely kept than not."""
+"""`Task.columns` of the text tasks; a success is valid from the bar of `kept` on, which means a stated precision."""

@@ -261,7 +261,7 @@ def _load(name: str) -> Any:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)  # type: ignore[no-untyped-call]
-            model = AutoModelForSeq2SeqLM.from_pretrained(name).eval()
+            model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True).eval()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"no transformers encoder-decoder {name!r} on this machine ({str(error).splitlines()[0]}): give the "

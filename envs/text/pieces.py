@@ -17,7 +17,9 @@ from advgym.envs.text.own import PAIR, split_pair
 from advgym.envs.text.vocabulary import UNKNOWN, Vocabulary
 
 ANCHOR = "a"  # stands before a word whose sub-tokens after a space are asked for
+SOLID = "。"  # the same for words with nothing before them: no tokenizer joins it with what follows
 CHECKED = 64  # texts that `faithful` compares
+FORMS = 96  # ways of standing in a text that are tokenised ahead
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def _find(part: list[int], whole: list[int], start: int) -> int:
 
 
 class Pieces:
-    """The sub-tokens of every word of a vocabulary, in two forms: after a space, and at the beginning of a text.
+    """The sub-tokens of every word of a vocabulary, in one form for each way that it may stand in a text.
 
-    A word that holds PAIR is the other text of a pair, with the special tokens between the two; the word after it
-    begins a text again.
+    A form is told by what stands before the word, and by whether a text begins there. A word that holds PAIR is the
+    other text of a pair, with the special tokens between the two; the word after it begins a text again.
 
     Args:
         tokenizer: of transformers.
@@ -78,53 +80,76 @@ class Pieces:
         vocabulary: the task's words.
         longest: tokens that the model reads, special ones included.
         device: of the tables.
+        padding: id that stands after the shorter texts of a batch.
     """
 
     def __init__(
-        self, tokenizer: Any, template: Template, vocabulary: Vocabulary, longest: int, device: torch.device
-    ) -> None:
+        self, tokenizer: Any, template: Template, vocabulary: Vocabulary, longest: int, device: torch.device,
+        padding: int = 0,
+    ) -> None:  # fmt: skip
         self.tokenizer, self.template, self.longest, self.vocabulary = tokenizer, template, longest, vocabulary
+        self.padding, self.device = padding, device
         self.cut: set[str] = set()  # other texts that were too long
         self.paired = any(PAIR in word for word in vocabulary.words)
-        begin, after = self._forms([w for w in vocabulary.words if PAIR not in w])
-        rows: list[list[int]] = []
-        kinds: list[list[int]] = []
-        for form in (after, begin):
-            for word in vocabulary.words:
-                if PAIR in word:
-                    ids, types = self._other(word)
-                else:
-                    lost = word == UNKNOWN and tokenizer.unk_token_id is not None
-                    ids = [int(tokenizer.unk_token_id)] if lost else form[word]
-                    types = [template.types[0]] * len(ids)
-                rows.append(ids)
-                kinds.append(types)
-        rows.append([])  # no word
-        kinds.append([])
-        many = [len(r) for r in rows]
-        self.many = torch.tensor(many, device=device)
-        self.start = self.many.cumsum(0) - self.many
-        self.flat = torch.tensor([i for r in rows for i in r] or [0], device=device)
-        self.kinds = torch.tensor([i for r in kinds for i in r] or [0], device=device)
+        self._plain = [w for w in vocabulary.words if PAIR not in w]
+        self._rows: list[list[int]] = []
+        self._kinds: list[list[int]] = []
+        self._blocks: dict[tuple[str, str], int] = {}  # where the words of a form, or a lone gap, begin in the tables
+        for key in (("after", " "), ("begin", "")):
+            self._block(key)
         # The last entry answers for -1, no word.
         self.pairs = torch.tensor([*(PAIR in w for w in vocabulary.words), False], device=device)
         self.opens = torch.tensor([*(w.endswith(PAIR) for w in vocabulary.words), False], device=device)
 
-    def _forms(self, words: list[str]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        if not words:
-            return {}, {}
-        alone = self.tokenizer(words, add_special_tokens=False)["input_ids"]
-        begin = dict(zip(words, map(list, alone), strict=True))
-        if not getattr(self.tokenizer, "is_fast", True):  # no offsets; SentencePiece writes every word alike
-            return begin, begin
+    def _block(self, key: tuple[str, str]) -> int:
+        """Where the entries of a form begin: ("after" or "begin", gap) of all words, or ("gap", gap) alone."""
+        if key in self._blocks:
+            return self._blocks[key]
+        self._blocks[key] = start = len(self._rows)
+        if key[0] == "gap":
+            self._add(self._between(key[1]))
+        else:
+            form = self._form(*key)
+            for word in self.vocabulary.words:
+                if PAIR in word:
+                    self._add(*self._other(word))
+                elif word == UNKNOWN and self.tokenizer.unk_token_id is not None:
+                    self._add([int(self.tokenizer.unk_token_id)])
+                else:
+                    self._add(form[word])
+        rows = [*self._rows, []]  # no word
+        self.many = torch.tensor([len(r) for r in rows], device=self.device)
+        self.start = self.many.cumsum(0) - self.many
+        self.flat = torch.tensor([i for r in rows for i in r] or [0], device=self.device)
+        self.kinds = torch.tensor([i for r in self._kinds for i in r] or [0], device=self.device)
+        return start
+
+    def _add(self, ids: list[int], kinds: list[int] | None = None) -> None:
+        self._rows.append(ids)
+        self._kinds.append([self.template.types[0]] * len(ids) if kinds is None else kinds)
+
+    def _form(self, how: str, gap: str) -> dict[str, list[int]]:
+        if not self._plain:
+            return {}
+        if how == "begin" or not getattr(self.tokenizer, "is_fast", True):  # slow ones tell no offsets
+            lead = gap if how == "begin" else ""
+            ids = self.tokenizer([lead + w for w in self._plain], add_special_tokens=False)["input_ids"]
+            return dict(zip(self._plain, map(list, ids), strict=True))
+        anchor = ANCHOR if gap else SOLID
         found = self.tokenizer(
-            [f"{ANCHOR} {w}" for w in words], add_special_tokens=False, return_offsets_mapping=True
+            [anchor + gap + w for w in self._plain], add_special_tokens=False, return_offsets_mapping=True
         )  # fmt: skip
-        after = {
-            word: [i for i, (at, _) in zip(ids, spans, strict=True) if at >= len(ANCHOR)]
-            for word, ids, spans in zip(words, found["input_ids"], found["offset_mapping"], strict=True)
+        return {
+            word: [i for i, (at, _) in zip(ids, spans, strict=True) if at >= len(anchor)]
+            for word, ids, spans in zip(self._plain, found["input_ids"], found["offset_mapping"], strict=True)
         }
-        return begin, after
+
+    def _between(self, gap: str) -> list[int]:
+        """Tokens of what stands after a text."""
+        if not gap or not getattr(self.tokenizer, "is_fast", True):
+            return []
+        found = self.tokenizer(ANCHOR + gap, add_special_tokens=False, return_offsets_mapping=True)
+        return [i for i, (at, _) in zip(found["input_ids"], found["offset_mapping"], strict=True) if at >= len(ANCHOR)]
 
     def _other(self, word: str) -> tuple[list[int], list[int]]:
         """Tokens and token types of the other text of a pair; at most three quarters of what the model reads."""
@@ -144,12 +169,36 @@ class Pieces:
         return ids[:most]
 
     # -- rows --------------------------------------------------------------------------------------------------
-    def forms(self, x: TextInput) -> tuple[Tensor, Tensor, Tensor]:
-        """(form of each part int64 (n, W, K), its weight float (n, W, K), whether a slot is of the second text).
+    def _standing(self, x: TextInput, before: Tensor, begins: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(where the entries of each slot's form begin, int64 (n, W); those of what stands after the text, (n,))."""
+        if x.gaps is None:
+            after, begin = self._block(("after", " ")), self._block(("begin", ""))
+            return torch.where(begins, begin, after), None
+        ids, texts = x.gaps
+        lead = ids.gather(1, (before + 1).clamp_min(0))
+        code = torch.where(begins, lead + len(texts), ids[:, :-1])
+        used = code[x.present()].unique().tolist()
+        at = torch.full((2 * len(texts),), -1, device=code.device)
+        for c in used:
+            at[c] = self._block(("begin" if c >= len(texts) else "after", texts[c % len(texts)]))
+        tail = torch.full((len(texts),), -1, device=code.device)
+        for c in ids[:, -1].unique().tolist():
+            tail[c] = self._block(("gap", texts[c]))
+        return at[code], tail[ids[:, -1]]
 
-        Part 0 is the slot's own word, the others what is mixed in; a form indexes `many` and `start`.
+    def known(self, x: TextInput) -> bool:
+        """Whether the texts' gaps are few enough for a form each."""
+        if x.gaps is None:
+            return True
+        found = [x.gaps[1][i] for i in x.gaps[0].unique().tolist()]
+        return len({("after", g) for g in found} | set(self._blocks)) <= FORMS
+
+    def forms(self, x: TextInput) -> tuple[Tensor, Tensor, Tensor]:
+        """(form of each part int64 (n, W', K), its weight float (n, W', K), whether a slot is of the second text).
+
+        Part 0 is the slot's own word, the others what is mixed in; a form indexes `many` and `start`. Texts with gaps
+        of their own have one slot more, for what stands after them.
         """
-        size, none = len(self.vocabulary), len(self.many) - 1
         ids = x.ids.unsqueeze(2)
         weight = torch.ones_like(ids, dtype=torch.float32)
         if x.swap is not None and x.weight is not None:
@@ -160,10 +209,19 @@ class Pieces:
         last = torch.where(here, slot, -1).cummax(1).values if here.shape[1] else slot
         before = torch.cat([last.new_full((len(last), 1), -1), last[:, :-1]], 1)[:, : here.shape[1]]
         opened = self.opens[torch.where(before >= 0, x.ids.gather(1, before.clamp_min(0)), -1)]
-        begins = ((before < 0) | opened).unsqueeze(2)
-        form = torch.where(ids < 0, none, ids + torch.where(begins, size, 0))
+        begins = (before < 0) | opened
+        stands, tail = self._standing(x, before, begins)
+        form = torch.where(ids < 0, -1, ids + stands.unsqueeze(2))
         second = (self.opens[x.ids] & here).long().cumsum(1) > 0
-        return form, weight, second & ~self.opens[x.ids]
+        second = second & ~self.opens[x.ids]
+        if tail is None:
+            return form, weight, second
+        more = torch.full_like(form[:, :1], -1)
+        more[:, 0, 0] = tail
+        alone = torch.zeros_like(weight[:, :1])
+        alone[:, 0, 0] = 1.0
+        beyond = (self.opens[x.ids] & here).any(1, keepdim=True)
+        return torch.cat([form, more], 1), torch.cat([weight, alone], 1), torch.cat([second, beyond], 1)
 
     def lengths(self, x: TextInput) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Tokens of each text, int64 (n,), before truncation; and what `rows` reads: forms and sub-tokens per slot."""
@@ -171,11 +229,14 @@ class Pieces:
         many = torch.where(weight.detach() > 0, self.many[form], 0).amax(2)
         return many.sum(1), (form, weight, second, many, self.pairs[x.ids].any(1))
 
-    def rows(self, made: tuple[Tensor, ...], table: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(ids int64 (n, L) or mixed embeddings (n, L, D), mask int64 (n, L), token types int64 (n, L)).
+    def rows(
+        self, made: tuple[Tensor, ...], table: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """(ids int64 (n, L), mixed embeddings (n, L, D) or None, mask int64 (n, L), token types int64 (n, L)).
 
         Position j of a slot holds the j-th sub-tokens of its parts, each times its part's weight; it is there while a
-        part of positive weight has a j-th sub-token. So weights of 0 and 1 give exactly the plain texts.
+        part of positive weight has a j-th sub-token. So weights of 0 and 1 give exactly the plain texts. Of a mixture
+        the id is that of the part of most weight.
 
         Args:
             made: of `lengths`, for the rows wanted.
@@ -196,30 +257,31 @@ class Pieces:
         place = torch.arange(width, device=device)
         mask = (place < (length + head + len(self.template.suffix)).unsqueeze(1)).long()
 
-        ids = torch.full((n, width), int(self.tokenizer.pad_token_id or 0), device=device)
+        ids = torch.full((n, width), self.padding, device=device)
         ids[:, :head] = torch.tensor(self.template.prefix, dtype=torch.int64, device=device)
         for i, token in enumerate(self.template.suffix):
             ids[torch.arange(n, device=device), head + length + i] = token
         part = form.flatten(0, 1)[owner]  # (total, K)
         inside = nth.unsqueeze(1) < self.many[part]
         token_at = torch.where(inside, self.start[part] + nth.unsqueeze(1), 0)
-        ids[row, head + column] = self.flat[token_at[:, 0]]
+        parts = torch.where(inside, weight.detach().flatten(0, 1)[owner], -torch.inf)
+        main = parts.argmax(1) if parts.shape[1] > 1 else torch.zeros_like(row)
+        shown = token_at[torch.arange(len(row), device=device), main]
+        ids[row, head + column] = self.flat[shown]
         kinds = torch.full_like(ids, self.template.types[0])
-        kinds[row, head + column] = torch.where(
-            second.flatten()[owner], self.template.types[2], self.kinds[token_at[:, 0]]
-        )
+        kinds[row, head + column] = torch.where(second.flatten()[owner], self.template.types[2], self.kinds[shown])
         tail = (place >= (head + length).unsqueeze(1)) & paired.unsqueeze(1)
         kinds = torch.where(tail, self.template.types[2], kinds) * mask
         if table is None:
-            return ids, mask, kinds
+            return ids, None, mask, kinds
         mixed = torch.where(inside, weight.flatten(0, 1)[owner], 0.0).unsqueeze(1) @ table[self.flat[token_at]]
         hidden = table[ids].index_put((row, head + column), mixed.squeeze(1))
-        return hidden, mask, kinds
+        return ids, hidden, mask, kinds
 
     def faithful(self, x: TextInput) -> bool:
         """Whether the first plain texts, word by word, are what the tokenizer makes of them as a whole."""
-        some = TextInput(x.ids[:CHECKED], x.vocabulary)
-        ids, mask, _ = self.rows(self.lengths(some)[1])
+        some = x.take(torch.arange(min(CHECKED, len(x)), device=x.device))
+        ids, _, mask, _ = self.rows(self.lengths(some)[1])
         for text, row, here in zip(some.strings(), ids.tolist(), mask.sum(1).tolist(), strict=True):
             parts = split_pair(text) if PAIR in text else (text,)
             want = self.tokenizer(*([p] for p in parts))["input_ids"][0]  # lists: an empty second text is one, too

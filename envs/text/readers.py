@@ -5,25 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from advgym.errors import AdvgymError, DataError, unknown
-from advgym.task import Spec
+from advgym.envs.text import labels
+from advgym.envs.text.samples import Rows, Sample, check_string, say_empty
+from advgym.errors import DataError, unknown
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")
 PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
          ("text1", "text2"))  # fmt: skip
 LABELS = ("label", "labels", "class", "target", "category", "sentiment", "gold_label", "y", "is_duplicate")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+EMPTY = ("error", "skip", "keep")
 OPTIONS = ("text", "label", "split", "config", "encoding", "empty")
 WORKS = "samples=[(text, label), ...] and local .csv, .tsv, .jsonl and .parquet files work without it"
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands, and its columns
-Sample = tuple[str | tuple[str, str], int]
 
 
 def read(dataset: Any, *, labelled: bool = True, classes: int | None = None, **options: str) -> list[Sample]:
@@ -36,8 +36,8 @@ def read(dataset: Any, *, labelled: bool = True, classes: int | None = None, **o
         labelled: a label is needed; without, it is 0.
         classes: labels are below it, where it is known.
         options: text (a column, or two with a comma between for pairs), label (a column), split ("test" by default, of
-            a name or a folder), config (of a name), encoding ("utf-8"), empty ("error", "skip" or "keep": what is done
-            with empty texts).
+            a name or a folder), config (of a name), encoding ("utf-8"), empty ("keep" by default, "error" or "skip":
+            what is done with empty texts).
 
     Returns:
         (text, label) pairs; the text of a paired task is itself a pair. Labels that are words are numbered in
@@ -48,23 +48,31 @@ def read(dataset: Any, *, labelled: bool = True, classes: int | None = None, **o
     """
     if isinstance(dataset, list | tuple):
         return list(dataset)
+    found = rows_of(dataset, labelled=labelled, **options)
+    numbers = _numbers(list(zip(found.where, found.labels, strict=True)), classes)
+    return list(zip(found.texts, numbers, strict=True))
+
+
+def rows_of(dataset: Any, *, labelled: bool = True, **options: str) -> Rows:
+    """The same with labels as they stand in the data."""
     name, _, query = str(dataset).partition("?")
     options = {**dict(parse_qsl(query, keep_blank_values=True)), **options}
     for key in options:
         if key not in OPTIONS:
             raise unknown("option of a dataset", key, OPTIONS)
-    if options.get("empty", "error") not in ("error", "skip", "keep"):
-        raise unknown("value of empty", options["empty"], ("error", "skip", "keep"))
+    if options.get("empty", "keep") not in EMPTY:
+        raise unknown("value of empty", options["empty"], EMPTY)
     path = Path(name).expanduser()
+    names: dict[str, list[str]] = {}
     if path.is_file():
         rows = _file(path, options.get("encoding", "utf-8"))
     elif path.is_dir():
-        rows = _folder(path, options)
+        rows = _folder(path, options, names)
     elif path.suffix in SUFFIXES or name.startswith(("/", "./", "../", "~")):
         raise DataError(f"there is no file or folder {name}")
     else:
-        rows = _named(name, options)
-    return _samples(name, rows, labelled, classes, options)
+        rows = _named(name, options, names)
+    return collect(name, rows, labelled, options, names)
 
 
 # -- rows ----------------------------------------------------------------------------------------------------
@@ -151,10 +159,11 @@ def _parquet(path: Path) -> Iterator[Row]:
         yield f"{path}, row {i}", entry
 
 
-def _folder(path: Path, options: Mapping[str, str]) -> Iterator[Row]:
+def _folder(path: Path, options: Mapping[str, str], names: dict[str, list[str]]) -> Iterator[Row]:
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         found = _datasets().load_from_disk(str(path))
-        yield from _entries(found[_split(found, str(path), options)] if isinstance(found, dict) else found, str(path))
+        found = found[_split(found, str(path), options)] if isinstance(found, dict) else found
+        yield from entries(found, str(path), names)
         return
     files = {p.stem: p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES}
     if not files:
@@ -179,7 +188,7 @@ def _datasets() -> Any:
     return datasets
 
 
-def _named(name: str, options: Mapping[str, str]) -> Iterator[Row]:
+def _named(name: str, options: Mapping[str, str], names: dict[str, list[str]]) -> Iterator[Row]:
     library = _datasets()
     try:
         found = library.load_dataset(name, options.get("config"))
@@ -190,34 +199,42 @@ def _named(name: str, options: Mapping[str, str]) -> Iterator[Row]:
             f"on this machine nor on the hub: {type(error).__name__}: {said}. Download it where there is a connection, "
             f"or name a configuration ({name}?config=NAME); {WORKS}."
         ) from error
-    yield from _entries(found[_split(found, name, options)] if isinstance(found, dict) else found, name)
+    yield from entries(found[_split(found, name, options)] if isinstance(found, dict) else found, name, names)
 
 
-def _entries(found: Any, name: str) -> Iterator[Row]:
+def entries(found: Any, name: str, names: dict[str, list[str]]) -> Iterator[Row]:
+    """The rows, with the names of the numbers in a column (`ClassLabel`) put into `names`."""
+    for column, kind in (getattr(found, "features", None) or {}).items():
+        if getattr(kind, "names", None):
+            names[column] = [str(n) for n in kind.names]
     for i, entry in enumerate(found):
         yield f"{name}, row {i}", entry
 
 
 # -- samples -------------------------------------------------------------------------------------------------
-def _samples(
-    name: str, rows: Iterator[Row], labelled: bool, classes: int | None, options: Mapping[str, str]
-) -> list[Sample]:
-    out: list[tuple[str, Any, Any]] = []
+def collect(
+    name: str, rows: Iterator[Row], labelled: bool, options: Mapping[str, str], names: Mapping[str, list[str]]
+) -> Rows:
+    """The texts and labels of rows; `names` holds those of numbers in a column."""
+    out = Rows([], [], [])
     columns: tuple[tuple[str, ...], str | None] | None = None
     for where, row in rows:
         if columns is None:
             columns = _columns(name, list(row), labelled, options)
-        texts = [_string(row.get(c), c, where) for c in columns[0]]
+        texts = [check_string(row.get(c), repr(c), where) for c in columns[0]]
         empty = next((c for c, t in zip(columns[0], texts, strict=True) if not t.strip()), None)
-        if empty is not None and options.get("empty", "error") == "error":
+        if empty is not None and options.get("empty") == "error":
             raise DataError(f"{where}: {empty!r} is empty; drop the row, or read it with ?empty=skip or ?empty=keep")
-        if empty is None or options["empty"] == "keep":
-            label = row.get(columns[1]) if columns[1] is not None else 0
-            out.append((where, texts[0] if len(texts) == 1 else (texts[0], texts[1]), label))
-    if not out:
+        if empty is None or options.get("empty", "keep") == "keep":
+            out.texts.append(texts[0] if len(texts) == 1 else (texts[0], texts[1]))
+            out.labels.append(row.get(columns[1]) if columns[1] is not None else 0)
+            out.where.append(where)
+    if not out.texts:
         raise DataError(f"{name} holds no texts")
-    numbers = _numbers([(where, label) for where, _, label in out], classes)
-    return [(text, number) for (_, text, _), number in zip(out, numbers, strict=True)]
+    if "empty" not in options:
+        say_empty(out, "; ?empty=skip leaves them out")
+    label = columns[1] if columns is not None else None
+    return Rows(out.texts, out.labels, out.where, names.get(label or ""))
 
 
 def _columns(
@@ -248,49 +265,17 @@ def _columns(
     return texts, label if labelled else None
 
 
-def _string(value: Any, column: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{where}: {column!r} is a text, not {'missing' if value is None else repr(value)}")
-    return value
-
-
-def _numbers(labels: list[tuple[str, Any]], classes: int | None) -> list[int]:
+def _numbers(values: list[tuple[str, Any]], classes: int | None) -> list[int]:
     """Labels as numbers from 0: whole numbers as they are, words in alphabetical order."""
-    known = [_whole(value) for _, value in labels]
-    if all(isinstance(v, str) and v.strip() and not _numeric(v) for _, v in labels):
-        names = {word: i for i, word in enumerate(sorted({v for _, v in labels}))}
-        known = [names[v] for _, v in labels]
+    known = [labels.plain(value) for _, value in values]
+    words = [v for v in known if isinstance(v, str)]
+    if len(words) == len(known):
+        order = {word: i for i, word in enumerate(sorted(set(words)))}
+        known = [order[v] for v in words]
     out = []
-    for (where, value), number in zip(labels, known, strict=True):
-        if number is None or number < 0 or (classes is not None and number >= classes):
+    for (where, value), number in zip(values, known, strict=True):
+        if not isinstance(number, int) or number < 0 or (classes is not None and number >= classes):
             most = "from 0 on" if classes is None else f"0 to {classes - 1}"
             raise DataError(f"{where}: labels are whole numbers {most}, or words throughout, not {value!r}")
         out.append(number)
     return out
-
-
-def _numeric(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _whole(value: Any) -> int | None:
-    if not _numeric(value):
-        return None
-    number = float(value)
-    return int(number) if math.isfinite(number) and number == int(number) else None
-
-
-def samples_of(spec: Spec, *, labelled: bool = True, classes: int | None = None) -> Any:
-    """The caller's samples, or those of the dataset that a task is told to read."""
-    if spec.samples is not None:
-        return spec.samples
-    if spec.dataset is None and "dataset" not in spec.row:
-        raise AdvgymError(
-            f'task {spec.name!r} has no data of its own: pass samples=[("a fine film", 1), ...], or dataset= a .csv, '
-            ".jsonl or .parquet file, or a name that datasets.load_dataset knows"
-        )
-    return read(spec.load_dataset(), labelled=labelled, classes=classes)

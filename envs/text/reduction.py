@@ -9,7 +9,7 @@ from torch import Tensor
 
 from advgym.batch import Look, pick
 from advgym.envs.text.constraints.rules import number
-from advgym.envs.text.given import encoded, make_task, read_given, space_of
+from advgym.envs.text.given import encoded, make_task, read_given, space_of, spaces_of
 from advgym.envs.text.keep import KeepGoal
 from advgym.envs.text.words import TextBatch
 from advgym.task import Spec, Task
@@ -62,6 +62,8 @@ def reduction(spec: Spec) -> Task:
     space = space_of(given, {**options, "candidates": {}, "choices": 1})
     parts, lexicon, editable = encoded(given, space.lexicon.vocabulary, space.splits), space.lexicon, space.sites()
 
+    gaps, between = spaces_of(given, space.splits)
+
     def deal(split: str, ids: list[int], device: Any = "cpu") -> ReductionBatch:
         index = torch.tensor(ids, dtype=torch.int64)
         clean, labels = (part[index] for part in parts[split])
@@ -70,7 +72,8 @@ def reduction(spec: Spec) -> Task:
         most = torch.floor(share * many.double() + 1e-9).long().clamp_min(1)  # 1e-9: 0.1 * 30 words is 3, not 2
         tensors = [t.to(device) for t in (index, labels, clean.unsqueeze(2), able, most)]
         return ReductionBatch(
-            *tensors, limit=(many - 1).clamp_min(0).to(device), rows_max=given.width, lexicon=lexicon, laws=space.laws
-        )
+            *tensors, limit=(many - 1).clamp_min(0).to(device), rows_max=given.width, lexicon=lexicon, laws=space.laws,
+            gaps=gaps[split][ids].to(device) if gaps else None, spaces=between,
+        )  # fmt: skip
 
     return make_task(spec, given, space, deal, KeepGoal(given.classes, spec.threat.goal, given.names))

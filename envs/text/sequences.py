@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.text import captions, data, hub_seq2seq, readers, swaps
+from advgym.envs.text import captions, data, hub_seq2seq, samples, swaps, synonyms
 from advgym.envs.text.given import Given, make_task, space_of
 from advgym.envs.text.goals import UNSEEN, SequenceGoal
 from advgym.envs.text.inputs import TextInput
 from advgym.envs.text.pieces import plain_ids
+from advgym.envs.text.spacing import Spacing
 from advgym.envs.text.task import SPLITS, whole
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError, VictimError
@@ -129,10 +130,14 @@ def seq2seq_wordswap(spec: Spec) -> Task:
             "text/seq2seq-wordswap attacks a seq2seq model of transformers: victim='seq2seq:/a/folder', or "
             "advgym.envs.text.hub_seq2seq.load('/a/folder'); text/multi30k-wordswap has victims of its own"
         )
-    writer, texts = victim.model, _sentences(readers.samples_of(spec, labelled=False))
+    split = spec.threat.constraint.get("splitter", "blanks")
+    found = synonyms.own_samples(samples.samples_of(spec, labelled=False), split=split)
+    writer, texts = victim.model, found.texts
     own = Vocabulary(dict.fromkeys(w for text in texts for w in text))
-    width = max(1, max(map(len, texts)))
-    said = writer.outputs(TextInput(pad_rows([own.encode(t) for t in texts], width), own)).cpu()
+    width, spacing = max(1, max(map(len, texts))), Spacing(found.gaps)
+    x = TextInput(pad_rows([own.encode(t) for t in texts], width), own,
+                  gaps=(spacing.rows(found.gaps, width), spacing.texts))  # fmt: skip
+    said = writer.outputs(x).cpu()
     named = [i for word in str(spec.threat.constraint["words"]).split() for i in plain_ids(writer.tokenizer, word)]
     keep = torch.unique(torch.cat([said[said >= 0], torch.tensor(named, dtype=torch.int64)]))
     keep = keep[~torch.isin(keep, torch.tensor(writer.ends))]
@@ -140,7 +145,7 @@ def seq2seq_wordswap(spec: Spec) -> Task:
         raise VictimError(f"victim {victim.name!r} writes nothing to any of the samples")
     model = writer.narrowed(keep)
     labels: Any = torch.where(said >= 0, torch.searchsorted(keep, said) + 1, -1).tolist()
-    corpus = data.Corpus("own", dict.fromkeys(SPLITS, texts), dict.fromkeys(SPLITS, labels), ())
+    corpus = replace(found.corpus, labels=dict.fromkeys(SPLITS, labels))
     fresh = Victim(model, name=victim.name, access=victim.access, card=victim.card)
     rows = [[t for t in row if t > 0] for row in labels]
     telling = {i + 1 for i, word in enumerate(model.words[:-1]) if _begins_a_word(model, word)}
@@ -152,16 +157,3 @@ def _begins_a_word(model: hub_seq2seq.Writer, piece: str) -> bool:
     """Whether a token is the beginning of a word of some letters, and no special token."""
     plain = model.joined([piece])
     return piece not in model.tokenizer.all_special_tokens and plain.isalpha() and len(plain) >= LETTERS
-
-
-def _sentences(samples: Any) -> list[list[str]]:
-    """Words of each text; of (text, anything) pairs, the text."""
-    if isinstance(samples, str | bytes) or not isinstance(samples, Sequence) or not len(samples):
-        raise AdvgymError('samples= is a list of sentences, such as ["a man sleeps"]')
-    out = []
-    for i, sample in enumerate(samples):
-        text = sample[0] if isinstance(sample, list | tuple) and len(sample) == 2 else sample
-        if not isinstance(text, str):
-            raise AdvgymError(f"sample {i} is {sample!r}; want a sentence")
-        out.append(text.split())
-    return out

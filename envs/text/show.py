@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from advgym.envs.text.spacing import CLOSE, PAIR
 from advgym.envs.text.words import TextBatch
 
 
@@ -20,10 +21,15 @@ def line(batch: TextBatch, row: int, form: Tensor, task: Any = None) -> str:
     parts = []
     for old, new in batch.pieces(row, form):
         if new is None:
-            parts.append(old)
+            parts.append(apart(old))
         else:
             parts.append(f"[{old} -> {new}]" if sentences else f"{old}(->{seen(new)})")
     return " ".join(parts)
+
+
+def apart(text: str) -> str:
+    """The other text of a pair with a bar where the two meet."""
+    return text.replace(PAIR, " | ").replace(CLOSE, "")
 
 
 def seen(text: str) -> str:
@@ -51,7 +57,7 @@ def show(batch: TextBatch, row: int, form: Tensor, before: Tensor, after: Tensor
 
 def _word(old: str, new: str | None) -> str:
     if new is None:
-        return escape(old)
+        return escape(apart(old))
     gone = f'<del style="{_OLD}">{escape(old)}</del>' if old else ""
     return " ".join([gone] * bool(gone) + [f'<ins style="{_NEW}">{escape(seen(new))}</ins>'] * bool(new))
 

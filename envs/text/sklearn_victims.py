@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.envs.text import data
+from advgym.envs.text import data, labels
 from advgym.envs.text.inputs import TextInput, as_text, remap_to
 from advgym.envs.text.own import unpaired
 from advgym.envs.text.victims import SHIPPED, accuracy
@@ -48,7 +48,8 @@ def from_sklearn(model: Any, *, name: str = "own") -> Victim:
         found = torch.as_tensor(model.decision_function(texts), dtype=torch.float32)
         return torch.stack([-found / 2, found / 2], 1) if found.dim() == 1 else found
 
-    return Victim(scores, name=name, access="scores")
+    found = labels.class_names(Victim(model))
+    return Victim(scores, name=name, access="scores", card={} if found is None else {"classes": found})
 
 
 # -- TF-IDF on word ids --------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import joined, texts_of
 from advgym.envs.text.constraints import read_rules
 from advgym.envs.text.data import Corpus
-from advgym.envs.text.dressing import dress, dressed
+from advgym.envs.text.dressing import dress, dressed, plain_core
+from advgym.envs.text.own import PAIR
 from advgym.envs.text.synonyms import NEIGHBOURS, lexicon_of, swaps_of
 from advgym.envs.text.vocabulary import UNKNOWN, Lexicon, pad_rows
 from advgym.errors import AdvgymError
@@ -37,13 +38,15 @@ class Space:
         self.whole = sources[0].whole
         if self.whole and options.get("antonyms") == "auto":
             options = {**options, "antonyms": False}
+        # Before the rules are read: that no table is looked through does not hang on what is on this machine.
+        tests = [key for key in ("antonyms", "pos", "edit_distance") if _asks(options.get(key))]
+        if self.whole and tests:
+            raise AdvgymError(
+                f"candidates='vocabulary' offers all words at once, which {', '.join(tests)} cannot look through: set "
+                "antonyms=false, pos=false, edit_distance=0 (similarity and perplexity work)"
+            )
         self.rules = read_rules(options)
         self.choices, self.laws, self.dress_up = choices, self.rules.laws, dress_up
-        if self.whole and self.rules.tests:
-            raise AdvgymError(
-                "candidates='vocabulary' offers all words at once, which antonyms, pos and edit_distance cannot look "
-                "through: set antonyms=false, pos=false, edit_distance=0 (similarity and perplexity work)"
-            )
         self.inside = [source for source in sources if source.texts is not None]
         self.plain = [source for source in sources if source.words is not None]
         self.corpus = corpus
@@ -69,7 +72,7 @@ class Space:
         return lexicon_of(corpus, _Relation(self), self.choices, frozen, more)
 
     def _core(self, word: str) -> str:
-        return dress(word)[1].lower() if self.dress_up else word
+        return plain_core(word) if self.dress_up else word
 
     def _hear(self, texts: Sequence[list[str]]) -> None:
         """Ask the sources that read the context about texts that are new: all at once, for models like batches."""
@@ -116,16 +119,24 @@ class Space:
 
     def words(self) -> Tensor:
         """Bool (V,): the words that the whole vocabulary offers as substitutes."""
-        return torch.tensor([w != UNKNOWN and not any(map(str.isspace, w)) for w in self.lexicon.vocabulary.words])
+        return torch.tensor(
+            [w != UNKNOWN and PAIR not in w and not any(map(str.isspace, w)) for w in self.lexicon.vocabulary.words]
+        )
 
     def sites(self) -> Tensor:
         """Bool (V + 1,): words that may be edited: no punctuation, no stop words, not the other text of a pair."""
         frozen = self.rules.frozen
         fine = [
-            any(map(str.isalnum, w)) and not any(map(str.isspace, w)) and self._core(w) not in frozen
+            any(map(str.isalnum, w)) and PAIR not in w and self._core(w) not in frozen
             for w in self.lexicon.vocabulary.words
         ]
         return torch.tensor([*fine, False])
+
+
+def _asks(value: Any) -> bool:
+    """Whether an option of a constraint asks for anything; one that is malformed is left to its own error."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value is True or whole or isinstance(value, dict) or (isinstance(value, str) and value.endswith(".json"))
 
 
 class _Relation(dict[str, Sequence[str]]):

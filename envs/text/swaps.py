@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from advgym.envs.text.every_word import EveryWordBatch
-from advgym.envs.text.given import Given, encoded, make_task, read_given, space_of
+from advgym.envs.text.given import Given, encoded, make_task, read_given, space_of, spaces_of
 from advgym.envs.text.space import Space
 from advgym.envs.text.task import whole, word_limit
 from advgym.envs.text.words import TextBatch
@@ -38,6 +38,7 @@ def dealer(given: Given, space: Space, options: Any) -> Any:
     lexicon, slots = space.lexicon, whole(options, "slots")
     rows_max = int(limits(given, options, torch.arange(1, given.width + 1)).max()) + 1
     parts = encoded(given, lexicon.vocabulary, space.splits)
+    gaps, between = spaces_of(given, space.splits)
     table, able, open_ = space.table(), space.words(), space.sites()
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> TextBatch:
@@ -45,7 +46,8 @@ def dealer(given: Given, space: Space, options: Any) -> Any:
         words, labels = (part[index] for part in parts[split])
         limit = limits(given, options, (words >= 0).sum(1)).to(device)
         index, labels, clean = index.to(device), labels.to(device), words.unsqueeze(2).to(device)
-        shared = {"limit": limit, "rows_max": rows_max, "lexicon": lexicon, "laws": space.laws}
+        shared = {"limit": limit, "rows_max": rows_max, "lexicon": lexicon, "laws": space.laws,
+                  "gaps": gaps[split][ids].to(device) if gaps else None, "spaces": between}  # fmt: skip
         if space.whole:
             return EveryWordBatch(index, labels, clean, open_[words].to(device), able.to(device), **shared)
         segments = space.substitutes(table, [given.texts[split][i] for i in ids], words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,13 @@ import torch
 
 from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.keep import joined, words_of
-from advgym.envs.text.data import Corpus, check_label
-from advgym.envs.text.dressing import dress, dressed
-from advgym.envs.text.own import PAIR, is_text, text_words
+from advgym.envs.text.data import Corpus
+from advgym.envs.text.dressing import dress, dressed, inner, spellings
+from advgym.envs.text.own import PAIR, text_words
+from advgym.envs.text.samples import Rows, given_rows
+from advgym.envs.text.spacing import read_splitter
 from advgym.envs.text.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
-from advgym.errors import AdvgymError
+from advgym.errors import AdvgymError, DataError
 
 NEIGHBOURS = 16  # of a word at most, in the relation that open tables obey
 SOURCES = {
@@ -62,38 +63,46 @@ def lexicon_of(
     more: Sequence[str] = (),
 ) -> Lexicon:  # fmt: skip
     """The vocabulary of a corpus with all substitutes (and `more` words), its statistics from the training split."""
-    counts = Counter(w for texts in corpus.texts.values() for text in texts for w in text)
-    seen = set(counts)
-    words = seen | {o for w in seen for o in groups.get(w, ())} | set(more)
+    said = {w for texts in corpus.texts.values() for text in texts for w in text}
+    words = said | {o for w in said for o in groups.get(w, ())} | set(more)
     vocabulary = with_unknown(sorted(words))
-    train = pad_rows([vocabulary.encode(t) for t in corpus.texts["train"]], max(corpus.longest, 1))
-    labels = torch.tensor(corpus.labels["train"]) if corpus.labels["train"] and len(corpus.classes) == 2 else None
     near = neighbours(vocabulary, groups, max(choices, NEIGHBOURS))
+    if not corpus.trained:
+        return make_lexicon(vocabulary, near, choices, frozen=frozen)
+    seen, given = corpus.texts[corpus.trained], corpus.labels[corpus.trained]
+    train = pad_rows([vocabulary.encode(t) for t in seen], max(corpus.longest, 1))
+    labels = torch.tensor(given) if given and len(corpus.classes) == 2 else None
     return make_lexicon(vocabulary, near, choices, frozen=frozen, train=train, labels=labels)
 
 
 @dataclass(frozen=True)
 class Own:
-    """The caller's sentences."""
+    """The caller's sentences: words, what stands between them, labels as they stand in the data."""
 
     texts: list[list[str]]
-    labels: list[int]
+    gaps: list[list[str]]
+    rows: Rows
+
+    @property
+    def corpus(self) -> Corpus:
+        """The same texts as every split, without labels; nothing is known of what a victim was trained on."""
+        both = ("train", "test")
+        none: dict[str, list[int]] = {split: [] for split in both}
+        return Corpus("own", dict.fromkeys(both, self.texts), none, (), "", dict.fromkeys(both, self.gaps), "")
 
 
-def own_samples(samples: Any, attacked: int = 2) -> Own:
-    """A list of (sentence, label) pairs; words are what white space separates.
+def own_samples(rows: Any, attacked: int = 2, split: Any = "blanks") -> Own:
+    """The words of samples, by the option `splitter`; white space separates them by default.
 
     A sentence may be a pair of texts, of which number `attacked` is edited; the other one becomes a single word.
     """
-    if isinstance(samples, str | bytes) or not isinstance(samples, Sequence) or not len(samples):
-        raise AdvgymError('samples= is a list of (sentence, label) pairs, such as [("a fine film", 1)]')
-    texts, labels = [], []
-    for i, sample in enumerate(samples):
-        if not isinstance(sample, list | tuple) or len(sample) != 2 or not is_text(sample[0]):
-            raise AdvgymError(f"sample {i} is {sample!r}; want (sentence, label) or ((text, text), label)")
-        texts.append(text_words(sample[0], attacked))
-        labels.append(check_label(sample[1], 1 << 31, f"sample {i}"))
-    return Own(texts, labels)
+    found = rows if isinstance(rows, Rows) else given_rows(rows)
+    splitter = read_splitter(split)
+    pairs = [isinstance(t, tuple) for t in found.texts]
+    if any(pairs) and not all(pairs):
+        raise DataError(f"{found.where[pairs.index(not pairs[0])]}: some samples are pairs of texts, and some are not")
+    texts = [text_words(t, attacked, splitter, at) for t, at in zip(found.texts, found.where, strict=True)]
+    return Own([t.words for t in texts], [t.gaps for t in texts], found)
 
 
 def own_lexicon(own: Own, groups: Mapping[str, Sequence[str]], choices: int, frozen: Sequence[str]) -> Lexicon:
@@ -113,18 +122,38 @@ def own_lexicon(own: Own, groups: Mapping[str, Sequence[str]], choices: int, fro
 
 
 def swaps_of(sources: Sequence[Source], words: Sequence[str], *, dress_up: bool) -> dict[str, list[str]]:
-    """The substitutes of words by sources without context, in turns; with `dress_up` between a word's punctuation."""
+    """The substitutes of words by sources without context, in turns; with `dress_up` between a word's punctuation.
+
+    Such a word is looked up in every spelling (`dressing.spellings`); one of several parts (low-budget, film's) that no
+    source knows as a whole has the substitutes of its parts.
+    """
     tables = []
     cores = {w: dress(w)[1] if dress_up else w for w in words}
+    loose = {c for core in cores.values() for c in (core, *(part for _, part, _ in inner(core)))} if dress_up else set()
     for source in sources:
         asked = set(cores.values())
-        found = words_of(source, sorted(asked | {c.lower() for c in asked} if dress_up and not source.cased else asked))
-        tables.append((source, found))
+        if dress_up and not source.cased:
+            asked |= {form for c in loose for form in spellings(c)}
+        tables.append((source, words_of(source, sorted(asked))))
     out = {}
     for word, core in cores.items():
         lists = []
         for source, found in tables:
-            row = found.get(core) or (found.get(core.lower()) if not source.cased else None) or []
+            row = found.get(core) or []
+            if dress_up and not source.cased:
+                row = _looked_up(found, core)
             lists.append([dressed(word, o, capital=not source.cased) for o in row] if dress_up else row)
         out[word] = [o for o in joined(lists) if o != word]
     return out
+
+
+def _looked_up(found: Mapping[str, list[str]], core: str) -> list[str]:
+    whole = next((found[form] for form in spellings(core) if found.get(form)), None)
+    if whole is not None:
+        return whole
+    rows = []
+    for before, part, after in inner(core):
+        row: list[str] = next((found[form] for form in spellings(part) if found.get(form)), [])
+        capital = part[:1].isupper()
+        rows.append([before + (o[:1].upper() + o[1:] if capital else o) + after for o in row])
+    return joined(rows)

@@ -38,6 +38,8 @@ class TextBatch(EditsBatch):
         slots: appended choices at most.
         exists: bool (B, S, C), the choices there are; None: those with words. A choice without words deletes its site.
         laws: constraints on whole texts.
+        gaps: int64 (B, S * G + 1), what stands before each slot and after the text; None: one blank.
+        spaces: the strings that they index.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class TextBatch(EditsBatch):
         slots: int = 0,
         exists: Tensor | None = None,
         laws: tuple[Law, ...] = (),
+        gaps: Tensor | None = None,
+        spaces: tuple[str, ...] = (),
     ) -> None:
+        self.gaps, self.spaces = gaps, spaces
         self.ids, self.labels, self.clean, self.limit = ids, labels, clean, limit
         self.rows_max, self.lexicon, self.slots, self.laws = rows_max, lexicon, slots, laws
         batch, self.sites, closed, self.width = segments.shape
@@ -155,7 +160,14 @@ class TextBatch(EditsBatch):
         # Padding writes to the extra site, which is cut off.
         at = torch.where(form[..., 0] >= 0, form[..., 0], self.sites).unsqueeze(2).expand(-1, -1, self.width)
         base.scatter_(1, at, self._chosen(form, lane))
-        return TextInput(base[:, : self.sites].reshape(n, -1), self.lexicon.vocabulary)
+        return self._spaced(base[:, : self.sites].reshape(n, -1), lane)
+
+    def _spaced(
+        self, ids: Tensor, lane: Tensor, swap: Tensor | None = None, weight: Tensor | None = None
+    ) -> TextInput:  # fmt: skip
+        """Texts of the lanes with what stands between their words."""
+        gaps = None if self.gaps is None else (self.gaps[lane], self.spaces)
+        return TextInput(ids, self.lexicon.vocabulary, swap, weight, gaps)
 
     def _chosen(self, form: Tensor, lane: Tensor) -> Tensor:
         """int64 (n, E, G): the words of each edit."""
@@ -170,12 +182,10 @@ class TextBatch(EditsBatch):
         swap = torch.cat([clean, clean.new_full((n, 1, width), -1)], 1)
         swap.scatter_(1, site.unsqueeze(2).expand(-1, -1, width), self._chosen(form, lane))
         weight = weights.new_zeros(n, self.sites + 1).scatter(1, site, weights)[:, : self.sites]
-        return TextInput(
-            clean.reshape(n, -1),
-            self.lexicon.vocabulary,
-            swap[:, : self.sites].reshape(n, -1, 1),
+        return self._spaced(
+            clean.reshape(n, -1), lane, swap[:, : self.sites].reshape(n, -1, 1),
             weight.repeat_interleave(width, 1).unsqueeze(2),
-        )
+        )  # fmt: skip
 
     def leaves(self, form: Tensor, rows: Tensor | None = None) -> tuple[TextInput, list[Tensor]]:
         """The leaf is a weight of 0 for every cell, float32 (n, S, C): its gradient is the cell's first-order gain.
@@ -190,7 +200,7 @@ class TextBatch(EditsBatch):
         weight = torch.zeros(n, self.sites, self.choices, device=form.device, requires_grad=True)
         swap = self.segments[lane].transpose(2, 3).reshape(n, self.sites * self.width, self.choices)
         spread = weight if self.width == 1 else weight.repeat_interleave(self.width, 1)
-        return TextInput(plain.ids, plain.vocabulary, swap, spread), [weight]
+        return self._spaced(plain.ids, lane, swap, spread), [weight]
 
     def rank_by(
         self, form: Tensor, grads: list[Tensor | None], k: int, rows: Tensor | None = None

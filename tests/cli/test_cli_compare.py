@@ -42,7 +42,12 @@ def test_attack_prints_valid_success_and_the_report_has_it(advgym, tmp_path):
     page = tmp_path / "r.html"
     answer = advgym("attack", "text/synth-wordswap", "--agent", "greedy", "--episodes", 6, "--lanes", 6,
                     "--set", "queries=60", "--report", page)  # fmt: skip
-    assert answer.code == 0 and "success with kept of at least 0.5" in answer.out and "words_changed" in answer.out
+    assert (
+        answer.code == 0
+        and "success with kept of at least 0.58" in answer.out
+        and "none of ten judges" in answer.out
+        and "words_changed" in answer.out
+    )
     assert " at 25, " in answer.out
     assert "success, kept ≥ 0.5" in page.read_text() and "Words changed" in page.read_text()
 

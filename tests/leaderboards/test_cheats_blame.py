@@ -57,7 +57,7 @@ def test_what_a_request_raises_is_the_participants(place: Place) -> None:  # noq
     code = """
 def attack(env, *, seed):
     env.reset(seed=seed)
-    env.step(torch.ones(env.num_envs, *env.shape))
+    env.step(torch.full((env.num_envs, *env.shape), 0.7))
 """
     found = place.play(code, SOFT.replace("image/digits-linf", "image/grumpy"))
     assert found.failure is not None and found.failure.code == "bad-request", (found.failure, found.log)

@@ -71,8 +71,8 @@ def test_every_row_is_measured_as_its_texts_are(result):
 
 def test_valid_successes_are_stated_beside_successes(result):
     kept = result.columns["kept"]
-    many = sum(s.success and s.columns["kept"] >= 0.5 for s in result.samples)
-    assert kept.bar == 0.5 and kept.success_rate == pytest.approx(many / result.attacked)
+    many = sum(s.success and s.columns["kept"] >= validity.bar() for s in result.samples)
+    assert kept.bar == validity.bar() == 0.58 and kept.success_rate == pytest.approx(many / result.attacked)
     assert kept.success_rate <= result.success_rate
     assert kept.success_ci[0] <= kept.success_rate <= kept.success_ci[1]
     assert verify(result) == []

@@ -100,7 +100,7 @@ def test_a_name_without_a_connection_says_so():
         ("a.csv", "", r"a\.csv is empty"),
         ("a.csv", "text,label\n", "holds no texts"),
         ("a.csv", "text,label\nfine,1\nawful\n", r"a\.csv, line 3: 1 fields"),
-        ("a.csv", "text,label\nfine,1\n,0\n", r"line 3: 'text' is empty; .*empty=skip"),
+        ("a.csv?empty=error", "text,label\nfine,1\n,0\n", r"line 3: 'text' is empty; .*empty=skip"),
         ("a.csv", "text,label\nfine,1\nawful,-1\n", r"line 3: labels are whole numbers from 0 on.*'-1'"),
         ("a.csv", "text,label\nfine,1\nawful,bad\n", r"line 3: labels are"),
         ("a.csv", "text,label\nfine,1.5\n", r"line 2: labels are"),
@@ -118,7 +118,8 @@ def test_a_name_without_a_connection_says_so():
 )
 def test_errors_name_the_file_and_the_line(tmp_path, name, content, says):
     with pytest.raises(AdvgymError, match=says):
-        read(put(tmp_path, name, content))
+        file, mark, query = name.partition("?")
+        read(put(tmp_path, file, content) + mark + query)
 
 
 def test_encodings_and_options(tmp_path):
@@ -134,7 +135,7 @@ def test_encodings_and_options(tmp_path):
     with pytest.raises(DataError, match="no file or folder"):
         read("./nowhere.csv")
     gaps = put(tmp_path, "b.csv", "text,label\nfine,1\n ,0\n")
-    assert read(f"{gaps}?empty=skip") == [("fine", 1)] and read(f"{gaps}?empty=keep")[1] == (" ", 0)
+    assert read(f"{gaps}?empty=skip") == [("fine", 1)] and read(f"{gaps}?empty=keep")[1] == (" ", 0) == read(gaps)[1]
 
 
 def test_a_task_reads_a_dataset(tmp_path):

@@ -288,7 +288,7 @@ def test_plain_errors(change, error, says):
 def test_only_empty_texts_still_make_a_task():
     task = make_task("text/wordswap", victim=keyword_victim, samples=[("", 0), ("  ", 1)], candidates=GROUPS)
     b = task.samples("test", [0, 1])
-    assert b.inputs(b.null()).strings() == ["", ""] and b.check(b.random(0)).all()
+    assert b.inputs(b.null()).strings() == ["", "  "] and b.check(b.random(0)).all()
     scores = load_victim("synth-bert")(["", "an unknown word zzz"])
     assert scores.shape == (2, 2) and scores.isfinite().all()
 

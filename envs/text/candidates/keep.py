@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.own import PAIR
 from advgym.errors import AdvgymError
 from advgym.results import write_atomic
 from advgym.weights import cache_dir, fingerprint
@@ -24,7 +25,7 @@ PART = 64  # sentences that are asked, and kept, at once
 def words_of(source: Source, words: Sequence[str]) -> Mapping[str, list[str]]:
     """What a source without context says of each word; words without substitutes may be missing."""
     assert source.words is not None
-    asked = sorted(w for w in set(words) if not any(c.isspace() for c in w))  # the other text of a pair stays
+    asked = sorted(w for w in set(words) if not _whole_text(w))
     path = _file(source, "words", asked)
     found: dict[str, list[str]] | None = _read(path, dict[str, list[str]])
     if found is None:
@@ -63,7 +64,12 @@ def _clean(word: str, others: Sequence[str], name: str) -> list[str]:
         if not isinstance(other, str):
             raise AdvgymError(f"{name} gives {other!r} for {word!r}; substitutes are strings")
     fine = (o for o in others if o and o != word and not any(c.isspace() for c in o))
-    return [] if any(c.isspace() for c in word) else list(dict.fromkeys(fine))
+    return [] if _whole_text(word) else list(dict.fromkeys(fine))
+
+
+def _whole_text(word: str) -> bool:
+    """Whether a word is the other text of a pair, which stays."""
+    return PAIR in word or any(c.isspace() for c in word)
 
 
 def _file(source: Source, what: str, about: Any) -> Path | None:

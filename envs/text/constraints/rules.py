@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from advgym.envs.text.data import STOPWORDS
-from advgym.envs.text.dressing import dress
+from advgym.envs.text.dressing import plain_core
 from advgym.errors import AdvgymError
 
 Test = Callable[[str, str], bool]  # (lower-case word, lower-case substitute) -> whether it may stand there
@@ -47,8 +47,8 @@ class Rules:
         """The first `most` substitutes that every test lets through; punctuation and case aside."""
         if not self.tests:
             return list(others[:most])
-        core = dress(word)[1].lower()
-        return list(islice((o for o in others if self._fine(core, dress(o)[1].lower())), most))
+        core = plain_core(word)
+        return list(islice((o for o in others if self._fine(core, plain_core(o))), most))
 
     def _fine(self, word: str, other: str) -> bool:
         pair = (word, other)

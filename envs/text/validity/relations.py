@@ -38,11 +38,13 @@ class Relations:
 
     Attributes:
         near: word -> its synonyms; either direction counts.
+        listed: word -> words of a shared synset, whatever the sense: known words, and no evidence of a meaning kept.
         apart: whether two words are no antonyms; antonyms overrule synonyms.
         sources: names of the tables, so that two scores can be compared.
     """
 
     near: Mapping[str, Collection[str]] = field(default_factory=dict)
+    listed: Mapping[str, Collection[str]] = field(default_factory=dict)
     apart: Callable[[str, str], bool] | None = None
     sources: tuple[str, ...] = ()
 
@@ -59,7 +61,7 @@ class Relations:
 
     def known(self, word: str) -> bool:
         """Whether the word is in a table of synonyms: a slip of the keyboard is not."""
-        return word in self.near
+        return word in self.near or word in self.listed
 
 
 def _shared(one: str, other: str) -> int:
@@ -102,12 +104,13 @@ def default_relations() -> Relations:
 @cache
 def _found(root: Path | None, nltk: str) -> Relations:
     near: dict[str, set[str]] = {w: set(others) for w, others in grammar.synonyms().items()}
+    listed: dict[str, set[str]] = {}
     sources = ["grammar"]
     for name, file in synonyms.SOURCES.items():
         path = None if root is None else root / "text" / "synonyms" / file
         if path is not None and path.is_file():
             sources.append(name)
             for word, others in synonyms.load_synonyms(str(path)).items():
-                near.setdefault(word, set()).update(others)
+                (listed if name == "wordnet" else near).setdefault(word, set()).update(others)
     apart = antonyms.test("auto")
-    return Relations(near, apart, (*sources, *(["wordnet-antonyms"] if apart else [])))
+    return Relations(near, listed, apart, (*sources, *(["wordnet-antonyms"] if apart else [])))

@@ -27,6 +27,22 @@ def calibration() -> dict[str, Any]:
     return table
 
 
+def bar() -> float:
+    """The least score of a pair that is called kept: what precision that means is in the table."""
+    return float(calibration()["bar"]["score"])
+
+
+def caution() -> str:
+    """What people said of pairs that the score calls kept, in a sentence."""
+    table = calibration()
+    some, found = table["substitutes"], table["bar"]
+    return (
+        f"from {found['score']:g} on, {100 * found['precision']:.0f} % of held-out pairs of claims were judged kept; of "
+        f"single substitutes (SWORDS) the score tells little: AUC {some['auc']:.2f}, and nobody of ten judges accepts "
+        f"{100 * some['nobody']:.0f} % of those from {some['bar']:g} on: a way to rank, no verdict"
+    )
+
+
 def score(originals: Sequence[str], adversarials: Sequence[str], known: Relations | None = None) -> np.ndarray:
     """The probability that each adversarial text keeps the meaning of its original, float64 (n,) in [0, 1].
 

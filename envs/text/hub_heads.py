@@ -1,0 +1,125 @@
+"""What a checkpoint is, and embeddings put into any model of transformers without its noticing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgym.errors import DataError, VictimError
+
+# What a task's checkpoint lacks when it is opened as another's, and what to do with it.
+HEADS = {
+    "ForMaskedLM": "a masked language model: it gives candidates, candidates='masked-lm:{}'",
+    "ForCausalLM": "a language model: it judges texts, perplexity={!r}",
+    "LMHeadModel": "a language model: it judges texts, perplexity={!r}",
+    "ForQuestionAnswering": "a model that marks answers in a text",
+    "ForTokenClassification": "a model that labels each token of a text",
+    "ForMultipleChoice": "a model that chooses among several texts",
+    "ForPreTraining": "a model before its training for a task",
+    "ForConditionalGeneration": "a model that writes: text/seq2seq-wordswap attacks it, victim='seq2seq:{}'",
+    "MTModel": "a model that writes: text/seq2seq-wordswap attacks it, victim='seq2seq:{}'",
+    "ForSequenceClassification": "a classifier: the classification tasks attack it, victim='transformers:{}'",
+    "Model": "a model without a head: it gives similarity={!r}",
+}
+
+
+TRAINED = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
+
+
+def kind_of(config: Any, source: str) -> str:
+    """What the architecture in a configuration is for, in words."""
+    names = list(getattr(config, "architectures", None) or ["a model of an unnamed architecture"])
+    said = next((text for end, text in HEADS.items() if names[0].endswith(end)), "a model for another task")
+    return f"{names[0]}, {said.format(source)}"
+
+
+def check_complete(source: str, model: nn.Module, info: Any, wanted: str) -> None:
+    """Refuse a checkpoint that lacks weights of the model it is opened as: they would be drawn at random.
+
+    Args:
+        info: what `from_pretrained(..., output_loading_info=True)` tells.
+        wanted: the kind that was asked for, in words.
+
+    Raises:
+        DataError: says what the checkpoint is and what it can be used for.
+    """
+    own = {name for name, _ in model.named_parameters()}
+    find = info.get if isinstance(info, dict) else lambda key, default: getattr(info, key, default)
+    lost = sorted(k for k in find("missing_keys", None) or () if k in own)
+    other = [m[0] if isinstance(m, tuple | list) else m for m in find("mismatched_keys", None) or ()]
+    lost += sorted(str(k) for k in other)
+    said = f"{source} holds no {wanted}: it is {kind_of(model.config, source)}"
+    if lost:
+        raise DataError(
+            f"{said}. Its weights lack {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}, which would be drawn at "
+            "random. Fine-tune it and give the folder that save_pretrained wrote then"
+        )
+    # A head that is left unread: tied weights can make up a whole model of another kind.
+    first = (getattr(model.config, "architectures", None) or [""])[0]
+    if any(first.endswith(end) and not type(model).__name__.endswith(end) for end in TRAINED) and find(
+        "unexpected_keys", None
+    ):
+        raise DataError(f"{said}, whose head is not read here")
+
+
+def check_single_label(source: str, config: Any) -> None:
+    """Refuse classifiers whose classes do not exclude each other, and regressors.
+
+    Raises:
+        VictimError: says how such a model can be attacked.
+    """
+    kind = getattr(config, "problem_type", None)
+    if kind == "multi_label_classification":
+        names = ", ".join(str(n) for n in list(config.id2label.values())[:6])
+        raise VictimError(
+            f"{source} is a multi-label classifier ({names}): its largest score is no prediction. Attack one label, "
+            'with Victim(lambda texts: torch.stack([-z / 2, z / 2], 1), access="scores") of that label\'s logit z'
+        )
+    if kind == "regression" or int(config.num_labels) < 2:
+        raise VictimError(
+            f"{source} answers {int(config.num_labels)} number(s) (regression), no classes. Attack a bound b on the "
+            'number y, with Victim(lambda texts: torch.stack([b - y, y - b], 1), access="scores")'
+        )
+
+
+def pools_last(config: Any) -> bool:
+    """Whether a classifier reads the last position whatever stands there, so that no text may be padded."""
+    return getattr(config, "summary_type", None) == "last" and hasattr(config, "mem_len")
+
+
+@contextmanager
+def replaced(model: nn.Module, ids: Tensor, hidden: Tensor) -> Iterator[None]:
+    """Within, embeddings of the tokens `ids` are `hidden`, wherever the model looks them up.
+
+    The ids stay what the model is called with: all that it reads off them (the pooled position, masks, positions) is as
+    for a plain text. A decoder that is fed the same text one to the right is given the embeddings one to the right.
+
+    Args:
+        ids: int64 (n, L).
+        hidden: float (n, L, D), as the embedding module answers.
+    """
+    weight = model.get_input_embeddings().weight  # type: ignore[operator]
+
+    def put(module: nn.Module, given: tuple[Any, ...], out: Tensor) -> Tensor:
+        asked = given[0]
+        if asked.shape == ids.shape and torch.equal(asked, ids):
+            return hidden.to(out.dtype)
+        if asked.shape == ids.shape and torch.equal(asked[:, 1:], ids[:, :-1]):
+            return torch.cat([out[:, :1], hidden[:, :-1].to(out.dtype)], 1)
+        if asked.shape == ids.T.shape and torch.equal(asked, ids.T):  # positions first
+            return hidden.transpose(0, 1).to(out.dtype)
+        raise VictimError(
+            f"{type(model).__name__} looks up other tokens than its text's: no gradients in words, use scores"
+        )
+
+    tables = {id(m): m for m in model.modules() if getattr(m, "weight", None) is weight and isinstance(m, nn.Embedding)}
+    hooks = [m.register_forward_hook(put) for m in tables.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
