@@ -4,8 +4,8 @@ Reads $ADVGYM_DATA/text/validity/pairs-dev.csv (GateNLP, CLEF 2024 InCrediblAE m
 is repeated, stratified and grouped by the evidence that pairs share. With --write, envs/text/validity/calibration.json
 is made again from all pairs.
 
-The bar of "kept" is the least score with a stated precision on held-out pairs. Those pairs hold hardly a synonym; what was
-found elsewhere of substitutes (`SUBSTITUTES`) is stated beside the bar and tuned nothing.
+The bar of "kept" is the least score with a stated precision on held-out pairs. Those pairs hold hardly a synonym; what
+was found elsewhere of substitutes (`SUBSTITUTES`) is stated beside the bar and tuned nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from advgym.weights import data_dir
 
 FOLDS = 5
 PRECISION = 0.95  # of the pairs that are called kept, held out
-# Single substitutes judged by ten people in their context (SWORDS, Lee et al. 2021), measured by others on this score with
-# a bar of 0.5: nothing here was fitted on them.
+# Single substitutes judged by ten people in their context (SWORDS, Lee et al. 2021), measured by others on this score
+# with a bar of 0.5: nothing here was fitted on them.
 SUBSTITUTES = {"auc": 0.64, "nobody": 0.40, "bar": 0.5, "data": "SWORDS (Lee et al. 2021), measured from outside"}
 EDGES = (0.0, 0.05, 0.1, 0.3, 0.7, 0.9, 1.0)
 

@@ -45,7 +45,7 @@ def test_attack_prints_valid_success_and_the_report_has_it(advgym, tmp_path):
     assert (
         answer.code == 0
         and "success with kept of at least 0.58" in answer.out
-        and "none of ten judges" in answer.out
+        and "nobody of ten judges" in answer.out
         and "words_changed" in answer.out
     )
     assert " at 25, " in answer.out

