@@ -87,11 +87,12 @@ def list_(
     what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
     pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
     as_json: Json = False,
+    task: Annotated[str, typer.Option(help="Agents that play this task alone.", metavar="TASK")] = "",
 ) -> int:
     """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
     from advgym.cli_list import show_list
 
-    return show_list(what, pattern, as_json=as_json)
+    return show_list(what, pattern, as_json=as_json, task=task)
 
 
 @app.command()

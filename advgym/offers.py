@@ -1,7 +1,7 @@
 """What an agent cannot do without, and what a task offers: the words of both, and who fits whom.
 
-`register_agent(..., needs=...)` names words of `needs.WORDS`. Most of what a task offers is read off its samples and
-its context; what only the domain knows (where a table's words come from) it says in `Task.offers`.
+`register_agent(..., needs=...)` names words of `needs.toml`. Probes and relaxed weights are read off a task's samples;
+what else it offers its factory says in `Task.offers`.
 """
 
 from __future__ import annotations
@@ -13,46 +13,23 @@ from advgym import registry
 from advgym.batch import Batch
 from advgym.edits import EditsBatch
 from advgym.errors import AdvgymError
-from advgym.needs import WORDS
+from advgym.needs import vocabulary
 from advgym.registry import Agent
 from advgym.task import Task
 
 
 def offers(task: Task, batch: Batch | None = None) -> frozenset[str]:
-    """Words of `needs.WORDS` that hold of a task.
+    """The words that hold of a task.
 
     Args:
         batch: some of its samples; one is dealt where none are given.
     """
     batch = batch or task.samples(next(iter(task.sizes)), [0])
-    found, context, view = set(task.offers), task.context, batch.view()
-    if "edge_index" in context and "num_nodes" in context:
-        found |= _of_graph(task, batch, view)
-    if "injected" in context:
-        found.add("injection")
-    if "words" in view and view["words"].dim() == 2 and "vocabulary" in context:
-        found.add("text")
-    if isinstance(batch, EditsBatch):
-        found |= set(batch.probes) if task.threat.probes else set()
-        if "text" in found and "keep" not in found and batch.payloads is not None and batch.payloads.dim() == 3:
-            found |= {"words"} if view["words"].shape[1] == batch.sites == batch.payloads.shape[1] else set()
-        if type(batch).relaxed_leaves is not EditsBatch.relaxed_leaves:
-            found.add("weights")
-    return frozenset(found)
-
-
-def _of_graph(task: Task, batch: Batch, view: Mapping[str, Any]) -> set[str]:
-    found = {"graph"}
-    if "members" in view:
-        found.add("members")
-    if "target" in view:
-        found.add("target")
-    if not isinstance(batch, EditsBatch) or "injected" in task.context:
-        return found
-    if batch.sites == int(task.context["num_nodes"]):
-        edges = batch.key == "pair" and batch.choices == batch.sites
-        found |= {"edges", "flips"} if edges else {"flips"} if batch.key == "cell" else set()
-    return found
+    if not isinstance(batch, EditsBatch):
+        return task.offers
+    probes = frozenset(batch.probes) if task.threat.probes else frozenset()
+    relaxed = type(batch).relaxed_leaves is not EditsBatch.relaxed_leaves
+    return task.offers | probes | ({"weights"} if relaxed else frozenset())
 
 
 def needs_of(entry: Agent, settings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -88,7 +65,7 @@ def check_fit(entry: Agent, task: Task, batch: Batch, settings: Mapping[str, Any
     offered = offers(task, batch)
     missing = lacking(entry, offered, settings)
     if missing:
-        words = "; ".join(f"{word}: {WORDS[word]}" for word in missing)
+        words = "; ".join(f"{word}: {vocabulary()[word]}" for word in missing)
         players = sorted(e.name for e in registry.agents().values() if fits(e, task, batch))
         raise AdvgymError(
             f"agent {entry.name!r} needs what {task.name} does not offer ({words}). "

@@ -13,7 +13,7 @@ from typing import Any
 
 from advgym.errors import AdvgymError, unknown
 
-TYPES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+TYPES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,19 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents import first_order
 from advgym.agents._common import fitness, hand_in
 from advgym.agents._relaxed import compact, loss_of, project, strongest
+from advgym.errors import AdvgymError
+from advgym.settings import COUNT, NATURAL, POSITIVE, SHARE
 
 
-@register_agent("prbcd", kind="edits", knowledge="white-box")
+@register_agent(
+    "prbcd",
+    kind="edits",
+    knowledge="white-box",
+    needs=("weights",),
+    allowed={"epochs": COUNT, "rate": POSITIVE, "settle": SHARE, "samples": NATURAL, "loss": ("tanh", "surrogate")},
+)
 def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", start=(), seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
@@ -29,12 +36,12 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", st
         start: edits [(site, choice), ...] to descend from, of an attack on another model say: they are tried first, so
             that the outcome is no weaker than theirs.
 
-    Costs two gradients and three queries an epoch. Where edits are not ranked on top of relaxed ones
-    (`env.table.weighted`) there is no descent on weights: those tasks are played by "first-order".
+    Costs two gradients and three queries an epoch. It needs edits that are ranked on top of relaxed ones
+    (`env.table.weighted`).
     """
     obs, _ = env.reset(seed=seed)
     if not env.table.weighted:
-        return first_order.attack(env.view(proposals=8), seed=seed)
+        raise AdvgymError("prbcd descends on the weights of edits: play tasks such as graph/sbm-global")
     ref, draws, budget = obs["output"].clone(), env.draws(seed), env.table.limit
     p, w = env.threat.null(), torch.zeros(env.shape[0], device=env.device).expand(len(budget), -1)
     if len(start):

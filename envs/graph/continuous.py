@@ -129,7 +129,7 @@ def features(spec: Spec) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
         context=public(data), randomise=randomise, line=partial(line, goal=goal),
-        show=partial(picture, labels=data.labels, goal=goal),
+        show=partial(picture, labels=data.labels, goal=goal), offers=frozenset({"graph", "target"}),
     )  # fmt: skip
 
 

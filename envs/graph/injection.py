@@ -264,6 +264,7 @@ def nodes(spec: Spec) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
         show=partial(show, labels=data.labels, goal=goal.inner), columns=columns(),
+        offers=frozenset({"graph", "members", "injection"}),
     )  # fmt: skip
 
 

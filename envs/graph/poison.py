@@ -6,6 +6,7 @@ is the majority of the verifier's own. Gradients come from a surrogate whose tra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,7 +74,8 @@ def edges(spec: Spec) -> Task:
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    return against(spec, data, victim, nodes)
+    task = against(spec, data, victim, nodes)
+    return replace(task, offers=task.offers | {"training"})
 
 
 @torch.no_grad()

@@ -237,6 +237,7 @@ def swaps(spec: Spec) -> Task:
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
         show=partial(picture, labels=data.labels, goal=goal), columns=measures.columns(),
+        offers=frozenset({"graph", "target"}),
     )  # fmt: skip
 
 

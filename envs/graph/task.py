@@ -72,6 +72,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         show=partial(show.show_node, labels=data.labels, goal=goal),
         line=partial(show.line_node, goal=goal),
         columns=measures.columns(),
+        offers=frozenset({"graph", "target", "flips"} | ({"edges"} if kind is EdgeBatch else set())),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,4 +74,5 @@ def reduction(spec: Spec) -> Task:
             *tensors, limit=(many - 1).clamp_min(0).to(device), rows_max=given.width, lexicon=lexicon, laws=space.laws
         )
 
-    return make_task(spec, given, space, deal, KeepGoal(given.classes, spec.threat.goal, given.names))
+    task = make_task(spec, given, space, deal, KeepGoal(given.classes, spec.threat.goal, given.names))
+    return replace(task, offers=frozenset({"text", "keep"}))

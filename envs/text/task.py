@@ -111,7 +111,7 @@ def _task(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show.show, line=show.line, columns=metrics.COLUMNS,
+        show=show.show, line=show.line, columns=metrics.COLUMNS, offers=frozenset({"text", "words"}),
     )  # fmt: skip
 
 
