@@ -117,13 +117,17 @@ def attack(
         list[str] | None,
         typer.Option(help="A column that needs a model: perplexity=gpt2. May be repeated.", metavar="COLUMN=MODEL"),
     ] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="What a targeted attack wants of every sample; one each: --set targets=[...].", metavar="T"),
+    ] = "",
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli_attack import run_attack
 
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
-        split=split, out=out, show=show, report=report, measures=measure,
+        split=split, out=out, show=show, report=report, measures=measure, target=target,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from advgym.cli_print import column_lines, err, escape, heat, number, out, percent, progress, spark
-from advgym.cli_values import read_agent, read_defense, split_settings, task_keys
+from advgym.cli_values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
 from advgym.results import IDLE
 
@@ -32,6 +32,7 @@ def run_attack(
     show: int,
     report: Path | None,
     measures: list[str] | None = None,
+    target: str = "",
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
@@ -39,7 +40,10 @@ def run_attack(
 
     entry = read_agent(agent)
     name = registry.task_row(task)[0]
-    settings, options = split_settings(pairs, entry.name, list(agent_settings(entry)), name, task_keys(task))
+    settings, options = split_settings(
+        pairs, entry.name, list(agent_settings(entry)), name, [*task_keys(task), "targets"]
+    )
+    targets = read_targets(options.pop("targets", None), target)
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
@@ -63,6 +67,7 @@ def run_attack(
                 out=out,
                 progress=tick,
                 measures=read_measures(measures or []),
+                targets=targets,
                 **options,
             )
         except KeyboardInterrupt:
@@ -96,6 +101,13 @@ def read_measures(pairs: list[str]) -> dict[str, str]:
         if not name or not model:
             raise AdvgymError(f"--measure takes COLUMN=MODEL, such as perplexity=gpt2, not {pair!r}")
     return {name: model for name, _, model in split}
+
+
+def read_targets(several: Any, one: str) -> Any:
+    """`--set targets=[...]`, one per sample, or `--target X`, the same for all."""
+    if several is not None and one:
+        raise AdvgymError("--target is one for all samples, --set targets=[...] one for each: give one of the two")
+    return {None: value(one)} if one else several
 
 
 def _check_place(path: Path | None) -> None:

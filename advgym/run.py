@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from advgym import columns, registry, results
+from advgym.aims import Aims, check_aims, read_aims
 from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
 from advgym.env import AttackEnv
@@ -34,7 +35,7 @@ def attack(
     task: str | Task, agent: str | registry.Agent | Callable[..., None] = "pgd", *, episodes: int = 100,
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
     defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
-    measures: dict[str, str] | None = None, **options: Any,
+    measures: dict[str, str] | None = None, targets: Any = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack the first `episodes` samples of a split and let the verifier judge every one.
 
@@ -45,6 +46,7 @@ def attack(
         defenses: names or (name, settings) pairs that guard the victim, in order.
         out: a result file; an interrupted run leaves `<out>.partial` and goes on from it.
         measures: further columns of the task that need a model, and its name or folder: {"perplexity": "gpt2"}.
+        targets: of a goal that takes them: one per assigned sample, or {sample: target, None: that of all others}.
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
@@ -68,7 +70,22 @@ def attack(
         raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
     clean, right, flags = clean_pass(made, split, place)
     todo = [i for i in ids if right[i]]
-    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes, meter.about]
+    aims = read_aims(made, targets, ids)
+    if aims:
+        check_aims(made, split, aims, todo, place)
+    key = [
+        made.name,
+        entry.name,
+        settings,
+        str(options),
+        str(_pairs(defenses)),
+        seed,
+        split,
+        ids,
+        lanes,
+        meter.about,
+        str(aims),
+    ]
     log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
     rows = log.rows
     done = {s.id for s in rows}
@@ -78,7 +95,7 @@ def attack(
         missing = [i for i in batch_ids if i not in done]
         if len(missing) < len(batch_ids):
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
-        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter)
+        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims)
         rows += new
         log.add(new, error)
         if progress:
@@ -88,8 +105,10 @@ def attack(
         flags.append(
             f"the agent is a function of the caller's own: {getattr(entry.attack, '__name__', 'without a name')}"
         )
-    flags += growth_flags(made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings)[0])
-    control = control_rate(made, split, todo, place, seed)
+    flags += growth_flags(
+        made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
+    )
+    control = control_rate(made, split, todo, place, seed, aims)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
     own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
     shown = {k: v for k, v in options.items() if _plain(v)}
@@ -107,11 +126,13 @@ def attack(
 
 def play(
     task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any],
-    meter: columns.Meter | None = None,
+    meter: columns.Meter | None = None, aims: Aims | None = None,
 ) -> tuple[list[Sample], str]:  # fmt: skip
     """One batch of episodes, one row each, and the agent's error if it crashed."""
     env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
     env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
+    if aims:
+        env._deal(torch.arange(len(ids), device=env.device), ids, [aims[i] for i in ids], seed)
     check_fit(entry, task, env._batch, settings)
     error = ""
     try:
@@ -168,13 +189,17 @@ def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, 
     return float(right.mean()), right, flags
 
 
-def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int) -> float:
+def control_rate(
+    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None
+) -> float:  # fmt: skip
     """Success of one random valid perturbation per sample: the control row beside every attack."""
     wins = 0.0
     for part in chunks(ids, CHUNK):
         batch = task.samples(split, part, device)
         targets = None
-        if task.goal.needs_target:
+        if aims:
+            targets = [task.goal.parse_target(aims[i]) for i in part]
+        elif task.goal.needs_target:
             ref = task.goal.output(answer(task.victim.on(device), batch, task.goal))
             targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets)
