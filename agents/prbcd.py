@@ -21,13 +21,13 @@ from advgym.settings import COUNT, NATURAL, POSITIVE, SHARE
     kind="edits",
     knowledge="white-box",
     needs=("weights",),
-    allowed={"epochs": COUNT, "rate": POSITIVE, "settle": SHARE, "samples": NATURAL, "loss": ("tanh", "surrogate")},
+    allowed={"epochs": NATURAL, "rate": POSITIVE, "settle": SHARE, "samples": NATURAL, "loss": ("tanh", "surrogate")},
 )
 def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", start=(), seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
     Args:
-        epochs: gradient steps.
+        epochs: gradient steps; with 0 `start` alone is tried.
         rate: length of a step: the share of the budget that the best edits together would gain by it, whatever the
             loss's scale (PRBCD's own learning rates are per dataset).
         settle: the share of the epochs after which the steps shrink as 1 / sqrt(epochs since).
