@@ -13,7 +13,7 @@ from advgym import register_agent
 from advgym.agents._common import fitness, hand_in
 from advgym.agents._relaxed import compact, loss_of, project, strongest
 from advgym.errors import AdvgymError
-from advgym.settings import COUNT, NATURAL, POSITIVE, SHARE
+from advgym.settings import NATURAL, POSITIVE, SHARE
 
 
 @register_agent(
