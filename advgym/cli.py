@@ -88,11 +88,12 @@ def list_(
     what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
     pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
     as_json: Json = False,
+    task: Annotated[str, typer.Option(help="Agents that play this task alone.", metavar="TASK")] = "",
 ) -> int:
     """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
     from advgym.cli_list import show_list
 
-    return show_list(what, pattern, as_json=as_json)
+    return show_list(what, pattern, as_json=as_json, task=task)
 
 
 @app.command()
@@ -117,13 +118,17 @@ def attack(
         list[str] | None,
         typer.Option(help="A column that needs a model: perplexity=gpt2. May be repeated.", metavar="COLUMN=MODEL"),
     ] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="What a targeted attack wants of every sample; one each: --set targets=[...].", metavar="T"),
+    ] = "",
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli_attack import run_attack
 
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
-        split=split, out=out, show=show, report=report, measures=measure,
+        split=split, out=out, show=show, report=report, measures=measure, target=target,
     )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from advgym.cli_print import column_lines, err, escape, heat, number, out, percent, progress, spark
-from advgym.cli_values import read_agent, read_defense, split_settings, task_keys
+from advgym.cli_values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
+from advgym.results import IDLE
 
 if TYPE_CHECKING:
     from advgym.results import Result
@@ -31,14 +32,18 @@ def run_attack(
     show: int,
     report: Path | None,
     measures: list[str] | None = None,
+    target: str = "",
 ) -> int:
-    """Attack, print the summary, write what was asked for; 1 where every batch of the agent crashed."""
+    """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
     from advgym.run import agent_settings, attack
 
     entry = read_agent(agent)
     name = registry.task_row(task)[0]
-    settings, options = split_settings(pairs, entry.name, list(agent_settings(entry)), name, task_keys(task))
+    settings, options = split_settings(
+        pairs, entry.name, list(agent_settings(entry)), name, [*task_keys(task), "targets"]
+    )
+    targets = read_targets(options.pop("targets", None), target)
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
@@ -51,7 +56,7 @@ def run_attack(
         try:
             result = attack(
                 task,
-                entry.attack,
+                entry,
                 episodes=episodes,
                 lanes=lanes,
                 device=device,
@@ -62,6 +67,7 @@ def run_attack(
                 out=out,
                 progress=tick,
                 measures=read_measures(measures or []),
+                targets=targets,
                 **options,
             )
         except KeyboardInterrupt:
@@ -85,10 +91,7 @@ def run_attack(
     for what, path in (("result", out), ("report", report)):
         if path is not None:
             err().print(f"{what}: {escape(path)}", soft_wrap=True)
-    if all_crashed(result):
-        raise_crashed(result)
-        return 1
-    return 0
+    return 1 if say_unplayed(result) else 0
 
 
 def read_measures(pairs: list[str]) -> dict[str, str]:
@@ -98,6 +101,13 @@ def read_measures(pairs: list[str]) -> dict[str, str]:
         if not name or not model:
             raise AdvgymError(f"--measure takes COLUMN=MODEL, such as perplexity=gpt2, not {pair!r}")
     return {name: model for name, _, model in split}
+
+
+def read_targets(several: Any, one: str) -> Any:
+    """`--set targets=[...]`, one per sample, or `--target X`, the same for all."""
+    if several is not None and one:
+        raise AdvgymError("--target is one for all samples, --set targets=[...] one for each: give one of the two")
+    return {None: value(one)} if one else several
 
 
 def _check_place(path: Path | None) -> None:
@@ -120,17 +130,21 @@ def _rebuilt(result: Result, defenses: list[Any], options: dict[str, Any]) -> Ta
     return defend(make_task(result.task, **{**options, "knowledge": result.threat["knowledge"]}), defenses)
 
 
-def all_crashed(result: Result) -> bool:
-    """Whether the agent failed in every batch."""
-    rows, size = result.samples, result.lanes
-    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-    return bool(parts) and all(any(s.reason == "crashed" for s in part) for part in parts)
+def unplayed(result: Result) -> str:
+    """Why the figures are none of an attack that was played to its end; "" where they are."""
+    crashed = sum(s.reason == "crashed" for s in result.samples)
+    if crashed:
+        return f"the agent crashed on {crashed} of {result.attacked} samples, which shows no robustness"
+    return next((f"{flag}, which shows no robustness" for flag in result.flags if flag == IDLE), "")
 
 
-def raise_crashed(result: Result) -> None:
-    """Say on stderr how the agent failed."""
-    why = [flag for flag in result.flags if flag.startswith("agent crashed")]
-    err().print(f"[bold red]advgym:[/] every batch failed: {escape('; '.join(why) or 'agent crashed')}", soft_wrap=True)
+def say_unplayed(result: Result) -> bool:
+    """Say on stderr that, and how, the agent failed; whether it did."""
+    why = unplayed(result)
+    if why:
+        how = "; ".join(flag for flag in result.flags if flag.startswith("agent crashed"))
+        err().print(f"[bold red]advgym:[/] {escape(why + (': ' + how if how else ''))}", soft_wrap=True)
+    return bool(why)
 
 
 # -- the summary -----------------------------------------------------------------------------------------------------
@@ -150,8 +164,8 @@ def print_result(r: Result) -> None:
     low, high = r.success_ci
     table.add_row(
         f"[cyan]{escape(r.agent)}[/]",
-        f"[{heat(r.success_rate)}]{percent(r.success_rate, 1)}[/]",
-        f"{100 * low:.0f}–{100 * high:.0f}",
+        f"[{heat(r.success_rate)}]{percent(r.success_rate, 1)}[/]" if not unplayed(r) else "not known",
+        f"{100 * low:.0f}–{100 * high:.0f}" if not unplayed(r) else "",
         f"{number(r.queries_mean)} [dim]({number(r.queries_median)})[/]",
         number(r.gradients_mean),
         number(r.distance_median),
@@ -161,9 +175,10 @@ def print_result(r: Result) -> None:
     console.print(head, soft_wrap=True)
     console.print()
     console.print(table)
+    robust = "not known" if unplayed(r) else percent(r.robust_accuracy, 1)
     console.print(
         f"\nclean accuracy [bold]{percent(r.clean_accuracy, 1)}[/] (whole split), robust accuracy "
-        f"[bold]{percent(r.robust_accuracy, 1)}[/]; {r.attacked} of {r.episodes} samples attacked"
+        f"[bold]{robust}[/]; {r.attacked} of {r.episodes} samples attacked"
         + (f", {percent(r.invalid_rate, 1)} of final perturbations invalid" if r.invalid_rate else "")
     )
     for line in column_lines(r):

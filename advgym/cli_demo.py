@@ -12,6 +12,7 @@ from advgym import registry
 from advgym.cli_print import err, escape, out, progress
 from advgym.cli_values import keywords
 from advgym.errors import AdvgymError
+from advgym.offers import lacking, offers
 
 if TYPE_CHECKING:
     from advgym.results import Result
@@ -95,9 +96,11 @@ def _first_matrix(found: Run, size: dict[str, int], bar: Any, folder: Path) -> N
             _save(result, folder)
         bar.advance(line)
     for agent in sorted({agent for agent, _ in pairs} & set(registry.agents())):
-        kinds = registry.agent(agent).kinds
+        entry = registry.agent(agent)
         for task, kind in found.kinds.items():
-            why = "not shown here" if kind in kinds else f"plays {' and '.join(kinds)}, this is {kind}"
+            why = "not shown here" if kind in entry.kinds else f"plays {' and '.join(entry.kinds)}, this is {kind}"
+            if kind in entry.kinds and (missing := lacking(entry, offers(found.tasks[task]))):
+                why = f"needs {', '.join(missing)}"
             if (agent, task) not in pairs:
                 found.missing[agent, task, "none"] = why
     bar.remove_task(line)

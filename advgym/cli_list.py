@@ -11,16 +11,32 @@ from rich.table import Table
 
 from advgym import registry
 from advgym.cli_print import escape, out
-from advgym.errors import unknown
+from advgym.errors import AdvgymError, unknown
+from advgym.settings import described
 
 LISTS = ("tasks", "agents", "defenses", "victims", "boards", "runtime")
 
 
-def show_list(what: str, pattern: str, *, as_json: bool) -> int:
-    """Print the rows whose names match."""
+def show_list(what: str, pattern: str, *, as_json: bool, task: str = "") -> int:
+    """Print the rows whose names match; of agents those alone that play a task, where one is named."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
-    return show_rows(what, rows(what), pattern, as_json=as_json)
+    if task and what != "agents":
+        raise AdvgymError(f"--task says which agents play it: `advgym list agents --task {task}`, not list {what}")
+    found = rows(what)
+    return show_rows(
+        what, [r for r in found if r["name"] in players(task)] if task else found, pattern, as_json=as_json
+    )
+
+
+def players(task: str) -> list[str]:
+    """Names of the agents that play a task as its row has it."""
+    from advgym.offers import fits
+    from advgym.task import make_task
+
+    made = make_task(task)
+    batch = made.samples(next(iter(made.sizes)), [0])
+    return [name for name, entry in registry.agents().items() if fits(entry, made, batch)]
 
 
 def show_rows(what: str, every: list[dict[str, Any]], pattern: str, *, as_json: bool) -> int:
@@ -33,13 +49,14 @@ def show_rows(what: str, every: list[dict[str, Any]], pattern: str, *, as_json: 
         out().print(f"no {what} yet" if not every else f"no {what} match {escape(pattern)!r}; there are {len(every)}")
         return 0
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for i, column in enumerate(found[0]):
+    shown = [column for column in found[0] if column != "settings"]
+    for i, column in enumerate(shown):
         last = column in ("title", "summary")
         table.add_column(
             column, style="cyan" if i == 0 else None, no_wrap=i == 0, overflow="fold", ratio=1 if last else None
         )
     for row in found:
-        table.add_row(*(escape(_words(cell)) for cell in row.values()))
+        table.add_row(*(escape(_words(row[column])) for column in shown))
     out().print(table)
     return 0
 
@@ -74,6 +91,8 @@ def _agents() -> list[dict[str, Any]]:
             "kind": list(a.kinds),
             "knowledge": a.knowledge,
             "proposals": a.proposals,
+            "needs": list(a.needs),
+            "settings": described(a.attack, a.allowed),
             "summary": a.summary,
         }
         for a in registry.agents().values()
@@ -82,7 +101,13 @@ def _agents() -> list[dict[str, Any]]:
 
 def _defenses() -> list[dict[str, Any]]:
     return [
-        {"name": d.name, "domains": list(d.domains), "kind": list(d.kinds), "summary": d.summary}
+        {
+            "name": d.name,
+            "domains": list(d.domains),
+            "kind": list(d.kinds),
+            "settings": described(d.defend, d.allowed),
+            "summary": d.summary,
+        }
         for d in registry.defenses().values()
     ]
 

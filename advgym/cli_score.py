@@ -112,7 +112,7 @@ def play_cell(cell: Cell) -> Result | str:
     entry, defenses = read_agent(cell.agent), [read_defense(cell.guard)] if cell.guard else []
     try:
         result = attack(
-            cell.task, entry.attack, episodes=cell.episodes, lanes=cell.lanes, device=cell.device, seed=cell.seed,
+            cell.task, entry, episodes=cell.episodes, lanes=cell.lanes, device=cell.device, seed=cell.seed,
             split=cell.split, defenses=defenses, **cell.options,
         )  # fmt: skip
     except AdvgymError as error:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from advgym import rng
 from advgym.errors import AdvgymError
+from advgym.given import class_of
 
 SPELLED = 8  # outputs of a bundle that are named one by one; more are counted
 SUCCESS = 1e-6  # a verdict needs objective > SUCCESS
@@ -164,12 +165,12 @@ class ClassGoal(Goal):
 
     def parse_target(self, value: Any) -> Tensor:
         try:
-            label = int(value)
-            known = 0 <= label < self.outputs and float(value) == label
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            known = False
-        if not known:
-            raise AdvgymError(f"target {value!r} is no class: classes are 0 to {self.outputs - 1}")
+            label = class_of(value, self.labels or ())
+        except AdvgymError:
+            label = -1
+        if not 0 <= label < self.outputs:
+            named = f", or {', '.join(self.labels)}" if self.labels else ""
+            raise AdvgymError(f"target {value!r} is no class: classes are 0 to {self.outputs - 1}{named}")
         return torch.tensor(label)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:

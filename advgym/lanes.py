@@ -156,7 +156,7 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         """The same lanes from clean again, with the same meters and best so far: restarts, cascades, inner attacks.
 
         Args:
-            lanes: bool (lanes,) or indices into this environment's lanes, taken in ascending order; None for all.
+            lanes: bool (lanes,), or indices into this environment's lanes, each once and ascending; None for all.
             proposals: perturbations per lane and step in the view.
         """
         if not self._ready:
@@ -165,9 +165,15 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         chosen = every if lanes is None else torch.as_tensor(lanes, device=self.device)
         if chosen.dtype == torch.bool and chosen.shape == every.shape:
             chosen = chosen.nonzero().squeeze(1)
-        chosen = torch.unique(chosen.long() if chosen.dtype != torch.bool else every[:0])
-        if not len(chosen) or chosen[0] < 0 or chosen[-1] >= self.num_envs:
+        whole = chosen.dim() == 1 and chosen.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        if not whole or not len(chosen) or chosen.min() < 0 or chosen.max() >= self.num_envs:
             raise Malformed(f"a view takes at least one lane: indices below {self.num_envs}, or as many bools")
+        chosen = chosen.long()
+        if not bool((chosen[1:] > chosen[:-1]).all()):  # the oracle's keys and meters count on the order
+            raise Malformed(
+                f"a view's lanes ascend, each once: {sorted(set(chosen.tolist()))}, not {chosen.tolist()}; its rows "
+                "are in that order"
+            )
         twin = object.__new__(type(self))
         stale = (
             "_lane_rows",

@@ -11,17 +11,20 @@ from __future__ import annotations
 import importlib
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.needs import vocabulary
+from advgym.settings import Allowed, checked, settings_of
 
 HOME = Path(__file__).parent
 KINDS = ("field", "edits")
 KNOWLEDGE = ("transfer", "decision", "score", "white-box")  # from least to most
+OWN = "own"  # as results call an agent that is no registered one
 
 _tasks: dict[str, dict[str, Any]] = {}
 _victims: dict[str, dict[str, Any]] = {}
@@ -40,6 +43,9 @@ class Agent:
     proposals: int | None = None
     origin: str = ""
     argument: str = ""  # the setting that "name:value" gives; "" for none
+    needs: tuple[str, ...] = ()  # of `needs.toml`
+    allowed: Mapping[str, Allowed] = field(default_factory=dict)  # values of settings
+    inner: str = ""  # the setting that names another agent, which this one plays
 
     @property
     def summary(self) -> str:
@@ -56,6 +62,7 @@ class Defense:
     domains: tuple[str, ...] = ()  # empty: every domain
     kinds: tuple[str, ...] = KINDS
     origin: str = ""
+    allowed: Mapping[str, Allowed] = field(default_factory=dict)  # values of settings
 
     @property
     def summary(self) -> str:
@@ -72,11 +79,19 @@ class Rows:
 
 
 def register_agent(
-    name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None, argument: str = ""
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare an attack: the kind(s) it plays, the knowledge it needs, and proposals per step (None: one).
+    name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None, argument: str = "",
+    needs: tuple[str, ...] = (), allowed: Mapping[str, Allowed] | None = None, inner: str = "",
+) -> Callable[[Callable[..., None]], Callable[..., None]]:  # fmt: skip
+    """Declare an attack.
 
-    `argument` names the setting that is spelled after a colon, as in "textattack:pwws"; such an agent needs one.
+    Args:
+        kind: what it plays, one or both of `KINDS`.
+        knowledge: what it must be told.
+        proposals: per step; None for one.
+        argument: the setting that is spelled after a colon, as in "textattack:pwws"; such an agent needs one.
+        needs: words of `needs.toml` that a task must offer.
+        allowed: values of settings: a `settings.Range`, or a tuple of words. Types are read off the signature.
+        inner: the setting that names another agent, which this one plays.
     """
     kinds = (kind,) if isinstance(kind, str) else tuple(kind)
     for k in kinds:
@@ -84,24 +99,49 @@ def register_agent(
             raise unknown("kind", k, KINDS)
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
+    for need in needs:
+        if need not in vocabulary():
+            raise unknown(f"need of {name}", need, vocabulary())
+    if name == OWN:
+        raise AdvgymError(f"{OWN!r} is what results call agents without a name: register it under another")
 
     def register(attack: Callable[..., None]) -> Callable[..., None]:
-        _agents[name] = Agent(name, attack, kinds, knowledge, proposals, attack.__module__, argument)
+        given = _declared(name, attack, allowed)
+        origin = attack.__module__
+        _agents[name] = Agent(name, attack, kinds, knowledge, proposals, origin, argument, needs, given, inner)
         return attack
 
     return register
 
 
 def register_defense(
-    name: str, *, domains: tuple[str, ...] = (), kinds: tuple[str, ...] = KINDS
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a defense, the domains and kinds of task it can guard."""
+    name: str, *, domains: tuple[str, ...] = (), kinds: tuple[str, ...] = KINDS,
+    allowed: Mapping[str, Allowed] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
+    """Declare a defense, the domains and kinds of task it can guard, and values of its settings (as of agents)."""
 
     def register(defend: Callable[..., Any]) -> Callable[..., Any]:
-        _defenses[name] = Defense(name, defend, tuple(domains), tuple(kinds), defend.__module__)
+        given = _declared(name, defend, allowed)
+
+        @wraps(defend)
+        def guarded(victim: Any, task: Any, **settings: Any) -> Any:
+            return defend(victim, task, **checked(name, defend, settings, given))
+
+        _defenses[name] = Defense(name, guarded, tuple(domains), tuple(kinds), defend.__module__, given)
         return defend
 
     return register
+
+
+def _declared(
+    name: str, function: Callable[..., Any], allowed: Mapping[str, Allowed] | None
+) -> Mapping[str, Allowed]:  # fmt: skip
+    """The values allowed, of settings that exist."""
+    known = settings_of(function)
+    for key in allowed or {}:
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known)
+    return dict(allowed or {})
 
 
 def register_task(name: str, **row: Any) -> None:

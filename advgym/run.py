@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from advgym import columns, registry, results
+from advgym.aims import Aims, check_aims, read_aims
 from advgym.book import REASONS
 from advgym.clean import CHUNK, answer, assigned
 from advgym.contract import CONTRACT
@@ -20,7 +21,9 @@ from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
 from advgym.flags import denied_flags, growth_flags, victim_flags
 from advgym.goals import BundleGoal
+from advgym.offers import check_fit
 from advgym.results import Result, Sample
+from advgym.settings import checked, settings_of
 from advgym.task import Task, check_knowledge, defend, make_task
 from advgym.verifier import judge, victim_card
 from advgym.victim import resolve_device
@@ -30,24 +33,25 @@ Progress = Callable[[int, int, int], None]  # (done, total, successes)
 
 
 def attack(
-    task: str | Task, agent: str | Callable[..., None] = "pgd", *, episodes: int = 100, lanes: int = 64,
-    device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
+    task: str | Task, agent: str | registry.Agent | Callable[..., None] = "pgd", *, episodes: int = 100,
+    lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
     defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
-    measures: dict[str, str] | None = None, **options: Any,
+    measures: dict[str, str] | None = None, targets: Any = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack the first `episodes` samples of a split and let the verifier judge every one.
 
     Args:
         task: a name or a `Task`.
-        agent: a registered name or `attack(env, *, seed)`.
+        agent: a registered name, or `attack(env, *, seed)`; a function without a name is called "own" in the result.
         settings: the agent's own keyword arguments.
         defenses: names or (name, settings) pairs that guard the victim, in order.
         out: a result file; an interrupted run leaves `<out>.partial` and goes on from it.
         measures: further columns of the task that need a model, and its name or folder: {"perplexity": "gpt2"}.
+        targets: of a goal that takes them: one per assigned sample, or {sample: target, None: that of all others}.
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
-    entry = registry.agent(agent) if isinstance(agent, str) else _anonymous(agent)
+    entry = _entry(agent)
     settings = check_settings(entry, settings or {})
     if isinstance(task, str):
         row = registry.task_row(task)[1]
@@ -60,19 +64,29 @@ def attack(
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
     ids = assigned(size, episodes)
-    kind = made.samples(split, ids[:1], place).kind
-    if kind not in entry.kinds:
-        raise AdvgymError(
-            f"agent {entry.name!r} plays {' and '.join(entry.kinds)}; {made.name} takes {kind}. "
-            f"`advgym list agents` shows which play what."
-        )
+    check_fit(entry, made, made.samples(split, ids[:1], place), settings)
     meter = columns.Meter(made, measures)
     given, needs = made.threat.knowledge, entry.knowledge
     if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
         raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
     clean, right, flags = clean_pass(made, split, place)
     todo = [i for i in ids if right[i]]
-    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes, meter.about]
+    aims = read_aims(made, targets, ids)
+    if aims:
+        check_aims(made, split, aims, todo, place)
+    key = [
+        made.name,
+        entry.name,
+        settings,
+        str(options),
+        str(_pairs(defenses)),
+        seed,
+        split,
+        ids,
+        lanes,
+        meter.about,
+        str(aims),
+    ]
     log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
     rows = log.rows
     done = {s.id for s in rows}
@@ -82,15 +96,21 @@ def attack(
         missing = [i for i in batch_ids if i not in done]
         if len(missing) < len(batch_ids):
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
-        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter)
+        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims)
         rows += new
         log.add(new, error)
         if progress:
             progress(len(rows), len(todo), sum(s.success for s in rows))
-    flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)]
+    flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)] + _idle(rows)
+    if entry.name == registry.OWN:
+        flags.append(
+            f"the agent is a function of the caller's own: {getattr(entry.attack, '__name__', 'without a name')}"
+        )
     flags += denied_flags(rows)
-    flags += growth_flags(made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings)[0])
-    control = control_rate(made, split, todo, place, seed)
+    flags += growth_flags(
+        made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
+    )
+    control = control_rate(made, split, todo, place, seed, aims)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
     own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
     shown = {k: v for k, v in options.items() if _plain(v)}
@@ -108,11 +128,14 @@ def attack(
 
 def play(
     task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any],
-    meter: columns.Meter | None = None,
+    meter: columns.Meter | None = None, aims: Aims | None = None,
 ) -> tuple[list[Sample], str]:  # fmt: skip
     """One batch of episodes, one row each, and the agent's error if it crashed."""
     env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
     env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
+    if aims:
+        env._deal(torch.arange(len(ids), device=env.device), ids, [aims[i] for i in ids], seed)
+    check_fit(entry, task, env._batch, settings)
     error = ""
     try:
         entry.attack(env, seed=seed, **settings)
@@ -168,13 +191,17 @@ def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, 
     return float(right.mean()), right, flags
 
 
-def control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int) -> float:
+def control_rate(
+    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None
+) -> float:  # fmt: skip
     """Success of one random valid perturbation per sample: the control row beside every attack."""
     wins = 0.0
     for part in chunks(ids, CHUNK):
         batch = task.samples(split, part, device)
         targets = None
-        if task.goal.needs_target:
+        if aims:
+            targets = [task.goal.parse_target(aims[i]) for i in part]
+        elif task.goal.needs_target:
             ref = task.goal.output(answer(task.victim.on(device), batch, task.goal))
             targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets)
@@ -258,18 +285,23 @@ class Checkpoint:
 
 
 def check_settings(entry: registry.Agent, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, or an error that lists the agent's own."""
-    known = agent_settings(entry)
-    for name in settings:
-        if name not in known:
-            raise unknown(f"setting of {entry.name}", name, known)
-    return settings
+    """The settings as the agent takes them, or an error that says what is allowed."""
+    if "seed" in settings:
+        raise unknown(f"setting of {entry.name}", "seed", agent_settings(entry), "The seed stands beside the settings.")
+    if entry.argument in settings and entry.argument:
+        raise AdvgymError(f"{entry.argument!r} of {entry.name} is what stands after the colon of its name")
+    return checked(entry.name, entry.attack, settings, entry.allowed)
 
 
 def agent_settings(entry: registry.Agent) -> dict[str, Any]:
-    """The agent's keyword arguments and their defaults, `seed` aside."""
-    parameters = inspect.signature(entry.attack).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
+    """The agent's keyword arguments and their defaults, `seed` and what its name gives aside."""
+    return {name: default for name, default in settings_of(entry.attack).items() if name != entry.argument}
+
+
+def _idle(rows: list[Sample]) -> list[str]:
+    """A flag where an agent asked nothing and changed nothing, which shows no robustness."""
+    idle = rows and not any(s.queries or s.gradients or s.distance or s.success or s.reason == "crashed" for s in rows)
+    return [results.IDLE] if idle else []
 
 
 def chunks(items: list[int], size: int) -> list[list[int]]:
@@ -277,11 +309,12 @@ def chunks(items: list[int], size: int) -> list[list[int]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def _anonymous(function: Callable[..., None]) -> registry.Agent:
-    for entry in registry._agents.values():
-        if entry.attack is function:
-            return entry
-    return registry.Agent(getattr(function, "__name__", "own"), function, registry.KINDS, "white-box")
+def _entry(agent: str | registry.Agent | Callable[..., None]) -> registry.Agent:
+    """The agent of a name, of itself, or of a function: a registered one has its name, any other is "own"."""
+    if isinstance(agent, str | registry.Agent):
+        return registry.agent(agent) if isinstance(agent, str) else agent
+    known = next((entry for entry in registry._agents.values() if entry.attack is agent), None)
+    return known or registry.Agent(registry.OWN, agent, registry.KINDS, "white-box")
 
 
 def _pairs(defenses: Any) -> list[tuple[str, dict[str, Any]]]:

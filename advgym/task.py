@@ -79,6 +79,7 @@ class Task:
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     columns: Columns | None = None  # what is measured of final perturbations besides success
     defenses: tuple[str, ...] = ()
+    offers: frozenset[str] = frozenset()  # words of `needs.toml`, beside what its samples show
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
     adapt: Callable[[Victim], Victim] | None = None  # makes a caller's surrogate one of this task's inputs
     notes: tuple[str, ...] = ()  # what reading the data changed of it, in words

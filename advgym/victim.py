@@ -111,6 +111,7 @@ class Victim:
 
     def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
         scores = self.model(x, keys=keys) if self.keyed else self.model(x)
+        scores = _scores_of(scores, len(x))
         if not isinstance(scores, Tensor):
             try:
                 scores = torch.as_tensor(scores)
@@ -121,7 +122,20 @@ class Victim:
                 f"victim {self.name!r} answered {tuple(scores.shape)} to {len(x)} inputs; "
                 "want one row of scores per input"
             )
-        return scores if scores.is_floating_point() else scores.to(torch.float32)
+        return scores.to(torch.float32)
+
+
+def _scores_of(answer: Any, n: int) -> Any:
+    """The scores in an answer: `.logits` of a model's output, the first tensor of a tuple, a list of rows as one."""
+    if isinstance(answer, dict):
+        answer = answer.get("logits", answer.get("scores", answer))
+    answer = getattr(answer, "logits", answer)
+    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Tensor):
+        rows = len(answer) == n and all(isinstance(a, Tensor) and a.shape == answer[0].shape for a in answer)
+        if rows and (isinstance(answer, list) or answer[0].dim() < 2):
+            return torch.stack(list(answer))
+        return answer[0]
+    return answer
 
 
 def ask(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advgym import registry
 from advgym.agents._common import choose, hand_in
+from advgym.errors import AdvgymError
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,14 @@ def public_graph(env) -> PublicGraph | None:
         return None  # edits anywhere: no lane has a target of its own
     target = first if direct else (~touched).to(torch.int8).argmax(1)
     return PublicGraph.of(size, context["edge_index"].to(target.device), target, direct=direct)
+
+
+def target_graph(env, name: str) -> PublicGraph:
+    """`public_graph`, or an error that says what the attack of that name plays."""
+    graph = public_graph(env)
+    if graph is None:
+        raise AdvgymError(f"{name} flips edges around one node of a public graph: play tasks such as graph/sbm-edge")
+    return graph
 
 
 def node_features(env) -> Tensor | None:
@@ -204,9 +212,3 @@ def play_blind(env, draw: Callable[[], Tensor], tries: int) -> Tensor:
         p = draw() if nth else p
         offer(env, p)
     return hand_in(env, p)
-
-
-def no_graph(env, seed: int) -> Tensor:
-    """Where no edges of a public graph are flipped there is nothing to go by: independent draws instead."""
-    entry = registry.agent("random-search")
-    return entry.attack(env.view(proposals=entry.proposals), seed=seed)

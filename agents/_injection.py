@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from advgym.errors import AdvgymError
+
 MOST = 1 << 18  # edits that one ranking returns
 
 
@@ -42,11 +44,11 @@ class Plan:
         return torch.stack([site.expand_as(node), node], 2)
 
 
-def plan_of(env, obs: dict) -> Plan | None:
-    """The plan of an environment that was reset, or None where nothing is injected."""
+def plan_of(env, obs: dict, name: str = "this attack") -> Plan:
+    """The plan of an environment that was reset, or an error that says what the attack of that name plays."""
     context = env.context or {}
-    if env.kind != "edits" or "injected" not in context or "members" not in obs:
-        return None
+    if env.kind != "edits" or "injected" not in context or "members" not in obs or "scores" not in obs:
+        raise AdvgymError(f"{name} injects nodes and reads scores: play tasks such as graph/sbm-inject")
     edges = context["edge_index"].to(env.device)
     clean = torch.bincount(edges[0], minlength=int(context["num_nodes"])).float()
     numbers = (int(context[k]) for k in ("injected", "degree", "features"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.agents._graph import PublicGraph, estimate_labels, known_labels, node_features, public_graph
+from advgym.agents._graph import PublicGraph, estimate_labels, known_labels, node_features, target_graph
 
 NODE, LANE = 11, 4  # features of a node, of a lane
 DENSE = 1024  # graphs up to this many nodes are summed over by a matrix
@@ -70,11 +70,9 @@ class Scene:
     matrix: Tensor | None
 
     @classmethod
-    def of(cls, env: Any, obs: dict[str, Tensor]) -> Scene | None:
-        """From an environment and the observation of its reset; None without a public graph of pairs."""
-        graph = public_graph(env)
-        if graph is None:
-            return None
+    def of(cls, env: Any, obs: dict[str, Tensor]) -> Scene:
+        """From an environment of edges around one node, and the observation of its reset."""
+        graph = target_graph(env, "rl-s2v")
         target, n, size = graph.target, len(graph.target), graph.size
         scores, ref = obs["scores"].detach().view(n, -1), obs["output"].reshape(n, -1)[:, 0]
         second = scores.scatter(1, ref.unsqueeze(1), -torch.inf).argmax(1)

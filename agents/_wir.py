@@ -36,15 +36,17 @@ def answered(obs: dict) -> Tensor:
     return torch.where(obs["evaluated"], value, -torch.inf)
 
 
-def order_sites(env, importance: str, seed: int, merit: Merit = likelihood, probe: Merit = asked) -> Tensor:
+def order_sites(
+    env, importance: str, seed: int, merit: Merit = likelihood, probe: Merit = asked, *, stand_in: bool = False
+) -> Tensor:
     """Sites of each lane, most important first, -1 where there are no more: int64 (lanes, sites).
 
     Args:
-        importance: "unk" or "delete" asks with each site unknown or deleted (a random choice stands in where the table
-            has no such probe); "gradient" takes the largest first-order gain of its choices (one query and one
-            gradient); "pwws" weighs the best choice's score by the softmax of the unknown word's, as TextAttack does
-            (every cell is asked); "random".
+        importance: "unk" or "delete" asks with each site unknown or deleted; "gradient" takes the largest first-order
+            gain of its choices (one query and one gradient); "pwws" weighs the best choice's score by the softmax of
+            the unknown word's, as TextAttack does (every cell is asked); "random".
         merit, probe: measures of answers that must be valid, and that need not.
+        stand_in: where the table has no such probe a random choice of the site stands for it.
     """
     if importance not in IMPORTANCE:
         raise unknown("importance", importance, IMPORTANCE)
@@ -59,7 +61,7 @@ def order_sites(env, importance: str, seed: int, merit: Merit = likelihood, prob
     elif importance == "gradient":
         value = steepness(env).gather(1, order)
     else:
-        value = probed(env, order, some, PROBES[importance], seed, probe)
+        value = probed(env, order, some, PROBES[importance], seed, probe, stand_in=stand_in)
         if importance == "pwws":
             weight = torch.softmax(torch.where(some & value.isfinite(), chance(value), -torch.inf), 1).nan_to_num(0.0)
             top, _ = best_choices(env, order, some, merit)
@@ -81,17 +83,28 @@ def steepness(env) -> Tensor:
     return out.scatter_reduce(1, site, gains, "amax")[:, :-1].nan_to_num(neginf=-1e9)
 
 
-def probed(env, order: Tensor, some: Tensor, name: str, seed: int, merit: Merit = asked) -> Tensor:
-    """What each site is worth by a probe on the clean sample, (lanes, n); -inf where it was not answered."""
+def probed(
+    env, order: Tensor, some: Tensor, name: str, seed: int, merit: Merit = asked, *, stand_in: bool = False
+) -> Tensor:
+    """What each site is worth by a probe on the clean sample, (lanes, n); -inf where it was not answered.
+
+    Raises:
+        AdvgymError: where the table has no such probe, or this threat model forbids it, and nothing may stand in.
+    """
     probes = env.table.probes if env.threat.model.probes else {}
-    if probes:
-        choice = torch.full_like(order, probes.get(name, next(iter(probes.values()))))
-    else:  # without a probe, a random choice stands for the site
+    if name not in probes and not stand_in:
+        raise AdvgymError(
+            f"this search asks with words read as {name}, and the table has "
+            f"{'no probe' if not probes else 'the probes ' + ', '.join(probes)}: `greedy` plays any table"
+        )
+    if name in probes:
+        choice = torch.full_like(order, probes[name])
+    else:
         u = env.draws(seed).uniform(order.shape[1])
         columns = [_random_choice(env, order[:, j], u[:, j]) for j in range(order.shape[1])]
         choice = torch.stack(columns, 1)
     edits = torch.where(some.unsqueeze(2), torch.stack([order, choice], 2), -1)
-    return sweep(env, env.threat.null(), edits, merit, checked=not probes)[1]
+    return sweep(env, env.threat.null(), edits, merit, checked=name not in probes)[1]
 
 
 def best_choices(env, order: Tensor, some: Tensor, merit: Merit) -> tuple[Tensor, Tensor]:

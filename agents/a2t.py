@@ -7,7 +7,7 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import clean_surrogate, order_sites, walk, widened
 
 
-@register_agent("a2t", kind="edits", knowledge="white-box", proposals=16)
+@register_agent("a2t", kind="edits", knowledge="white-box", proposals=16, needs=("text",))
 def attack(env, *, seed=0):
     """Words ranked once by the gradient, never again; all substitutes of each, the best one stays if it helps.
 

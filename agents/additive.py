@@ -9,6 +9,7 @@ from advgym import register_agent
 from advgym.agents._additive import COUNTS, Effects, known_words
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in, spent
 from advgym.agents._slots import Slots
+from advgym.settings import COUNT, NATURAL, POSITIVE
 
 CELLS = 1024  # of a lane at most; larger tables are sampled
 SPREAD = (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0)  # the bounds, mean + s * deviation, that rank cells
@@ -18,7 +19,9 @@ NEAR = 12  # queries: with more than that left, none is missed
 FLOOR = -16.0  # of a log-chance: the model's tails are thinner than a victim's
 
 
-@register_agent("additive", kind="edits", knowledge="score")
+@register_agent(
+    "additive", kind="edits", knowledge="score", allowed={"price": POSITIVE, "last": NATURAL, "most": COUNT}
+)
 def attack(env, *, price=0.01, last=20, most=100, prior=True, seed=0):
     """The smallest sets of edits that are worth a query, by a Gaussian process over sets (advgym's own).
 

@@ -8,9 +8,16 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
+from advgym.settings import NATURAL, POSITIVE, Range
 
 
-@register_agent("alzantot", kind="edits", knowledge="score", proposals=32)
+@register_agent(
+    "alzantot",
+    kind="edits",
+    knowledge="score",
+    proposals=32,
+    allowed={"population": Range(2), "generations": NATURAL, "temperature": POSITIVE},
+)
 def attack(env, *, population=60, generations=20, temperature=0.3, seed=0):
     """A population of texts: words picked by their number of substitutes, the best substitute, crossover word by word.
 

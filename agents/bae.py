@@ -7,7 +7,7 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import clean_surrogate, order_sites, walk, widened
 
 
-@register_agent("bae", kind="edits", knowledge="score", proposals=16)
+@register_agent("bae", kind="edits", knowledge="score", proposals=16, needs=("deleted", "language-model"))
 def attack(env, *, seed=0):
     """Words by the loss of probability without them, then all masked-LM substitutes of each, the best one if it helps.
 

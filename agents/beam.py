@@ -8,9 +8,10 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents._common import best_of, choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
+from advgym.settings import COUNT
 
 
-@register_agent("beam", kind="edits", knowledge="score", proposals=32)
+@register_agent("beam", kind="edits", knowledge="score", proposals=32, allowed={"width": COUNT})
 def attack(env, *, width=4, seed=0):
     """Beam search: every single edit on top of each of the `width` best sets, until the limit of edits.
 

@@ -9,7 +9,7 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import best_choices, likelihood, put_in
 
 
-@register_agent("clare", kind="edits", knowledge="score", proposals=16)
+@register_agent("clare", kind="edits", knowledge="score", proposals=16, needs=("insertions", "language-model"))
 def attack(env, *, seed=0):
     """The best action of every place by itself, then put in from the most promising on (algorithm 1 of the paper).
 

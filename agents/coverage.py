@@ -17,16 +17,31 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents._common import hand_in
 from advgym.agents._coverage import PAD, Table, margins, rebuild
+from advgym.errors import AdvgymError
+from advgym.settings import COUNT, NATURAL, POSITIVE, SHARE
 
 POPULATION = 64
 LEAST = 0.05  # gains below that teach nothing about their factor
 
 
-@register_agent("coverage", kind="edits", knowledge="white-box", proposals=POPULATION)
+@register_agent(
+    "coverage",
+    kind="edits",
+    knowledge="white-box",
+    proposals=POPULATION,
+    needs=("edges", "members"),
+    allowed={
+        "listed": COUNT,
+        "pool": COUNT,
+        "drop": SHARE,
+        "trust": POSITIVE,
+        "every": NATURAL,
+        "again": COUNT,
+        "patience": COUNT,
+    },
+)
 def attack(env, *, listed=256, pool=6144, drop=0.12, trust=0.5, every=12, again=48, patience=30, seed=0):
     """Rank all edits for each member, build sets by the table, ask a population of them, correct, and go on.
-
-    Tasks whose edits are not pairs of nodes against many members are played by "first-order".
 
     Args:
         listed: edits that are ranked for a member; pool: edits that the table keeps.
@@ -37,9 +52,7 @@ def attack(env, *, listed=256, pool=6144, drop=0.12, trust=0.5, every=12, again=
     """
     obs, _ = env.reset(seed=seed)
     if "members" not in obs or env.table.key != "pair" or obs["scores"].dim() != 4:
-        from advgym.agents.first_order import attack as first_order
-
-        return first_order(env.view(proposals=8), seed=seed)
+        raise AdvgymError("coverage flips edges against many nodes at once: play tasks such as graph/sbm-global")
     draws, ref, budget = env.draws(seed), obs["output"][:, 0].clone(), env.table.limit
     scores, lanes, many = obs["scores"][:, 0].detach(), len(ref), ref.shape[1]
     lane = torch.arange(lanes, device=env.device).unsqueeze(1)

@@ -9,11 +9,19 @@ from advgym import register_agent
 from advgym.agents._common import hand_in
 from advgym.agents._wir import asked, probed, put_in
 from advgym.errors import AdvgymError, unknown
+from advgym.settings import NATURAL
 
 SCORING = ("replace-1", "temporal", "tail", "combined", "random")
 
 
-@register_agent("deepwordbug", kind="edits", knowledge="score", proposals=16)
+@register_agent(
+    "deepwordbug",
+    kind="edits",
+    knowledge="score",
+    proposals=16,
+    needs=("unknown", "bugs"),
+    allowed={"scoring": SCORING, "weight": NATURAL},
+)
 def attack(env, *, scoring="replace-1", weight=1.0, seed=0):
     """Words by a scoring head, then one random bug at each of the best, until the limit; a query per bug.
 

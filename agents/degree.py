@@ -5,11 +5,20 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents._graph import add_first_valid, best_pairs, draw_source, no_graph, play_blind, public_graph
+from advgym.agents._graph import add_first_valid, best_pairs, draw_source, play_blind, target_graph
 from advgym.errors import unknown
+from advgym.settings import COUNT
+
+TO = ("high", "low")
 
 
-@register_agent("degree", kind="edits", knowledge="decision")
+@register_agent(
+    "degree",
+    kind="edits",
+    knowledge="decision",
+    needs=("edges", "target"),
+    allowed={"to": TO, "tries": COUNT},
+)
 def attack(env, *, to="high", tries=1, seed=0):
     """New edges from the target to the nodes of highest (or lowest) degree, by the public graph alone.
 
@@ -17,17 +26,15 @@ def attack(env, *, to="high", tries=1, seed=0):
     may not touch the target its neighbours take its place, one drawn for each edge.
 
     Args:
-        env: Edits that flip edges around one node; any other table is drawn from at random.
+        env: Edits that flip edges around one node.
         to: "high" or "low".
         tries: sets proposed, one query each; under transfer the first is handed in.
         seed: of the draws.
     """
-    if to not in ("high", "low"):
-        raise unknown("to=", to, ("high", "low"))
+    if to not in TO:
+        raise unknown("to=", to, TO)
     env.reset(seed=seed)
-    graph = public_graph(env)
-    if graph is None:
-        return no_graph(env, seed)
+    graph = target_graph(env, "degree")
     draws = env.draws(seed)
     sign = 1.0 if to == "high" else -1.0
 

@@ -13,14 +13,15 @@ from advgym.agents._graph import (
     edges_anywhere,
     estimate_labels,
     known_labels,
-    no_graph,
     node_features,
     play_blind,
     public_graph,
+    target_graph,
 )  # fmt: skip
+from advgym.settings import COUNT, SHARE
 
 
-@register_agent("dice", kind="edits", knowledge="decision")
+@register_agent("dice", kind="edits", knowledge="decision", needs=("edges",), allowed={"cut": SHARE, "tries": COUNT})
 def attack(env, *, cut=0.5, tries=1, seed=0):
     """Coin by coin: cut an edge to a node of the target's own class, or add one to a node of another class.
 
@@ -30,15 +31,15 @@ def attack(env, *, cut=0.5, tries=1, seed=0):
     fewer features with the target than half of all nodes for a stranger.
 
     Args:
-        env: Edits that flip edges around one node; any other table is drawn from at random.
+        env: Edits that flip edges of a public graph, around one node or everywhere.
         cut: probability of a removal.
         tries: sets proposed, one query each; under transfer the first is handed in.
         seed: of the draws.
     """
     obs, _ = env.reset(seed=seed)
-    graph = public_graph(env)
-    if graph is None:
-        return _everywhere(env, obs, cut, tries, seed) if edges_anywhere(env) else no_graph(env, seed)
+    if public_graph(env) is None and edges_anywhere(env):
+        return _everywhere(env, obs, cut, tries, seed)
+    graph = target_graph(env, "dice")
     own, draws = _own_class(env, graph, obs), env.draws(seed)
 
     def draw() -> torch.Tensor:

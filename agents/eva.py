@@ -17,18 +17,27 @@ from advgym.agents._common import halfway, hand_in
 from advgym.agents._coverage import margins
 from advgym.agents._eva_memory import LARGEST, Memory
 from advgym.agents._pairs_population import genes_of, tournament
+from advgym.errors import AdvgymError
+from advgym.settings import COUNT, NATURAL, SHARE
 
 POPULATION = 64
 NEAR = 0.2  # margins of this size count as near
 LEAST, FADE = 1 / 16, 0.9  # share of children that either mutation keeps; how fast its merits are forgotten
 
 
-@register_agent("eva", kind="edits", knowledge="decision", proposals=POPULATION)
+@register_agent(
+    "eva",
+    kind="edits",
+    knowledge="decision",
+    proposals=POPULATION,
+    needs=("edges", "members"),
+    allowed={"mutation": NATURAL, "rivals": COUNT, "near": SHARE, "focus": NATURAL},
+)
 def attack(env, *, mutation=0.75, rivals=5, near=0.0, focus=0.5, memory=True, seed=0):
     """Tournament selection, uniform crossover, adaptive targeted mutation, elitism; answers alone will do.
 
     Parents and children compete for the next population, and of equals the younger stays. The budget is kept by
-    construction. Tasks whose edits are not pairs of nodes against many members are played by "decision-search".
+    construction.
 
     Args:
         mutation: genes of a child that are drawn anew, on average: a pair with one end among the members that the
@@ -42,9 +51,7 @@ def attack(env, *, mutation=0.75, rivals=5, near=0.0, focus=0.5, memory=True, se
     """
     obs, _ = env.reset(seed=seed)
     if "members" not in obs or env.table.key != "pair":
-        from advgym.agents.decision_search import attack as decision_search
-
-        return decision_search(env.view(), seed=seed)
+        raise AdvgymError("eva flips edges against many nodes at once: play tasks such as graph/sbm-global")
     genes, draws, ref = genes_of(env, obs["members"]), env.draws(seed), obs["output"][:, :1].clone()
     small = ref.shape[2] * env.table.sites <= LARGEST
     known = memory and "scores" in obs and obs["scores"].dim() == 4 and small

@@ -6,11 +6,11 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import choose, fitness, hand_in
-from advgym.agents._graph import no_graph
 from advgym.agents._injection import by_gain, joined, plan_of
+from advgym.settings import COUNT
 
 
-@register_agent("fgsm-injection", kind="edits", knowledge="white-box")
+@register_agent("fgsm-injection", kind="edits", knowledge="white-box", needs=("injection",), allowed={"tries": COUNT})
 def attack(env, *, tries=10, seed=0):
     """Random edges to target nodes, then the features whose gradient is positive and largest, in one step.
 
@@ -18,13 +18,11 @@ def attack(env, *, tries=10, seed=0):
     to the budget of each node. Two queries and a gradient a try; the best try is handed in.
 
     Args:
-        env: Edits that inject nodes; independent draws elsewhere.
+        env: Edits that inject nodes.
         tries: how often edges are drawn.
     """
     obs, _ = env.reset(seed=seed)
-    plan = plan_of(env, obs)
-    if plan is None or "scores" not in obs:
-        return no_graph(env, seed)
+    plan = plan_of(env, obs, "fgsm-injection")
     draws, best = env.draws(seed), env.threat.null()
     value = torch.full((len(best),), -torch.inf, device=best.device)
     for _ in range(tries):

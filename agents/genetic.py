@@ -6,11 +6,18 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, halfway, hand_in, spared, wide
+from advgym.settings import POSITIVE, SHARE
 
 POPULATION = 16
 
 
-@register_agent("genetic", kind=("field", "edits"), knowledge="score", proposals=POPULATION)
+@register_agent(
+    "genetic",
+    kind=("field", "edits"),
+    knowledge="score",
+    proposals=POPULATION,
+    allowed={"mutation": SHARE, "temperature": POSITIVE},
+)
 def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
     """Softmax selection, uniform crossover, mutation and elitism; the population goes through in one forward."""
     obs, _ = env.reset(seed=seed)

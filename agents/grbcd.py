@@ -7,9 +7,10 @@ import torch
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in
 from advgym.agents._relaxed import loss_of
+from advgym.settings import COUNT
 
 
-@register_agent("grbcd", kind="edits", knowledge="white-box")
+@register_agent("grbcd", kind="edits", knowledge="white-box", allowed={"epochs": COUNT, "loss": ("tanh", "surrogate")})
 def attack(env, *, epochs=125, loss="tanh", seed=0):
     """Flip the best few edits by first order, for good, and take the next gradient there, until the budget is used.
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from advgym import register_agent
 from advgym.agents._common import clean_fitness, fitness, hand_in
 from advgym.agents._wir import answered, order_sites, walk
+from advgym.settings import NATURAL
 
 
-@register_agent("greedy", kind="edits", knowledge="score", proposals=16)
+@register_agent("greedy", kind="edits", knowledge="score", proposals=16, allowed={"again": NATURAL})
 def attack(env, *, again=16, seed=0):
-    """Sites in the order of their importance (by probes where the table has them), the best choice at each.
+    """Sites in the order of their importance (by deletion, or a random choice where no word is), the best at each.
 
     `wir` with deletion and the objective in place of the probability. Where several edits may share a site (edges of a
     node), a site is visited again with the `again` best choices of its first visit.
     """
     obs, _ = env.reset(seed=seed)
-    order = order_sites(env, "delete", seed, fitness, answered)
+    order = order_sites(env, "delete", seed, fitness, answered, stand_in=True)
     return hand_in(env, walk(env, order, fitness, again=again, start=clean_fitness(obs)))

@@ -9,15 +9,14 @@ from advgym.agents._common import hand_in, spent
 from advgym.agents._slots import Slots, ask
 
 
-@register_agent("input-reduction", kind="edits", knowledge="score", proposals=32)
+@register_agent("input-reduction", kind="edits", knowledge="score", proposals=32, needs=("keep",))
 def attack(env, *, once=False, seed=0):
     """The least important edit again and again, as long as the prediction stays: words deleted until few are left.
 
-    Made for `text/reduction`, where every choice deletes a word; elsewhere it makes the edit that the output minds
-    least. Each step asks about every edit left and keeps the one after which the clean output is likeliest.
+    Each step asks about every edit left and keeps the one after which the clean output is likeliest.
 
     Args:
-        env: Edits, a classifier.
+        env: Edits that delete words, a classifier.
         once: rank all words on the clean text alone (n queries and one a step), not anew at each step.
         seed: of the sample of a table that is too large.
     """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from advgym import register_agent
-from advgym.agents.joint_paraphrase import attack as joint
+from advgym.agents.joint_paraphrase import search
 
 
 @register_agent("joint-greedy", kind="edits", knowledge="score", proposals=16)
 def attack(env, *, exchange=True, seed=0):
     """Objective-guided greedy search over sentences, then words (Lei et al. 2019), with lazily updated gains."""
-    return joint(env, exchange=exchange, seed=seed)
+    return search(env, 0, 0, exchange=exchange, guided=False, seed=seed)

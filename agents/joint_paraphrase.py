@@ -7,29 +7,40 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, spent, sweep
+from advgym.settings import COUNT, Range
 
 WIDE = 1 << 16  # cells of a table beyond which no mask is dense
 
 
-@register_agent("joint-paraphrase", kind="edits", knowledge="white-box", proposals=16)
+@register_agent(
+    "joint-paraphrase",
+    kind="edits",
+    knowledge="white-box",
+    proposals=16,
+    allowed={"positions": Range(1, 10), "ranked": COUNT},
+)
 def attack(env, *, positions=4, ranked=16, exchange=True, seed=0):
     """Sentences by greedy search on the objective, then words by gradient-guided greedy search (Lei et al. 2019).
 
     Both stages take the edit of largest marginal gain, which is within 1 - 1/e of the best set where the objective is
     monotone and submodular. Sentences: gains are read from queries, and only the best few are asked again after each
     pick (lazy greedy, Minoux 1978). Words: the gradient ranks all edits, and every combination of the best `positions`
-    of them is asked in one forward. Without gradients (`joint-greedy`) words go the sentences' way. When the budgets
+    of them is asked in one forward. (`joint-greedy` has no gradients: words go the sentences' way.) When the budgets
     are full, edits are dropped one by one and chosen again while that helps.
 
     Tables whose sites stand alone have words only; there it is gradient-guided greedy.
     """
+    return search(env, positions, ranked, exchange=exchange, guided=True, seed=seed)
+
+
+def search(env, positions: int, ranked: int, *, exchange: bool, guided: bool, seed: int) -> Tensor:
+    """Sentences, then words: by gradients where `guided`, else from scores alone."""
     obs, _ = env.reset(seed=seed)
-    white = env.knowledge in ("white-box", "transfer")
     held, best = env.threat.null(), clean_fitness(obs)
     own = _parents(env)
     if bool(own.any()):
         held, best, _ = lazy_greedy(env, held, held, best, own, seed)
-    fill = (lambda state, held, best: _guided(env, state, held, best, positions, ranked)) if white else None
+    fill = (lambda state, held, best: _guided(env, state, held, best, positions, ranked)) if guided else None
     if fill is not None:
         held, best = fill(held, held, best)
         hints = None
@@ -125,9 +136,9 @@ def lazy_greedy(env, state: Tensor, held: Tensor, best: Tensor, sites: Tensor, s
         (edits, gain), fresh = hints, False
         floor = torch.full_like(best, -torch.inf)  # of a set with a hole: whatever fills it best
     for _ in range(int(env.table.limit.max())):
-        if spent(env):
-            break
         if not fresh:
+            if spent(env):
+                break
             fits = _fits(env, state, edits) & (edits[..., 0] >= 0)
             top, at = torch.where(fits, gain, -torch.inf).topk(min(width, gain.shape[1]), 1)
             asked = edits.gather(1, at.unsqueeze(2).expand(-1, -1, 2))

@@ -9,14 +9,20 @@ from advgym.agents._graph import (
     add_first_valid,
     best_pairs,
     draw_source,
-    no_graph,
     node_features,
     play_blind,
-    public_graph,
+    target_graph,
 )  # fmt: skip
+from advgym.settings import COUNT, SHARE, Range
 
 
-@register_agent("l1d-rnd", kind="edits", knowledge="decision")
+@register_agent(
+    "l1d-rnd",
+    kind="edits",
+    knowledge="decision",
+    needs=("edges", "target"),
+    allowed={"add": SHARE, "part": Range(0, 1, above=True), "tries": COUNT},
+)
 def attack(env, *, add=0.5, part=0.5, tries=1, seed=0):
     """Coin by coin: join the target to a node of high degree, or cut off its neighbour of largest norm.
 
@@ -25,16 +31,14 @@ def attack(env, *, add=0.5, part=0.5, tries=1, seed=0):
     neighbours' rows. For binary features this is the order of the Frobenius norm that the authors' code takes.
 
     Args:
-        env: Edits that flip edges around one node; any other table is drawn from at random.
+        env: Edits that flip edges around one node.
         add: probability of an addition.
         part: share of the nodes that each choice is among.
         tries: sets proposed, one query each; under transfer the first is handed in.
         seed: of the draws.
     """
     env.reset(seed=seed)
-    graph = public_graph(env)
-    if graph is None:
-        return no_graph(env, seed)
+    graph = target_graph(env, "l1d-rnd")
     draws, x = env.draws(seed), node_features(env)
     weight = torch.ones_like(graph.degree) if x is None else x.abs().sum(1)
     norm = weight + graph.sum_neighbours(weight)

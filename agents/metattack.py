@@ -10,12 +10,19 @@ from advgym.agents._common import choose, hand_in
 from advgym.agents._graph import add_first_valid, edges_anywhere, known_labels, node_features, offer
 from advgym.agents._meta import GRADIENTS, LOSSES, Meta, Recipe
 from advgym.errors import AdvgymError, unknown
+from advgym.settings import COUNT
 
 NODES = 20_000  # most nodes of a graph whose pairs are all held at once
 TOP = 64  # pairs that are looked at for one that the threat model allows
 
 
-@register_agent("metattack", kind="edits", knowledge="transfer")
+@register_agent(
+    "metattack",
+    kind="edits",
+    knowledge="transfer",
+    needs=("edges", "members", "training"),
+    allowed={"flips": COUNT, "loss": LOSSES, "gradient": ("surrogate", *GRADIENTS), "steps": COUNT},
+)
 def attack(env, *, flips=1, loss="self", gradient="surrogate", steps=100, seed=0):
     """Flip by flip the pair of largest meta-gradient; the budget is used up.
 

@@ -10,12 +10,20 @@ from advgym.agents._common import choose, hand_in
 from advgym.agents._graph import PublicGraph, public_graph
 from advgym.agents.exhaustive import every_edit, exact_step, on_top
 from advgym.errors import AdvgymError
+from advgym.settings import COUNT
 
 LEAST = 2  # degrees below this are no part of the power law
 CUTOFF = 0.004  # of the likelihood-ratio statistic, chi-square with one degree of freedom at p = 0.95
 
 
-@register_agent("nettack", kind="edits", knowledge="transfer", proposals=256)
+@register_agent(
+    "nettack",
+    kind="edits",
+    knowledge="transfer",
+    proposals=256,
+    needs=("flips", "target"),
+    allowed={"influencers": COUNT},
+)
 def attack(env, *, unnoticeable=True, influencers=5, seed=0):
     """Edit by edit the one that raises the margin most, every candidate evaluated exactly (Zuegner et al. 2018).
 
@@ -25,7 +33,7 @@ def attack(env, *, unnoticeable=True, influencers=5, seed=0):
     for every candidate, those of largest first-order gain are evaluated.
 
     Args:
-        env: Edits; on features and on tables without a public graph every cell is a candidate.
+        env: Edits that flip edges around a node of a public graph, or features; of those every cell is a candidate.
         unnoticeable: the test of degrees. (The paper's test of co-occurring features is not made: features have none.)
         influencers: where edits may not touch the target, how many of its neighbours they start from: those of lowest
             degree, where the paper takes those of best first edit.
@@ -35,6 +43,8 @@ def attack(env, *, unnoticeable=True, influencers=5, seed=0):
     if "objective" not in obs:
         raise AdvgymError("nettack reads scores: knowledge='transfer' has a surrogate's, 'score' and up the victim's")
     graph, state = public_graph(env), env.threat.null()
+    if graph is None and (env.table.key != "cell" or "edge_index" not in (env.context or {})):
+        raise AdvgymError("nettack flips edges around a node, or features: play graph/sbm-edge or graph/sbm-feature")
     left, steps = int(obs["queries_left"].min()) - 1, int(env.table.limit.max())
     white = env.knowledge in ("transfer", "white-box")
     edits = every_edit(env, 1 << 16) if graph is None or graph.direct else _around(graph, env, influencers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from advgym import register_agent
+from advgym.settings import COUNT
 
 
-@register_agent("noise", kind=("field", "edits"), knowledge="decision")
+@register_agent("noise", kind=("field", "edits"), knowledge="decision", allowed={"draws": COUNT})
 def attack(env, *, draws=1, seed=0):
     """Random valid perturbations, one by default: what an attack has to beat."""
     env.reset(seed=seed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
+from advgym.settings import COUNT, POSITIVE
 
 
-@register_agent("pgd", kind="field", knowledge="white-box")
+@register_agent("pgd", kind="field", knowledge="white-box", allowed={"steps": COUNT, "step_size": POSITIVE})
 def attack(env, *, steps=40, step_size=0.05, random_start=True, seed=0):
     """Projected gradient descent from a random start (Madry et al. 2018); the step is relative to the radius."""
     env.reset(seed=seed)

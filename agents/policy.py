@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parent / "weights"
 TASK = "text/synth-wordswap"
 
 
-@register_agent("policy", kind="edits", knowledge="score")
+@register_agent("policy", kind="edits", knowledge="score", needs=("text",))
 def attack(env, *, weights="", seed=0):
     """A learned policy (PPO) makes one edit a step on top of the last, by public features and the victim's answers.
 

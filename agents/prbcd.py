@@ -10,17 +10,24 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents import first_order
 from advgym.agents._common import fitness, hand_in
 from advgym.agents._relaxed import compact, loss_of, project, strongest
+from advgym.errors import AdvgymError
+from advgym.settings import NATURAL, POSITIVE, SHARE
 
 
-@register_agent("prbcd", kind="edits", knowledge="white-box")
+@register_agent(
+    "prbcd",
+    kind="edits",
+    knowledge="white-box",
+    needs=("weights",),
+    allowed={"epochs": NATURAL, "rate": POSITIVE, "settle": SHARE, "samples": NATURAL, "loss": ("tanh", "surrogate")},
+)
 def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", start=(), seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
     Args:
-        epochs: gradient steps.
+        epochs: gradient steps; with 0 `start` alone is tried.
         rate: length of a step: the share of the budget that the best edits together would gain by it, whatever the
             loss's scale (PRBCD's own learning rates are per dataset).
         settle: the share of the epochs after which the steps shrink as 1 / sqrt(epochs since).
@@ -29,12 +36,12 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", st
         start: edits [(site, choice), ...] to descend from, of an attack on another model say: they are tried first, so
             that the outcome is no weaker than theirs.
 
-    Costs two gradients and three queries an epoch. Where edits are not ranked on top of relaxed ones
-    (`env.table.weighted`) there is no descent on weights: those tasks are played by "first-order".
+    Costs two gradients and three queries an epoch. It needs edits that are ranked on top of relaxed ones
+    (`env.table.weighted`).
     """
     obs, _ = env.reset(seed=seed)
     if not env.table.weighted:
-        return first_order.attack(env.view(proposals=8), seed=seed)
+        raise AdvgymError("prbcd descends on the weights of edits: play tasks such as graph/sbm-global")
     ref, draws, budget = obs["output"].clone(), env.draws(seed), env.table.limit
     p, w = env.threat.null(), torch.zeros(env.shape[0], device=env.device).expand(len(budget), -1)
     if len(start):

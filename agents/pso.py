@@ -8,11 +8,14 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, hand_in, spent
 from advgym.agents._slots import Memory, Slots
+from advgym.settings import COUNT, NATURAL
 
 V_MAX = 3.0
 
 
-@register_agent("pso", kind="edits", knowledge="score", proposals=32)
+@register_agent(
+    "pso", kind="edits", knowledge="score", proposals=32, allowed={"particles": COUNT, "iterations": NATURAL}
+)
 def attack(env, *, particles=60, iterations=20, seed=0):
     """Particles are texts; they turn word by word towards their own best and the swarm's, and mutate.
 

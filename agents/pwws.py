@@ -9,7 +9,7 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import best_choices, chance, clean_surrogate, likelihood, probed, put_in
 
 
-@register_agent("pwws", kind="edits", knowledge="score", proposals=16)
+@register_agent("pwws", kind="edits", knowledge="score", proposals=16, needs=("unknown",))
 def attack(env, *, seed=0):
     """The best choice of every site by itself, put in by the order of softmax(saliency) times its gain.
 

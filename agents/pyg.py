@@ -16,12 +16,20 @@ from advgym import register_agent
 from advgym.agents._common import hand_in
 from advgym.errors import AdvgymError, BudgetExhausted, unknown
 from advgym.foreign import own_states
+from advgym.settings import COUNT, NATURAL, POSITIVE
 
 BLOCK = 250_000  # as in PyG's example
 KINDS = {"prbcd": "PRBCDAttack", "grbcd": "GRBCDAttack"}
 
 
-@register_agent("pyg", kind="edits", knowledge="white-box", argument="attack")
+@register_agent(
+    "pyg",
+    kind="edits",
+    knowledge="white-box",
+    argument="attack",
+    needs=("edges",),
+    allowed={"block": COUNT, "epochs": COUNT, "resampling": NATURAL, "lr": POSITIVE},
+)
 def attack(env, *, attack, block=BLOCK, epochs=125, resampling=100, lr=1000, loss="", seed=0):
     """One of PyG's block coordinate descents over edge flips.
 

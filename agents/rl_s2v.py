@@ -9,7 +9,7 @@ import torch
 
 from advgym import make, register_agent, registry
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in
-from advgym.agents._graph import no_graph, offer
+from advgym.agents._graph import offer
 from advgym.agents._s2v import S2V, Scene, lane_features, open_first, open_second, q_learning
 from advgym.errors import AdvgymError, DataError
 from advgym.views import edit_view
@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parent / "weights"
 TASK = "graph/sbm-edge"
 
 
-@register_agent("rl-s2v", kind="edits", knowledge="score")
+@register_agent("rl-s2v", kind="edits", knowledge="score", needs=("edges", "target"))
 def attack(env, *, weights="", seed=0):
     """A learned policy flips edge after edge, each as two picks of nodes by their Q-values (Dai et al. 2018).
 
@@ -27,7 +27,7 @@ def attack(env, *, weights="", seed=0):
     alone. Queries that are left after a full set start another from clean, without the first edges tried before.
 
     Args:
-        env: Edits that flip edges around one node; any other table is drawn from at random.
+        env: Edits that flip edges around one node.
         weights: a safetensors file from `advgym train rl-s2v --task TASK`; "" for the one that ships, which learned on
             the training half of the karate club and on block models other than `sbm`.
         seed: unused beyond the reset, the policy is greedy.
@@ -36,8 +36,6 @@ def attack(env, *, weights="", seed=0):
     obs = {k: v[:, 0] if env.proposals is not None and k in ("scores", "output", "objective", "surrogate") else v
            for k, v in obs.items()}  # fmt: skip
     scene = Scene.of(env, obs)
-    if scene is None:
-        return no_graph(env, seed)
     net = (read(weights) if weights else train()[0]).to(scene.target.device)
     limit, most = env.table.limit, int(env.table.limit.max())
     spare = int(env.knowledge == "transfer")

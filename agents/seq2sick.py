@@ -8,12 +8,19 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents import _keywords
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, halfway, hand_in, sweep
+from advgym.settings import COUNT, NATURAL, POSITIVE
 
 START = 0.5  # weight of a new edit
 GONE = 0.05  # rounded to nothing below
 
 
-@register_agent("seq2sick", kind="edits", knowledge="white-box", proposals=48)
+@register_agent(
+    "seq2sick",
+    kind="edits",
+    knowledge="white-box",
+    proposals=48,
+    allowed={"steps": COUNT, "sets": COUNT, "rate": POSITIVE, "lasso": NATURAL, "ranked": COUNT, "width": COUNT},
+)
 def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, width=20, seed=0):
     """Projected gradient with group lasso on relaxed edits, rounded, repaired and pruned (Cheng et al. 2018).
 

@@ -13,13 +13,14 @@ from advgym.agents._graph import (
     estimate_labels,
     known_labels,
     node_features,
-    public_graph,
+    target_graph,
 )  # fmt: skip
+from advgym.settings import NATURAL
 
 MOST = 4096  # edits ranked per lane and step
 
 
-@register_agent("sga", kind="edits", knowledge="transfer")
+@register_agent("sga", kind="edits", knowledge="transfer", needs=("edges", "target"), allowed={"attackers": NATURAL})
 def attack(env, *, attackers=0, seed=0):
     """The largest gradient inside the subgraph of the target's two hops and its attacker nodes (Li et al. 2020).
 
@@ -29,26 +30,25 @@ def attack(env, *, attackers=0, seed=0):
     where labels are public or can be estimated from them (`estimate_labels`), else any node may be an attacker node.
 
     Args:
-        env: Edits. Tables without a public graph are ranked whole, by the same loss.
+        env: Edits that flip edges around one node.
         attackers: attacker nodes per lane; 0 for as many as edits, as the paper.
         seed: unused, the attack draws nothing.
     """
     obs, _ = env.reset(seed=seed)
     aim, wrong = margin_aim(env, obs)
-    graph, state = public_graph(env), env.threat.null()
+    graph, state = target_graph(env, "sga"), env.threat.null()
     steps = int(env.table.limit.max())
-    k = min(env.table.cells if graph is None else graph.size * (1 if graph.direct else 8), MOST)
+    k = min(graph.size * (1 if graph.direct else 8), MOST)
     inside: Tensor | None = None
     for _ in range(steps):
         if env.done:
             break
         found, gains = env.rank(state, cotangent=aim, k=k)
         found = torch.where(gains.isfinite().unsqueeze(2), found, -1)
-        if graph is not None:
-            if inside is None:
-                inside = subgraph(graph, found, members(env, graph, obs, wrong), attackers or steps)
-            found = _front(torch.where(_allowed(graph, found, inside).unsqueeze(2), found, -1), 32)
-        new = advance(env, state, found[:, :32])
+        if inside is None:
+            inside = subgraph(graph, found, members(env, graph, obs, wrong), attackers or steps)
+        found = _front(torch.where(_allowed(graph, found, inside).unsqueeze(2), found, -1), 32)
+        new = advance(env, state, found)
         if new is None:
             break
         state = new

@@ -6,9 +6,10 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in, wide
+from advgym.settings import Range
 
 
-@register_agent("square", kind="field", knowledge="score")
+@register_agent("square", kind="field", knowledge="score", allowed={"p_init": Range(0, 1, above=True)})
 def attack(env, *, p_init=0.3, seed=0):
     """Random windows at the surface of the ball, kept when the score rises (Andriushchenko et al. 2020).
 

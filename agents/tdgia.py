@@ -10,15 +10,21 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._common import choose, fitness, hand_in
-from advgym.agents._graph import no_graph
 from advgym.agents._injection import Plan, by_gain, joined, plan_of
 from advgym.agents._relaxed import strongest
+from advgym.settings import COUNT, NATURAL, POSITIVE
 
 SPARE = 2  # candidate features for each one that may be on
 START = -0.5  # theta of a new candidate: a weight of 0.26
 
 
-@register_agent("tdgia", kind="edits", knowledge="white-box")
+@register_agent(
+    "tdgia",
+    kind="edits",
+    knowledge="white-box",
+    needs=("injection",),
+    allowed={"stages": COUNT, "epochs": COUNT, "lr": POSITIVE, "k1": NATURAL, "k2": NATURAL, "margin": NATURAL},
+)
 def attack(env, *, stages=5, epochs=40, lr=0.3, k1=0.9, k2=0.1, margin=4.0, seed=0):
     """Inject in stages: connect new nodes to defective ones, then optimise all features smoothly (Zou et al. 2021).
 
@@ -30,16 +36,14 @@ def attack(env, *, stages=5, epochs=40, lr=0.3, k1=0.9, k2=0.1, margin=4.0, seed
     on with the features of earlier ones.
 
     Args:
-        env: Edits that inject nodes; independent draws elsewhere.
+        env: Edits that inject nodes.
         stages: batches of injected nodes; epochs: steps of Adam in each; lr: its step, in theta.
 
     A stage costs epochs + 2 queries and epochs + 1 gradients. The whole is played in one stage first: stages adapt, but
     where edges are fewer than members they come back to the same ones. The better of both is handed in.
     """
     obs, _ = env.reset(seed=seed)
-    plan = plan_of(env, obs)
-    if plan is None or "scores" not in obs:
-        return no_graph(env, seed)
+    plan = plan_of(env, obs, "tdgia")
     ref, best = obs["output"].clone(), env.threat.null()
     value = torch.full((len(best),), -torch.inf, device=best.device)
     for parts in dict.fromkeys((1, stages)):

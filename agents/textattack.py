@@ -13,7 +13,15 @@ from advgym.errors import unknown
 RAW = 256  # texts outside the table asked at once
 
 
-@register_agent("textattack", kind="edits", knowledge="score", proposals=32, argument="recipe")
+@register_agent(
+    "textattack",
+    kind="edits",
+    knowledge="score",
+    proposals=32,
+    argument="recipe",
+    needs=("words",),
+    allowed={"space": ("table", "recipe")},
+)
 def attack(env, *, recipe, space="table", seed=0):
     """A recipe of TextAttack, or its search alone over the task's table, under our meter, many sentences at once.
 

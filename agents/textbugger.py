@@ -7,16 +7,16 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import clean_surrogate, order_sites, walk, widened
 
 
-@register_agent("textbugger", kind="edits", knowledge="score", proposals=16)
+@register_agent("textbugger", kind="edits", knowledge="score", proposals=16, needs=("deleted", "bugs"))
 def attack(env, *, white_box=False, seed=0):
     """Words by importance, and at each the bug that lowers the victim's probability most, whether it helps or not.
 
     Args:
-        env: Edits; the bugs (insert, delete, swap, look-alike, synonym) are the task's table: `candidates="typos"`,
-            "homoglyphs", or a table of words.
+        env: Edits; the bugs (insert, delete, swap, look-alike) are the task's table: `candidates="typos"` or
+            "homoglyphs", beside which a table of words may stand.
         white_box: rank words by the gradient (algorithm 1; white-box knowledge), not by deletion (algorithm 3). The
             ranking of sentences that comes before it in algorithm 3 is left out: all sites are ranked together.
-        seed: of choices that stand in for missing probes.
+        seed: unused, the attack draws nothing.
     """
     env.reset(seed=seed)
     env = widened(env)

@@ -9,7 +9,7 @@ from advgym.agents._common import hand_in
 from advgym.agents._wir import chance, clean_surrogate, order_sites, walk, widened
 
 
-@register_agent("textfooler", kind="edits", knowledge="score", proposals=16)
+@register_agent("textfooler", kind="edits", knowledge="score", proposals=16, needs=("deleted",))
 def attack(env, *, seed=0):
     """Words by the loss of probability without them, then all substitutes of each; stops at the first success.
 

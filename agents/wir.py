@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from advgym import register_agent
 from advgym.agents._common import hand_in
-from advgym.agents._wir import clean_surrogate, order_sites, walk, widened
+from advgym.agents._wir import IMPORTANCE, clean_surrogate, order_sites, walk, widened
 
 
-@register_agent("wir", kind="edits", knowledge="score", proposals=16)
+@register_agent(
+    "wir", kind="edits", knowledge="score", proposals=16, needs=("unknown",), allowed={"importance": IMPORTANCE}
+)
 def attack(env, *, importance="unk", seed=0):
     """Sites by importance, all choices of a site at once, the best one stays if it helps (GreedyWordSwapWIR).
 
@@ -15,7 +17,7 @@ def attack(env, *, importance="unk", seed=0):
         env: Edits; "gradient" needs white-box knowledge.
         importance: "unk", "delete", "gradient", "pwws" or "random", as TextAttack's wir_method: wir-unk, wir-delete ...
             Sites without a choice are not ranked; the queries are otherwise TextAttack's, duplicates aside.
-        seed: of the random order, and of the choices that stand in for missing probes.
+        seed: of the random order.
     """
     env.reset(seed=seed)
     env = widened(env)

@@ -16,6 +16,7 @@ from advgym.leaderboards.board import WIDEN, Board, BoardTask, Phase, find, give
 from advgym.leaderboards.board_values import shape_problems, value_problems
 from advgym.leaderboards.hidden import split_of
 from advgym.leaderboards.phases import task_options
+from advgym.offers import fits
 from advgym.task import Task, check_knowledge, make_task
 
 
@@ -110,6 +111,6 @@ def _panel(board: Board, made: dict[str, Task]) -> Iterator[str]:
             continue
         if isinstance(made[row.id].goal, BundleGoal):
             yield f'{row.id} has samples of many members, which have no defense track: tracks = ["attack"]'
-        kind = made[row.id].samples(next(iter(made[row.id].sizes)), [0]).kind
-        if not any(kind in a.kinds and gives(row.knowledge, a.knowledge) for a in agents):
-            yield f"no agent of it plays {row.id}, which takes {kind} and gives {row.knowledge!r} knowledge"
+        batch = made[row.id].samples(next(iter(made[row.id].sizes)), [0])
+        if not any(fits(a, made[row.id], batch) and gives(row.knowledge, a.knowledge) for a in agents):
+            yield f"no agent of it plays {row.id}, which takes {batch.kind} and gives {row.knowledge!r} knowledge"

@@ -26,6 +26,7 @@ from advgym.leaderboards.scorer import scorer_hash
 from advgym.leaderboards.scoring import score_task
 from advgym.leaderboards.shards import Runner, Shard, ShardRun, against, plan
 from advgym.leaderboards.stage import Stage
+from advgym.offers import fits
 
 LATE = "job-limit"
 HOPELESS = 2  # shards that fail in a row, without one success, before the rest is left
@@ -99,8 +100,8 @@ def settle_ground(runner: Runner) -> Ground:
         return Ground(seeds, played, plan(lanes, right, [[""]] * len(right), seeds), plain)
     facts: list[Facts] = []
     right, attacks = [], []
-    for here, kind, base in zip(stage.tasks, stage.kinds, plain, strict=True):
-        able = [a for a in stage.panel if kind in runner.agent(a, here).kinds]
+    for here, base in zip(stage.tasks, plain, strict=True):
+        able = [a for a in stage.panel if fits(runner.agent(a, here), here.task)]
         found = _measure_defended(runner, here, base, able)
         facts += found
         right.append(found[0].right if found else [])

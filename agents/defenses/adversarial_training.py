@@ -10,6 +10,7 @@ import torch
 from advgym import AdvgymError, AttackEnv, Victim, register_defense, registry
 from advgym.content import digest
 from advgym.rng import bits
+from advgym.settings import COUNT, POSITIVE
 from advgym.task import Task
 from advgym.verifier import weights_hash
 from advgym.weights import load_or_train
@@ -17,7 +18,10 @@ from advgym.weights import load_or_train
 _SETTINGS = {"pgd": {"steps": 7, "step_size": 0.25}}  # a shorter inner attack, as is the custom
 
 
-@register_defense("adversarial-training")
+@register_defense(
+    "adversarial-training",
+    allowed={"samples": COUNT, "epochs": COUNT, "batch": COUNT, "lr": POSITIVE, "queries": COUNT},
+)
 def defend(
     victim: Victim, task: Task, *, agent: str = "", samples: int = 768, epochs: int = 2, batch: int = 64,
     lr: float = 1e-3, queries: int = 60, seed: int = 0,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from advgym import AdvgymError, Victim, register_defense
+from advgym import Victim, register_defense
 from advgym.agents.defenses._wrap import before
+from advgym.settings import SHARE
 
 
-@register_defense("jaccard", domains=("graph",), kinds=("edits",))
+@register_defense("jaccard", domains=("graph",), kinds=("edits",), allowed={"threshold": SHARE})
 def defend(victim: Victim, task, *, threshold: float = 0.01) -> Victim:
     """Drop the edges of the graph that arrives whose ends share too few features (Wu et al. 2019).
 
     Useful where features are informative sets; with identity features no two nodes share any, and every edge goes.
     """
-    if not 0 <= threshold <= 1:
-        raise AdvgymError(f"threshold is a similarity in [0, 1], not {threshold}")
     return before(victim, lambda rows: rows.prune(threshold), f"jaccard({threshold})")

@@ -6,15 +6,14 @@ import math
 
 import torch
 
-from advgym import AdvgymError, Victim, register_defense
+from advgym import Victim, register_defense
 from advgym.agents.defenses._wrap import before, straight_through
+from advgym.settings import POSITIVE, Range
 
 
-@register_defense("mu-law", domains=("speech",), kinds=("field",))
+@register_defense("mu-law", domains=("speech",), kinds=("field",), allowed={"levels": Range(2), "mu": POSITIVE})
 def defend(victim: Victim, task, *, levels: int = 64, mu: float = 255.0) -> Victim:
     """Compand, round to `levels` levels, expand (Yang et al. 2019); straight-through backward."""
-    if levels < 2:
-        raise AdvgymError(f"levels is at least 2, not {levels}")
 
     def quantise(x: torch.Tensor) -> torch.Tensor:
         compressed = torch.sign(x) * torch.log1p(mu * x.abs()) / math.log1p(mu)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses._wrap import straight_through
 from advgym.rng import mix, normal
+from advgym.settings import COUNT, POSITIVE, SHARE
 
 
 class Smoothed(nn.Module):
@@ -35,15 +36,13 @@ class Smoothed(nn.Module):
         return straight_through(shares, soft / self.draws)
 
 
-@register_defense("smoothing")
+@register_defense("smoothing", allowed={"draws": COUNT, "noise": POSITIVE, "rate": SHARE})
 def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: float = 0.15) -> Victim:
     """Vote over random variations of the input; the verdict is the majority over fresh draws.
 
     Fields get Gaussian noise whose size is `noise` times the threat's radius (per coordinate for an L2 ball); edits get
     the task's own random variation of an input at `rate`. What is smoothed is what arrived: no clean sample is known.
     """
-    if draws < 1:
-        raise AdvgymError(f"draws is at least 1, not {draws}")
     batch = task.samples(next(iter(task.sizes)), [0])
     if batch.kind == "field":
         size = math.prod(batch.shape)

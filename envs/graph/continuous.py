@@ -23,6 +23,7 @@ from advgym.envs.graph.victims import node_victim
 from advgym.envs.graph.view import node_summary
 from advgym.errors import AdvgymError
 from advgym.field import NORMS, FieldBatch
+from advgym.given import check_radius
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 from advgym.victim import Victim
@@ -117,6 +118,8 @@ def features(spec: Spec) -> Task:
         )
     known = known_labels(data)
     low, high = float(data.graph.x.min()), float(data.graph.x.max())
+    wide = (most * data.graph.features) ** 0.5 if norm == "l2" else 1.0
+    check_radius("eps", eps, most=(high - low) * wide, hint=f" Features lie between {low:g} and {high:g}.")
 
     def deal(split: str, ids: list[int], device: Any) -> NodeFieldBatch:
         graph, identity = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
@@ -133,6 +136,7 @@ def features(spec: Spec) -> Task:
         context=public(data), randomise=randomise, line=partial(line, goal=goal),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
         show=partial(picture, labels=data.labels, goal=goal),
+        offers=frozenset({"graph", "target"}),
     )  # fmt: skip
 
 

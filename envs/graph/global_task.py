@@ -54,6 +54,7 @@ def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
         show=partial(show_global.show, labels=data.labels, goal=inner), line=show_global.line,
         columns=measures.columns(), adapt=adapted, notes=data.notes,
+        offers=frozenset({"graph", "members", "edges", "flips"}),
     )  # fmt: skip
 
 

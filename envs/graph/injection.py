@@ -265,6 +265,7 @@ def nodes(spec: Spec) -> Task:
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,
         show=partial(show, labels=data.labels, goal=goal.inner), columns=columns(),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
+        offers=frozenset({"graph", "members", "injection"}),
     )  # fmt: skip
 
 

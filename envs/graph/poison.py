@@ -82,7 +82,8 @@ def edges(spec: Spec) -> Task:
     if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
         raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
     nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    return replace(against(spec, data, victim, nodes), surrogate=surrogate)
+    task = against(spec, data, victim, nodes)
+    return replace(task, surrogate=surrogate, offers=task.offers | {"training"})
 
 
 @torch.no_grad()

@@ -238,6 +238,7 @@ def swaps(spec: Spec) -> Task:
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
         show=partial(picture, labels=data.labels, goal=goal), columns=measures.columns(),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
+        offers=frozenset({"graph", "target"}),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from advgym.envs.graph.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.stacked import Stacked
 from advgym.envs.graph.victims import node_victim
 from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.given import check_radius
 from advgym.goals import ClassGoal
 from advgym.task import Spec, Task
 from advgym.victim import Victim, ask
@@ -45,6 +46,10 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
     options = spec.threat.constraint
     edits, influence, limits = count(options, "edits", what=FLIPS), flag(options, "influence"), limits_of(options)
+    size = data.graph.size - int(influence)  # under influence the target itself stays as it is
+    every = (size * (size - 1) // 2 if influence else size - 1) if kind is EdgeBatch else data.graph.features
+    if edits != spec.row.get("constraint", {}).get("edits"):  # asked for: a row's own may cover a tiny graph
+        check_radius("edits", edits, most=every * (size if influence and kind is FeatureBatch else 1))
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
     known = known_labels(data)
@@ -76,6 +81,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         surrogate=surrogate_of(spec, data),
         adapt=adapted,
         notes=data.notes,
+        offers=frozenset({"graph", "target", "flips"} | ({"edges"} if kind is EdgeBatch else set())),
     )
 
 

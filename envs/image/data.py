@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -17,7 +17,8 @@ from torch import Tensor
 from advgym import drawn, rng
 from advgym.content import file_digest, stamp
 from advgym.envs.image.jitter import jittered
-from advgym.errors import DataError, unknown
+from advgym.errors import AdvgymError, DataError, unknown
+from advgym.given import class_of, inside
 from advgym.weights import data_dir
 
 DATASETS = ("digits", "mnist")
@@ -200,10 +201,11 @@ def _parse_idx(file: BinaryIO, path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
 
-def own(samples: Iterable[Any]) -> tuple[Tensor, Tensor]:
+def own(samples: Iterable[Any], names: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """The caller's samples, (image, label) pairs, as float32 (N, C, H, W) and int64 (N,).
 
-    Images are tensors or arrays (C, H, W) or (H, W) with values in [0, 1], all of one shape.
+    Images are tensors or arrays (C, H, W) or (H, W) with values in [0, 1] (float noise beyond it is clamped away), all
+    of one shape; labels whole numbers of any kind, or `names` of classes.
     """
     pixels, truth = [], []
     if not isinstance(samples, Iterable):
@@ -212,7 +214,6 @@ def own(samples: Iterable[Any]) -> tuple[Tensor, Tensor]:
         try:
             image, label = sample
             x = torch.as_tensor(np.asarray(image) if not isinstance(image, Tensor) else image.detach().cpu())
-            y = int(label)
         except (TypeError, ValueError) as error:
             raise DataError(f"sample {i} is not a pair (image, label): {error}") from None
         x = x.unsqueeze(0) if x.dim() == 2 else x
@@ -223,15 +224,17 @@ def own(samples: Iterable[Any]) -> tuple[Tensor, Tensor]:
                 f"sample {i} is {tuple(x.shape)}, but sample 0 is {tuple(pixels[0].shape)}: one shape per task"
             )
         x = x.to(torch.float32)
-        if not bool(((x >= 0) & (x <= 1)).all()):  # in positive form, so NaN fails
+        fits = inside(x, 0.0, 1.0)
+        if fits is None:
             low, high = float(x.min()), float(x.max())
             raise DataError(
                 f"sample {i} has pixels from {low:g} to {high:g}; want values in [0, 1] (bytes: divide by 255)"
             )
-        if y != label or y < 0:
-            raise DataError(f"sample {i} has the label {label!r}; want a whole number from 0")
-        pixels.append(x)
-        truth.append(y)
+        try:
+            truth.append(class_of(label, names))
+        except AdvgymError as error:
+            raise DataError(f"sample {i} has the label {label!r}: {error}") from None
+        pixels.append(fits)
     if not pixels:
         raise DataError("samples= is empty; want a list of (image, label) pairs")
     return torch.stack(pixels), torch.tensor(truth)

@@ -17,11 +17,13 @@ from advgym.envs.image.pixels import PixelBatch, random_levels
 from advgym.envs.image.show import line, show
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.field import FieldBatch
+from advgym.given import check_radius, names_of
 from advgym.goals import ClassGoal
 from advgym.task import Spec, Task
 from advgym.victim import Victim, one_hot
 
 MOST_LEVELS = 1 << 16
+OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
 
 Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
 
@@ -44,16 +46,19 @@ def ball(spec: Spec) -> Task:
     norm = str(spec.row["norm"])
     eps = positive("eps", spec.threat.constraint["eps"])
     lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
-    if lattice and eps * lattice < 1 - 1e-6:
-        raise AdvgymError(
-            f"eps={eps:g} is less than one step of the lattice, 1/{lattice}: only the clean image would be valid. "
-            f"Allowed: eps of at least {1 / lattice:g}, another lattice=, or lattice=0 for plain floats."
-        )
+    step = 1 / lattice if lattice else 0.0
+    if norm == "linf":
+        meant = f" Pixels are in [0, 1]: {eps:g} levels of 255 are eps='{eps:g}/255'." if eps >= 1 else ""
+        check_radius("eps", eps, step=step, most=1.0, hint=meant or OTHERWISE)
 
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
 
-    return _task(spec, batch, {"eps": eps, "lattice": lattice})
+    def check(values: int) -> None:
+        if norm != "linf":
+            check_radius("eps", eps, step=step, most=math.sqrt(values), hint=OTHERWISE)
+
+    return _task(spec, batch, {"eps": eps, "lattice": lattice}, check)
 
 
 def pixel(spec: Spec) -> Task:
@@ -69,14 +74,21 @@ def pixel(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
 
-    task = _task(spec, batch, {"pixels": count, "lattice": lattice})
+    def check(values: int) -> None:
+        check_radius("pixels", count, most=values, hint=f" An image has {values} values.")
+
+    task = _task(spec, batch, {"pixels": count, "lattice": lattice}, check)
     return replace(task, randomise=partial(random_levels, lattice=lattice))
 
 
-def _task(spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any]) -> Task:
-    """The parts that all image tasks share: samples, victim, goal."""
+def _task(
+    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
+    check: Callable[[int], None],
+) -> Task:  # fmt: skip
+    """The parts that all image tasks share: samples, victim, goal; `check` is told how many values an image has."""
     lattice = constraint["lattice"] or None
     sizes, source = _source(spec, lattice)
+    check(source("test" if sizes.get("test") else "train", [0])[0].numel())
     victim, classes = _victim(spec, sizes, source)
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
@@ -86,7 +98,7 @@ def _task(spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constrai
     task = Task(
         name=spec.name,
         victim=victim,
-        goal=ClassGoal(classes, spec.threat.goal),
+        goal=ClassGoal(classes, spec.threat.goal, names if len(names := names_of(victim)) == classes else None),
         threat=replace(spec.threat, constraint={**spec.threat.constraint, **constraint}),
         sizes=sizes,
         deal=deal,
@@ -112,7 +124,7 @@ def _notes(spec: Spec, lattice: int | None) -> tuple[str, ...]:
 def _source(spec: Spec, lattice: int | None) -> tuple[dict[str, int], Source]:
     """Sizes of the splits, and what serves (pixels, labels) of some ids, rounded onto the lattice."""
     if spec.samples is not None:
-        x, labels = data.own(spec.samples)
+        x, labels = data.own(spec.samples, names_of(spec.victim))
         x = data.canonical(x, lattice)
         return {"train": len(x), "test": len(x)}, lambda split, ids: (x[ids], labels[ids])
     dataset = spec.load_dataset()

@@ -18,7 +18,8 @@ from advgym import rng
 from advgym.content import file_digest, stamp
 from advgym.drawn import SPLIT, Drawn, read_drawn
 from advgym.envs.speech import symbols, synth
-from advgym.errors import DataError, unknown
+from advgym.errors import AdvgymError, DataError, unknown
+from advgym.given import class_of, inside
 from advgym.weights import data_dir
 
 Wave = NDArray[np.int16]
@@ -278,13 +279,14 @@ def _utterances(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     return pack(waves, samples, texts)
 
 
-def own_clips(samples: Any, *, transcripts: bool, length: int | None = None) -> Clips:
+def own_clips(samples: Any, *, transcripts: bool, length: int | None = None, names: Sequence[str] = ()) -> Clips:
     """The caller's recordings.
 
     Args:
         samples: (waveform, label) pairs: int16, or floats in [-1, 1], one axis; a class, or a transcript.
         transcripts: labels are texts.
         length: samples that the victim wants; None for the longest recording.
+        names: of classes, which labels may be given by.
     """
     waves, texts, labels = [], [], []
     want = "a transcript (a text of one word or more)" if transcripts else "a class (a whole number from 0)"
@@ -297,17 +299,23 @@ def own_clips(samples: Any, *, transcripts: bool, length: int | None = None) -> 
         if wave.ndim != 1 or not wave.size:
             raise DataError(f"the waveform of samples[{i}] has shape {wave.shape}; want one axis of samples")
         if wave.dtype != np.int16:
-            if not (wave.dtype.kind == "f" and np.isfinite(wave).all() and np.abs(wave).max() <= 1):
+            if wave.dtype.kind != "f":
                 raise DataError(f"the waveform of samples[{i}] is {wave.dtype}; want int16, or floats in [-1, 1]")
-            wave = np.clip(np.round(wave.astype(np.float64) * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
-        good = isinstance(label, str) and label.split() if transcripts else _is_class(label)
-        if not good:
+            fits = inside(torch.from_numpy(wave.astype(np.float64)), -1.0, 1.0)
+            if fits is None:
+                raise DataError(f"the waveform of samples[{i}] has values up to {np.abs(wave).max():g}; want floats in "
+                                "[-1, 1] (16-bit numbers: divide by 32768, or give int16)")  # fmt: skip
+            wave = np.clip(np.round(fits.numpy() * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
+        if transcripts and not (isinstance(label, str) and label.split()):
             raise DataError(f"the label of samples[{i}] is {label!r}; want {want}")
+        try:
+            labels.append(0 if transcripts else class_of(label, names))
+        except AdvgymError as error:
+            raise DataError(f"the label of samples[{i}] is {label!r}; want {want}: {error}") from None
         if length is not None and len(wave) > length:
             raise DataError(f"samples[{i}] has {len(wave)} samples; this task takes {length} at most")
         waves.append(wave)
         texts.append(symbols.tidy(label) if transcripts else "")
-        labels.append(0 if transcripts else int(label))
     if not waves:
         raise DataError(f"samples is empty; want pairs (waveform, {want})")
     return pack(waves, length or max(map(len, waves)), texts, labels)
@@ -321,10 +329,3 @@ def rounds(samples: Any) -> bool:
         if x.dtype != np.int16 and bool((np.abs(steps - np.clip(np.round(steps), -LEVELS, LEVELS - 1)) > 1e-3).any()):
             return True
     return False
-
-
-def _is_class(label: Any) -> bool:
-    try:
-        return int(label) == label and int(label) >= 0
-    except (TypeError, ValueError):
-        return False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from advgym.envs.speech import symbols
 from advgym.errors import AdvgymError, VictimError
 from advgym.victim import Victim, one_hot
 
@@ -76,3 +79,78 @@ def frames(victim: Victim, samples: int, alphabet: str, hint: str = "") -> int:
             f"then {alphabet!r}{hint}"
         )
     return shape[1]
+
+
+SYMBOLS = 64  # of a text that a recogniser writes, at least; longer ones are cut
+
+
+def writes(victim: Victim, samples: int) -> bool:
+    """Whether a victim answers with texts, one for each recording."""
+    if victim.module is not None:
+        return False
+    try:
+        said = victim.model(torch.zeros(1, samples), **({"keys": torch.zeros(1).long()} if victim.keyed else {}))
+    except Exception:  # `ask` says what is wrong
+        return False
+    return isinstance(said, list | tuple) and len(said) == 1 and isinstance(said[0], str)
+
+
+def spelled(victim: Victim, alphabet: str, longest: int) -> Victim:
+    """A recogniser of texts as one of one-hot CTC scores: every symbol, then a blank; labels alone.
+
+    Texts are read in the alphabet's case, and symbols that it lacks are left out.
+
+    Args:
+        longest: symbols of the longest transcript; what a recogniser writes beyond twice that is cut off.
+    """
+    width = max(SYMBOLS, 2 * longest)
+    lower = alphabet == alphabet.lower()
+
+    def model(x: Tensor, **keys: Any) -> Tensor:
+        texts = victim.model(x, **keys)
+        if not isinstance(texts, list | tuple) or len(texts) != len(x) or not all(isinstance(t, str) for t in texts):
+            raise VictimError(f"victim {victim.name!r} answers {type(texts).__name__}; want a text for each recording")
+        out = torch.zeros(len(texts), 2 * width, len(alphabet) + 1)
+        out[:, :, 0] = 0.5  # the blank where nothing is written
+        for row, text in enumerate(texts):
+            known = "".join(c for c in (text.lower() if lower else text) if c in alphabet)
+            for place, symbol in enumerate(symbols.encode(known, alphabet)[:width]):
+                out[row, 2 * place, symbol] = 1.0
+        return out.to(x.device)
+
+    return Victim(
+        model, name=victim.name, access="labels", keyed=victim.keyed, chunk=victim.chunk, risk=victim.risk,
+        threshold=victim.threshold, card=victim.card,
+    )  # fmt: skip
+
+
+class BlankFirst(nn.Module):
+    """Scores with the blank moved to the front."""
+
+    def __init__(self, victim: Victim, order: list[int]) -> None:
+        super().__init__()
+        self.victim, self.order, self.inner = victim, order, victim.module  # inner: moved along with this module
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        scores = self.victim(x, keys)
+        return scores[..., self.order] if scores.shape[-1] == len(self.order) else scores
+
+
+def blank_first(victim: Victim, blank: Any, outputs: int) -> Victim:
+    """The victim with its blank at index 0, from index `blank` of `outputs`; -1 is the last.
+
+    Raises:
+        AdvgymError: for an index that it has not.
+    """
+    if isinstance(blank, bool) or not isinstance(blank, int) or not -outputs <= blank < outputs:
+        raise AdvgymError(
+            f"blank is the index of the CTC blank, 0 to {outputs - 1} (or -1 for the last), not {blank!r}"
+        )
+    at = blank % outputs
+    if not at:
+        return victim
+    order = [at, *(i for i in range(outputs) if i != at)]
+    return Victim(
+        BlankFirst(victim, order), name=victim.name, access=victim.access, keyed=victim.keyed, risk=victim.risk,
+        threshold=victim.threshold, card=victim.card,
+    )  # fmt: skip

@@ -17,6 +17,7 @@ from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.show import line, show
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.field import FieldBatch
+from advgym.given import check_radius, names_of
 from advgym.goals import ClassGoal, Goal
 from advgym.task import Spec, Task
 from advgym.victim import Victim
@@ -69,8 +70,29 @@ def check_constraint(name: str, constraint: Mapping[str, Any]) -> None:
         raise AdvgymError(
             f"eps={eps:g} is less than one 16-bit step; want at least {1 / data.LEVELS:.2g} (full scale is 1)"
         )
-    if not math.isfinite(snr):
-        raise AdvgymError(f"snr={snr} is not a number of dB")
+    if constraint["norm"] == "linf":
+        meant = f" Full scale is 1: {eps:g} steps of 16 bits are eps={eps / data.LEVELS:.3g}." if eps > 1 else ""
+        check_radius("eps", eps, most=1.0, hint=meant)
+    if not math.isfinite(snr) or snr < 0:
+        raise AdvgymError(f"snr={snr} is a number of dB from 0 on: below 0 the noise is louder than the clip")
+
+
+def check_clips(clips: data.Clips, samples: int, constraint: Mapping[str, Any], what: str) -> None:
+    """Refuse a ball that covers the box, and clips in whose ball nothing but the clip itself is."""
+    norm, step = constraint["norm"], 1 / data.LEVELS
+    if norm == "l2":
+        check_radius("eps", float(constraint["eps"]), most=math.sqrt(samples))
+    if norm != "snr":
+        return
+    loud = (clips.wave.double() / data.LEVELS).square().sum(1).sqrt()
+    short = (loud * 10.0 ** (-float(constraint["snr"]) / 20.0) < step).nonzero().flatten().tolist()
+    if short:
+        which = ", ".join(map(str, short[:8])) + (" ..." if len(short) > 8 else "")
+        silent = "silent" if float(loud[short[0]]) == 0 else "too soft"
+        raise DataError(
+            f"{what} {which}: {silent} for snr={constraint['snr']:g}, whose noise would be less than one 16-bit step. "
+            "Leave such clips out, take a smaller snr=, or norm='linf' with eps="
+        )
 
 
 def keyword(spec: Spec) -> Task:
@@ -81,14 +103,16 @@ def keyword(spec: Spec) -> Task:
     if known > classes:
         raise DataError(f"the samples name class {known - 1}, but victim {victim.name!r} scores {classes} classes")
     digits = classes == len(symbols.DIGITS) and "dataset" in spec.row
-    goal = ClassGoal(classes, spec.threat.goal, list(symbols.DIGITS) if digits else None)
+    names = names_of(victim) or (list(symbols.DIGITS) if digits else [])
+    goal = ClassGoal(classes, spec.threat.goal, names if len(names) == classes else None)
     return _task(spec, victim, goal, source, lambda clips: clips.labels)
 
 
 def transcribe(spec: Spec) -> Task:
     """Connected words, a transcript: `samples` are (waveform, text) pairs, the victim maps (n, samples) to CTC scores.
 
-    Scores are (n, frames, 1 + len(alphabet)) log-probabilities or logits with the blank first.
+    Scores are (n, frames, 1 + len(alphabet)) log-probabilities or logits, the blank at index `blank` (-1 for the last)
+    and the alphabet's symbols in order around it. A recogniser that returns texts is read as one of labels.
     """
     source = _source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
     victim = spec.load_victim()
@@ -96,7 +120,14 @@ def transcribe(spec: Spec) -> Task:
     alphabet = str(spec.threat.constraint["alphabet"]) if own else symbols.ALPHABET
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
-    frames = probe.frames(victim, source.samples, alphabet, "; another order or alphabet: alphabet=" if own else "")
+    if probe.writes(victim, source.samples):
+        longest = max((len(t) for t in source.own.texts), default=0) if source.own is not None else 0
+        victim = probe.spelled(victim, alphabet, longest)
+    elif own:
+        victim = probe.blank_first(victim, spec.threat.constraint["blank"], len(alphabet) + 1)
+    frames = probe.frames(
+        victim, source.samples, alphabet, "; another order or alphabet: alphabet=, blank=" if own else ""
+    )
     vocabulary: tuple[str, ...] = symbols.DIGITS
     if source.own is not None:
         vocabulary = tuple(sorted({word for text in source.own.texts for word in text.split()}))
@@ -133,7 +164,9 @@ def _source(
         return _Source(wide, sizes(dataset), partial(load, dataset), None, notes)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
-    own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed)
+    names = names_of(spec.victim) or (list(symbols.DIGITS) if "dataset" in spec.row and not transcripts else [])
+    own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed, names=names)
+    check_clips(own, own.wave.shape[1], spec.threat.constraint, "samples")
     notes = ("waveforms are rounded to 16 bits",) if data.rounds(spec.samples) else ()
     return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own, notes)
 
@@ -145,6 +178,7 @@ def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Calla
     def deal(split: str, ids: list[int], device: Any) -> ClipBatch:
         if split not in held:  # one task is about the recordings as it found them
             clips = source.load(split)
+            check_clips(clips, source.samples, spec.threat.constraint, f"clips of split {split!r},")
             held[split] = clips, labels(clips)
         clips, truth = held[split]
         index = torch.tensor(ids, dtype=torch.int64)

@@ -191,4 +191,5 @@ def make_task(
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near), show=show.show, line=show.line,
         columns=metrics.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
+        offers=space.offers | {"text"} | (set() if space.whole else {"words"}),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +53,16 @@ def insertion(spec: Spec) -> Task:
             gaps=_interleaved(gaps[split][ids], blank, opened[clean[:, 0]]).to(device) if gaps else None,
         )  # fmt: skip
 
-    return make_task(spec, given, space, deal)
+    task = make_task(spec, given, space, deal)
+    return replace(task, offers=_offers(task.offers, source, wanted))
+
+
+def _offers(of_space: frozenset[str], source: Source | None, wanted: frozenset[str]) -> frozenset[str]:
+    """What the table is to agents: a language model's where it writes all of it."""
+    puts = wanted & {"insert", "merge"}
+    model = "insert" not in wanted or (source is not None and "language-model" in source.offers)
+    gone = {"words"} if model else {"words", "language-model"}
+    return (of_space - gone) | ({"insertions"} if puts else set())
 
 
 def _interleaved(gaps: Tensor, between: int, opened: Tensor) -> Tensor:

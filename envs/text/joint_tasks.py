@@ -121,7 +121,7 @@ def make_joint(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show_joint, line=line_joint,
+        show=show_joint, line=line_joint, offers=frozenset({"text"}),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,4 +77,5 @@ def reduction(spec: Spec) -> Task:
             gaps=gaps[split][ids].to(device) if gaps else None, spaces=between,
         )  # fmt: skip
 
-    return make_task(spec, given, space, deal, KeepGoal(given.classes, spec.threat.goal, given.names))
+    task = make_task(spec, given, space, deal, KeepGoal(given.classes, spec.threat.goal, given.names))
+    return replace(task, offers=frozenset({"text", "keep"}))

@@ -27,6 +27,7 @@ class Space:
         choices: C, substitutes of a site at most.
         laws: constraints on whole texts.
         whole: every word of the vocabulary is a choice; `substitutes` is not asked then.
+        offers: what its words are to agents, of any source.
         splits: those with a table; sources that cannot say which words they may give are asked about the test split
             alone, when the task is made.
     """
@@ -47,6 +48,7 @@ class Space:
             )
         self.rules = read_rules(options)
         self.choices, self.laws, self.dress_up = choices, self.rules.laws, dress_up
+        self.offers = frozenset().union(*(source.offers for source in sources))
         self.inside = [source for source in sources if source.texts is not None]
         self.plain = [source for source in sources if source.words is not None]
         self.corpus = corpus

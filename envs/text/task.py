@@ -58,6 +58,8 @@ def word_limit(options: Mapping[str, Any], words: Tensor) -> Tensor:
         share = math.nan
     if not 0 <= share <= 1:
         raise AdvgymError(f"share is a fraction of the words between 0 and 1, not {options.get('share')!r}")
+    if not edits and not share:
+        raise AdvgymError("edits=0 and share=0 leave no limit, so that every text is reached: give one of the two")
     limit = words.clone()
     if share:
         # 1e-9: 0.1 * 30 words is 3, not 2.
@@ -111,7 +113,7 @@ def _task(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show.show, line=show.line, columns=metrics.COLUMNS,
+        show=show.show, line=show.line, columns=metrics.COLUMNS, offers=frozenset({"text", "words"}),
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_a_spent_budget_hands_in_what_there_is():
 
 
 def test_other_tasks_and_names_are_refused():
-    with pytest.raises(AdvgymError, match="flip edges of one graph"):
+    with pytest.raises(AdvgymError, match="edges: edits flip edges of that graph"):
         advgym.attack("graph/sbm-feature", "pyg:prbcd", episodes=1, settings=SETTINGS)
     with pytest.raises(AdvgymError, match="unknown attack of PyG"):
         advgym.attack("graph/sbm-global", "pyg:nettack", episodes=1)

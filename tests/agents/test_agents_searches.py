@@ -12,7 +12,7 @@ from advgym import AdvgymError, attack, make, make_task, registry
 from advgym.agents._slots import Memory, Slots, ask
 from advgym.agents._wir import order_sites
 
-TASK = "text/synth-wordswap"
+TASK, BUGS = "text/synth-wordswap", "text/synth-charswap"
 
 
 def opened(lanes=8, proposals=16, task=None, **threat):
@@ -84,7 +84,7 @@ def test_wir_gives_textattacks_verdicts_and_queries(importance, peer):
 
 @pytest.mark.parametrize("importance", ["unk", "delete", "gradient", "pwws", "random"])
 def test_every_importance_orders_every_site_once(importance):
-    env, _ = opened(6)
+    env, _ = opened(6, task=make_task(TASK))
     order = order_sites(env, importance, 0)
     for lane, row in enumerate(order.tolist()):
         here = [s for s in row if s >= 0]
@@ -106,17 +106,26 @@ def test_importance_is_what_the_probes_say():
 
 
 def test_settings_that_no_search_knows():
-    with pytest.raises(AdvgymError, match="importance"):
-        attack(toy.task("edits", knowledge="score"), "wir", episodes=2, settings={"importance": "attention"})
+    with pytest.raises(AdvgymError, match="'importance' of wir 'attention'"):
+        attack(TASK, "wir", episodes=2, settings={"importance": "attention"})
     with pytest.raises(AdvgymError, match="white-box"):
-        attack(toy.task("edits", knowledge="score"), "wir", episodes=2, settings={"importance": "gradient"})
+        attack(TASK, "wir", episodes=2, settings={"importance": "gradient"})
     with pytest.raises(AdvgymError, match="scoring"):
-        attack(toy.task("edits", knowledge="score"), "deepwordbug", episodes=2, settings={"scoring": "middle"})
+        attack(BUGS, "deepwordbug", episodes=2, settings={"scoring": "middle"})
+
+
+def test_a_table_without_the_probe_is_refused():
+    env, _ = opened(6)
+    with pytest.raises(AdvgymError, match="read as unknown, and the table has the probes deleted"):
+        order_sites(env, "unk", 0)
+    assert order_sites(env, "unk", 0, stand_in=True).shape == (6, toy.SIZE), (
+        "greedy alone lets a random choice stand in"
+    )
 
 
 @pytest.mark.parametrize("scoring", ["temporal", "tail", "combined", "random"])
 def test_deepwordbug_heads_pay_for_the_parts_they_read(scoring):
-    found = attack(TASK, "deepwordbug", episodes=12, lanes=12, settings={"scoring": scoring})
+    found = attack(BUGS, "deepwordbug", episodes=12, lanes=12, settings={"scoring": scoring})
     assert not found.flags or not any("crashed" in f for f in found.flags)
     words = [s.queries for s in found.samples]
     assert min(words) >= (1 if scoring == "random" else 5)

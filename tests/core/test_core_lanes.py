@@ -15,7 +15,7 @@ def test_a_view_shares_meters_and_best_so_far(kind):
     env, _, _ = opened(kind, lanes=4)
     env.step(env.threat.random(0))
     held = env._book.held.clone()
-    view = env.view([2, 0])
+    view = env.view([0, 2])
     assert view.num_envs == 2
     obs, _ = view.reset(seed=9, options={"samples": [1, 2]})
     assert torch.equal(view._batch.ids, env._batch.ids), "a view deals nothing"
@@ -94,7 +94,17 @@ def test_no_reset_refunds_anything():
 
 def test_views_refuse_wrong_lanes():
     env, _, _ = opened(lanes=3)
-    for lanes in ([], [3], [-1], torch.tensor([True, False]), torch.zeros(3, dtype=torch.bool)):
+    for lanes in (
+        [],
+        [3],
+        [-1],
+        [2, 0],
+        [1, 1],
+        [0.0],
+        [[0, 1]],
+        torch.tensor([True, False]),
+        torch.zeros(3, dtype=torch.bool),
+    ):
         with pytest.raises(AdvgymError):
             env.view(lanes)
 

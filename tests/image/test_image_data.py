@@ -108,7 +108,7 @@ def test_own_samples():
     ("samples", "says"),
     [
         ([], "empty"),
-        ([np.zeros((2, 2))], "pair"),
+        ([np.zeros((2, 2))], "shape"),
         ([(np.zeros(4), 0)], "shape"),
         ([(np.zeros((2, 2)), 0), (np.zeros((3, 3)), 0)], "one shape"),
         ([(np.full((2, 2), 255), 0)], r"divide by 255"),
@@ -116,7 +116,7 @@ def test_own_samples():
         ([(np.zeros((2, 2)), -1)], "label"),
         ([(np.zeros((2, 2)), 1.5)], "label"),
         ([("a picture", 0)], "pair"),
-        ([(np.zeros((2, 2)), None)], "pair"),
+        ([(np.zeros((2, 2)), None)], "label"),
     ],
 )
 def test_own_samples_that_are_none(samples, says):

@@ -7,6 +7,7 @@ from boundary_pair import referee
 from advgym import make_task, registry
 from advgym.env import AttackEnv
 from advgym.leaderboards.boundary import mirror
+from advgym.offers import fits
 
 TASKS = [
     "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",
@@ -24,7 +25,8 @@ TRYING = {"field": ("pgd", "square"), "edits": ("first-order", "random-search")}
 
 def pairs():
     own = {name: entry for name, entry in registry.agents().items() if not entry.argument}  # a bridge plays words alone
-    found = [(CHEAP[kind], name) for name, entry in own.items() for kind in entry.kinds if kind in CHEAP]
+    made = {kind: make_task(task) for kind, task in CHEAP.items()}
+    found = [(CHEAP[kind], name) for name, entry in own.items() for kind, task in made.items() if fits(entry, task)]
     found += [(task, agent) for task in EMBEDDED for agent in TRYING[KIND.get(task, "edits")]]
     return list(dict.fromkeys(found))
 

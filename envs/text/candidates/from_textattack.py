@@ -25,6 +25,9 @@ def importable() -> Any:
     return library
 
 
+KINDS = {"MaskedLM": "language-model", "Character": "bugs", "QWERTY": "bugs", "Homoglyph": "bugs"}  # parts of names
+
+
 def named(name: str, rules: Sequence[Any] = ()) -> Source:
     """A transformation by the name of its class, made without arguments; it may want what TextAttack fetches."""
     library = importable()
@@ -51,7 +54,11 @@ def transformed(transformation: Any, rules: Sequence[Any] = (), key: str = "") -
     settings cannot be told.
     """
     name = f"textattack:{type(transformation).__name__}"
-    return Source(name, texts=lambda texts: [_swaps(transformation, rules, text) for text in texts], key=key)
+    kinds = {word for part, word in KINDS.items() if part in name}
+    return Source(
+        name, texts=lambda texts: [_swaps(transformation, rules, text) for text in texts], key=key,
+        offers=frozenset(kinds),
+    )  # fmt: skip
 
 
 def _swaps(transformation: Any, rules: Sequence[Any], words: list[str]) -> list[list[str]]:

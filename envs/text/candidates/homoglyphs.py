@@ -14,7 +14,9 @@ def homoglyphs() -> Source:
     A reader sees no difference, so these words are a track of their own: normalising defenses and scores of validity
     undo them (`advgym.glyphs.plain`, whose table this one reads the other way).
     """
-    return Source("homoglyphs", words=lambda words: {w: variants(w) for w in words}, cased=True)
+    return Source(
+        "homoglyphs", words=lambda words: {w: variants(w) for w in words}, cased=True, offers=frozenset({"bugs"})
+    )
 
 
 @cache

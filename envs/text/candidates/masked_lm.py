@@ -18,6 +18,7 @@ from advgym.weights import weights_hash
 TOP = 48  # words per place, as BERT-Attack; a task takes the first `choices` of them
 WINDOW = 64  # words on each side that the model reads
 CHUNK = 16  # sentences per forward
+MODEL = frozenset({"language-model"})
 
 
 def masked(name: str) -> Source:
@@ -29,7 +30,7 @@ def masked(name: str) -> Source:
     model = open_model(name)
     return Source(
         f"masked-lm:{name}", texts=model.replacements, alphabet=lambda: model.alphabet, gaps=model.gaps,
-        merges=model.merges, key=f"masked-lm 1 {TOP} {WINDOW} {model.digest}",
+        merges=model.merges, key=f"masked-lm 1 {TOP} {WINDOW} {model.digest}", offers=MODEL,
     )  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def unmasked(name: str) -> Source:
     model = open_model(name)
     return Source(
         f"unmasked-lm:{name}", texts=model.guesses, alphabet=lambda: model.alphabet,
-        key=f"unmasked-lm 1 {TOP} {WINDOW} {model.digest}",
+        key=f"unmasked-lm 1 {TOP} {WINDOW} {model.digest}", offers=MODEL,
     )  # fmt: skip
 
 

@@ -9,11 +9,14 @@ from typing import Any
 from advgym.envs.text.candidates.sources import Source
 from advgym.errors import AdvgymError
 
+OFFERS = frozenset({"language-model", "bugs"})
+
 
 def own(function: Callable[..., Any]) -> Source:
     """`f(word) -> [words]` is asked once for each different word; `f(words, site) -> [words]` for each occurrence.
 
-    Nothing of it is kept on disk, for nobody knows what it depends on.
+    Nothing of it is kept on disk, for nobody knows what it depends on. `f.offers = ("language-model",)`, or "bugs",
+    says what its words are to the agents that need them.
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
@@ -30,6 +33,9 @@ def own(function: Callable[..., Any]) -> Source:
             raise AdvgymError(f"candidates={name} answers {found!r} to {arguments!r}; want a list of words")
         return list(found)
 
+    told = frozenset(getattr(function, "offers", ()))
+    if not told <= OFFERS:
+        raise AdvgymError(f"{name}.offers holds words among {', '.join(sorted(OFFERS))}, not {sorted(told)}")
     if len(needed) == 2:
-        return Source(name, texts=lambda texts: [[ask(list(t), i) for i in range(len(t))] for t in texts])
-    return Source(name, words=lambda words: {word: ask(word) for word in words}, cased=True)
+        return Source(name, texts=lambda ts: [[ask(list(t), i) for i in range(len(t))] for t in ts], offers=told)
+    return Source(name, words=lambda words: {word: ask(word) for word in words}, cased=True, offers=told)

@@ -29,6 +29,7 @@ class Source:
         key: what the substitutes depend on beside the words, as text; "" keeps nothing on disk.
         cased: `words` wants words as they stand, not in lower case too.
         groups: the whole table, where `words` reads one.
+        offers: what its words are to agents: "language-model", "bugs".
     """
 
     name: str
@@ -40,6 +41,7 @@ class Source:
     key: str = ""
     cased: bool = False
     groups: Mapping[str, Sequence[str]] | None = None
+    offers: frozenset[str] = frozenset()
 
     @property
     def whole(self) -> bool:

@@ -34,7 +34,13 @@ def typos() -> Source:
     readers still see the word; words of fewer than three letters have no typo. No draw: errors near the middle of the
     word come first, and the kinds take turns, so that however many are taken hold some of each.
     """
-    return Source("typos", words=lambda words: {w: variants(w) for w in words}, key="typos 1", cased=True)
+    return Source(
+        "typos",
+        words=lambda words: {w: variants(w) for w in words},
+        key="typos 1",
+        cased=True,
+        offers=frozenset({"bugs"}),
+    )
 
 
 def variants(word: str) -> list[str]:

@@ -1,0 +1,126 @@
+"""Settings of agents and defenses: their types, read off the signature, and the values that were declared for them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advgym.errors import AdvgymError, unknown
+
+TYPES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, both allowed unless `above`, which leaves `low` out; None for no bound."""
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        number = float(value)  # type: ignore[arg-type]
+        over = self.low is None or (number > self.low if self.above else number >= self.low)
+        return over and (self.high is None or number <= self.high)
+
+    def __str__(self) -> str:
+        parts = [] if self.low is None else [f"{'above' if self.above else 'at least'} {self.low:g}"]
+        return " and ".join(parts + ([] if self.high is None else [f"at most {self.high:g}"]))
+
+
+COUNT, NATURAL = Range(1), Range(0)  # one or more; none or more
+SHARE, POSITIVE = Range(0, 1), Range(0, above=True)
+Allowed = Range | tuple[str, ...]
+
+
+def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments and their defaults, `seed` aside."""
+    found = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
+
+
+def type_of(function: Callable[..., Any], name: str) -> type | None:
+    """One of `TYPES`, by the annotation or else the default; None where neither says."""
+    bare = inspect.unwrap(getattr(function, "func", function))
+    try:
+        told = typing.get_type_hints(bare).get(name)
+    except (NameError, TypeError):  # annotations that only a type checker can read
+        told = None
+    if told is None:
+        default = inspect.signature(function).parameters[name].default
+        told = type(default)
+    return told if told in TYPES else None
+
+
+def checked(
+    what: str, function: Callable[..., Any], given: Mapping[str, Any], allowed: Mapping[str, Allowed]
+) -> dict[str, Any]:
+    """The settings as the function takes them.
+
+    A whole number may be written as 1e3, and a number as a whole one; true and false are no numbers, and neither NaN
+    nor an infinity is a setting.
+
+    Args:
+        what: whose settings, for errors; allowed: values of some of them.
+
+    Raises:
+        AdvgymError: for a name, a type or a value that is not allowed, with what is.
+    """
+    parameters = inspect.signature(function).parameters
+    some = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY] if not some else list(given)
+    out = {}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown(f"setting of {what}", name, [n for n in known if n != "seed"])
+        kind = type_of(function, name) if name in parameters else None
+        out[name] = _value(f"setting {name!r} of {what}", value, kind, allowed.get(name))
+    return out
+
+
+def _value(what: str, value: Any, kind: type | None, allowed: Allowed | None) -> Any:
+    found = value if kind is None else _typed(value, kind)
+    if found is None and kind is not None:
+        raise AdvgymError(f"{what} is {TYPES[kind]}{_more(allowed)}, not {value!r}")
+    if isinstance(allowed, tuple) and found not in allowed:
+        raise unknown(what, value, allowed)
+    if isinstance(allowed, Range) and isinstance(found, int | float) and found not in allowed:
+        raise AdvgymError(f"{what} is {TYPES.get(kind or float, 'a number')}{_more(allowed)}, not {value!r}")
+    return found
+
+
+def _more(allowed: Allowed | None) -> str:
+    if isinstance(allowed, tuple):
+        return " among " + ", ".join(allowed)
+    return f" of {allowed}" if allowed is not None else ""
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """The value as that type; None where it is none."""
+    if kind is str:
+        return str(value) if isinstance(value, str | Path) else None
+    if kind is bool:
+        return value if isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        return None
+    if isinstance(value, numbers.Integral):
+        return kind(int(value))
+    if kind is float:
+        return float(value)
+    return int(float(value)) if float(value).is_integer() else None
+
+
+def described(function: Callable[..., Any], allowed: Mapping[str, Allowed]) -> dict[str, str]:
+    """Each setting in words: its type, what is allowed, its default."""
+    out = {}
+    for name, default in settings_of(function).items():
+        kind = type_of(function, name)
+        told = TYPES[kind] + _more(allowed.get(name)) if kind else "any value"
+        out[name] = told + ("" if default is inspect.Parameter.empty else f"; {default!r} by default")
+    return out
