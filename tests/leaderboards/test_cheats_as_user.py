@@ -14,7 +14,8 @@ from as_user import home, prefix  # noqa: F401
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # What the level decides; the other files are of what the evaluator does, whoever it is.
-FILES = ["test_cheats_reach.py", "test_cheats_meters.py"]
+FILES = ["test_cheats_reach.py", "test_cheats_meters.py", "test_cheats_product.py"]
+FEW = "not cheats_product or few"  # every seventh combination: none of them hangs on who the evaluator is
 
 
 @pytest.mark.slow
@@ -25,7 +26,7 @@ def test_the_cheats_fail_without_root_too(home: Path) -> None:  # noqa: F811
         "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "ADVGYM_CACHE": str(home / "cache"),
         "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8",
     }  # fmt: skip
-    command = [*prefix(ROOT), sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider",
+    command = [*prefix(ROOT), sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-k", FEW,
                *(str(HERE / f) for f in FILES)]  # fmt: skip
     ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500)
     said = ran.stdout[:6000] + "\n...\n" + ran.stdout[-6000:] + ran.stderr[-2000:]

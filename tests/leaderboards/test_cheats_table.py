@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cheat_product import ACCESS, KEYS, POOLS, STATE, WAYS, attacks, defenses
+from cheating import LEVELS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "cheats.md"
 ROWS: list[dict[str, Any]] = tomllib.loads((HERE / "cheats.toml").read_text())["cheat"]
-KEYS = {"number", "what", "counter", "tests", "why"}
+FIELDS = {"number", "what", "counter", "tests", "why"}
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
@@ -29,10 +31,10 @@ def marks(test: ast.FunctionDef) -> str:
     return " ".join(ast.unparse(d) for d in test.decorator_list)
 
 
-def test_the_rows_are_the_28_in_order() -> None:
-    assert [row["number"] for row in ROWS] == list(range(1, 29))
+def test_the_rows_are_in_order() -> None:
+    assert [row["number"] for row in ROWS] == list(range(1, 31))
     for row in ROWS:
-        assert set(row) <= KEYS and row["what"] and row["counter"]
+        assert set(row) <= FIELDS and row["what"] and row["counter"]
         assert bool(row.get("tests")) != bool(row.get("why")), row["number"]
 
 
@@ -65,3 +67,22 @@ def test_the_page_is_the_table() -> None:
     text = PAGE.read_text()
     assert text.count(START) == text.count(END) == 1
     assert text.partition(START)[2].partition(END)[0] == table(), "put `table()` of this file between the marks"
+
+
+def product() -> str:
+    """What is combined, as Markdown: every value of every axis, and how many combinations that makes."""
+    axes = [
+        ("state of a defense", STATE), ("access", ACCESS), ("keys", KEYS), ("way of an attack to the victim", WAYS),
+        ("whose budgets are lent", POOLS), ("phase", dict.fromkeys(("dev", "test"))), ("level", dict.fromkeys(LEVELS)),
+    ]  # fmt: skip
+    lines = ["| axis | values |", "|---|---|", *(f"| {name} | {', '.join(values)} |" for name, values in axes)]
+    many = (
+        f"{len(defenses())} defenses and {len(attacks())} attacks, each at one level and in one phase in turn; 0 gain."
+    )
+    return "\n".join([*lines, "", many]) + "\n"
+
+
+def test_the_page_has_the_product() -> None:
+    text = PAGE.read_text()
+    first, last = "<!-- product -->\n", "<!-- end of product -->\n"
+    assert text.partition(first)[2].partition(last)[0] == product(), "put `product()` of this file between the marks"
