@@ -23,16 +23,27 @@ def answer(victim: Victim, batch: Batch, goal: Goal, seed: int = 0) -> Tensor:
         seed: of a randomised victim's draws.
     """
     x = batch.inputs(batch.look(batch.null()).form)
+    before = victim.unanswered
     scores = keyed.answer(victim, goal, x, batch.members, batch.ids, seed=seed, purpose=keyed.CLEAN)
     if tuple(scores.shape[1:]) != tuple(goal.scores_shape):
         raise VictimError(
             f"victim {victim.name!r} gives scores of shape {tuple(scores.shape[1:])} per input; "
             f"this task wants {tuple(goal.scores_shape)}"
         )
-    bad = torch.isnan(scores).reshape(len(scores), -1).any(1)
-    if bool(bad.any()):
+    bad = unanswered(scores)
+    if bool(bad.any()) and victim.unanswered == before:  # not one that raised there, which costs that sample alone
         raise VictimError(f"victim {victim.name!r} answers NaN to {int(bad.sum())} of {len(bad)} clean samples")
     return scores
+
+
+def unanswered(scores: Tensor) -> Tensor:
+    """Bool (n,): inputs that the victim had no answer to."""
+    return torch.isnan(scores).reshape(len(scores), -1).any(1)
+
+
+def right(goal: Goal, scores: Tensor, labels: Tensor) -> Tensor:
+    """Whether the victim has each clean sample right, bool (n,); no answer is not right."""
+    return goal.right(torch.nan_to_num(scores), labels) & ~unanswered(scores)
 
 
 class Clean:
@@ -63,7 +74,7 @@ class Clean:
             self.scores[part] = scores.to(self.scores.dtype)
             if self.judge is not None and self.truth is not None:
                 self.truth[part] = truth.to(self.truth.dtype)
-            self.right[part] = self.task.goal.right(truth, batch.labels).cpu()
+            self.right[part] = right(self.task.goal, truth, batch.labels).cpu()
             self.known[part] = True
 
     def of(self, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:

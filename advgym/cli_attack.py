@@ -132,6 +132,8 @@ def _rebuilt(result: Result, defenses: list[Any], options: dict[str, Any]) -> Ta
 
 def unplayed(result: Result) -> str:
     """Why the figures are none of an attack that was played to its end; "" where they are."""
+    if not result.attacked:
+        return f"none of {result.episodes} samples was attacked, since the victim has none of them right"
     crashed = sum(s.reason == "crashed" for s in result.samples)
     if crashed:
         return f"the agent crashed on {crashed} of {result.attacked} samples, which shows no robustness"
@@ -139,7 +141,7 @@ def unplayed(result: Result) -> str:
 
 
 def say_unplayed(result: Result) -> bool:
-    """Say on stderr that, and how, the agent failed; whether it did."""
+    """Say on stderr why the figures are none; whether that is so."""
     why = unplayed(result)
     if why:
         how = "; ".join(flag for flag in result.flags if flag.startswith("agent crashed"))

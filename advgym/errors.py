@@ -22,6 +22,10 @@ class Malformed(AdvgymError, ValueError):
     """A proposal whose structure, shape or dtype is not the one the action space declares."""
 
 
+class Unusable(Exception):
+    """A victim that will answer nothing more: never taken for the fault of one input."""
+
+
 class DataError(AdvgymError):
     """A dataset, weight file or result file that is missing or broken."""
 

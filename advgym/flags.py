@@ -6,21 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from advgym.batch import Batch
+from advgym.asking import moody
+from advgym.batch import Batch, take
 from advgym.clean import answer
 from advgym.field import FieldBatch
-from advgym.results import Sample
+from advgym.goals import Goal
+from advgym.results import SILENT, Sample
 from advgym.task import Task
+from advgym.victim import ask
 
 WIDER = 4.0  # times the radius, where an attack that sees gradients should win more
+ALONE = 4  # rows that are asked about alone
 FEW, MOST = 4, 16  # failures that are tried again
 
 
 def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
     """What a reader should know of a victim before believing a rate (AutoAttack's checks, Croce & Hein 2020)."""
-    flags = []
+    flags = alone_flags(task, victim, batch, scores)
+    if victim.copies.writes:
+        flags.append(f"victim {victim.name!r} writes into its inputs: it was given copies")
+    if moody(victim.model):
+        flags.append(f"victim {victim.name!r} is in training mode: it was asked in eval mode and left as it was found")
     if victim.keyed:
         flags.append("randomised victim: the verdict is a majority of fresh draws")
     elif float((answer(victim, batch, task.goal) - scores).abs().max()) > 1e-4:
@@ -30,6 +39,47 @@ def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> l
     if scores.dim() == 2 and victim.access != "labels" and shares:
         flags.append("scores are probabilities: gradients may vanish, use logits")
     return flags
+
+
+def alone_flags(task: Task, victim: Any, batch: Batch, scores: torch.Tensor) -> list[str]:
+    """Rows that are answered otherwise alone than together: a batch's other rows are no part of the input."""
+    if victim.retrains or victim.keyed or len(scores) < 2 or batch.members > 1:
+        return []
+    x = batch.inputs(batch.look(batch.null()).form)
+    where = torch.linspace(0, len(scores) - 1, min(ALONE, len(scores))).long().to(batch.ids.device)
+    alone = torch.cat([ask(victim, take(x, i.view(1))) for i in where])
+    apart = (alone - scores[where]).abs() > 1e-4 * scores[where].abs().clamp_min(1.0)
+    if not bool(apart.any()):
+        return []
+    return ["rows alone are answered otherwise than rows together: success hangs on the number of lanes"]
+
+
+def chance_flags(goal: Goal, labels: torch.Tensor, right: np.ndarray) -> list[str]:
+    """Clean accuracy that tells of no skill: nothing right, or no more than the commonest label would have."""
+    if not right.any():
+        return ["the victim has no sample right, so nothing was attacked: are its classes numbered as the labels are?"]
+    if labels.dim() != 1 or goal.outputs < 2 or len(labels) < 8:
+        return []
+    most = float(torch.bincount(labels).max()) / len(labels)
+    chance = max(most, 1 / goal.outputs)
+    if float(right.mean()) > chance or most == 1:
+        return []
+    return [
+        f"clean accuracy {right.mean():.3f} is not above chance ({chance:.3f}, the commonest label): are the victim's "
+        "classes numbered as the labels are?"
+    ]
+
+
+def silent_flags(rows: Sequence[Sample], episodes: int) -> list[str]:
+    """Final perturbations without an answer, with both ways to count them."""
+    many = sum(s.reason == SILENT for s in rows)
+    if not many:
+        return []
+    held = sum(not s.success for s in rows)
+    return [
+        f"{many} final perturbations have no answer: not won by the attack; as broken, robust accuracy is "
+        f"{(held - many) / max(episodes, 1):.3f} in place of {held / max(episodes, 1):.3f}"
+    ]
 
 
 def denied_flags(rows: Sequence[Sample]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advgym import keyed
 from advgym.batch import Look, capped, take, within
+from advgym.clean import unanswered
 from advgym.edits import EditsBatch
 from advgym.episodes import Episodes
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed, VictimError
@@ -59,6 +60,9 @@ class Oracle:
                 x = batch.relaxed(form, weights if index is None else weights[index], where)
             null = look.null if index is None else look.null[index]
             scores = self.forward(x, at, metered=grad, every=where is None, null=null)
+            if grad and not scores.requires_grad and bool(unanswered(scores).all()):  # it raised on every row
+                zero = (torch.nan_to_num(form if weights is None else weights) * 0).sum()
+                scores = scores + zero
             if grad and not scores.requires_grad:
                 raise VictimError(
                     f"victim {self.model.name!r} gives no gradient although its access is 'gradients'; "

@@ -18,6 +18,7 @@ from advgym.errors import DataError
 from advgym.goals import BundleGoal, Goal
 
 FORMAT = "advgym-result/1"
+SILENT = "unanswered"  # the reason of a row whose final perturbation the victim has no answer to
 IDLE = "the agent asked nothing and changed nothing"  # a flag
 MARKS = (25, 50, 100, 200, 500, 1000)  # queries at which papers state success
 PACKAGES = ("advgym", "torch", "gymnasium", "numpy", "transformers", "torch_geometric", "torchaudio", "scikit-learn")

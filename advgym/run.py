@@ -14,12 +14,14 @@ import torch
 
 from advgym import columns, registry, results
 from advgym.aims import Aims, check_aims, read_aims
+from advgym.blind import blind_flag
 from advgym.book import REASONS
-from advgym.clean import CHUNK, answer, assigned
+from advgym.clean import CHUNK, answer, assigned, unanswered
+from advgym.clean import right as is_right
 from advgym.contract import CONTRACT
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
-from advgym.flags import denied_flags, growth_flags, victim_flags
+from advgym.flags import chance_flags, denied_flags, growth_flags, silent_flags, victim_flags
 from advgym.goals import BundleGoal
 from advgym.offers import check_fit
 from advgym.results import Result, Sample
@@ -106,7 +108,8 @@ def attack(
         flags.append(
             f"the agent is a function of the caller's own: {getattr(entry.attack, '__name__', 'without a name')}"
         )
-    flags += denied_flags(rows)
+    blind = blind_flag(made, split, todo, place)
+    flags += [*denied_flags(rows), *silent_flags(rows, len(ids)), *([] if blind is None else [blind])]
     flags += growth_flags(
         made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
     )
@@ -161,6 +164,7 @@ def play(
         first = int(book.first_success[i])
         used = task.threat.queries - int(book.queries_left[i])
         reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
+        reason = results.SILENT if bool(found.silent[i]) else reason
         rows.append(
             Sample(
                 id=sample, label=batch.labels[i].tolist(),
@@ -181,14 +185,19 @@ def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, 
     victim, size = task.victim.on(device), task.sizes[split]
     right = np.zeros(size, dtype=np.bool_)
     flags: list[str] = []
+    silent, labels = 0, []
     for start in range(0, size, CHUNK):
         ids = list(range(start, min(start + CHUNK, size)))
         batch = task.samples(split, ids, device)
         scores = answer(victim, batch, task.goal)
-        right[ids] = task.goal.right(scores, batch.labels).cpu().numpy()
+        right[ids] = is_right(task.goal, scores, batch.labels).cpu().numpy()
+        silent += int(unanswered(scores).sum())
+        labels.append(batch.labels.cpu())
         if start == 0:
             flags = victim_flags(task, victim, batch, scores)
-    return float(right.mean()), right, flags
+    if silent:
+        flags.append(f"{silent} of {size} clean samples have no answer ({victim.why}) and count as wrong")
+    return float(right.mean()), right, [*flags, *chance_flags(task.goal, torch.cat(labels), right)]
 
 
 def control_rate(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advgym import columns, keyed, results
 from advgym.batch import Batch, capped
-from advgym.clean import CHUNK, Clean, answer, assigned
+from advgym.clean import CHUNK, Clean, answer, assigned, right, unanswered
 from advgym.errors import AdvgymError, DataError
 from advgym.goals import SUCCESS
 from advgym.task import Task, defend, make_task
@@ -34,6 +34,7 @@ class Verdict(NamedTuple):
     before: Tensor
     after: Tensor
     labels: Tensor
+    silent: Tensor  # no answer to the perturbed input: no success of an attack, and broken for a defense
 
 
 @torch.no_grad()
@@ -61,7 +62,7 @@ def judge(
 def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any, seed: int) -> Verdict:
     victim, goal = task.victim.on(device), task.goal
     clean = answer(victim, batch, goal)
-    ref = goal.output(clean)
+    ref = goal.output(torch.nan_to_num(clean))
     target = None
     if goal.needs_target and targets is not None:
         rows = [r if t is None else goal.parse_target(t).to(ref.device) for t, r in zip(targets, ref, strict=True)]
@@ -70,11 +71,13 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
     safe = batch.look(torch.where(look.real.view(-1, *[1] * (p.dim() - 1)), p, batch.null()))
     x = batch.inputs(safe.form)
     wins, objectives, scores = torch.zeros(len(p), device=device), [], clean
+    silent = torch.zeros(len(p), dtype=torch.bool, device=device)
     every = keyed.draw(
         victim, x, batch.members, batch.ids, seed=seed, purpose=keyed.VERDICT, nth=look.digest, draws=DRAWS
     )
     draws = len(every)
     for scores in every:
+        silent |= unanswered(scores)
         objective = capped(batch, goal.judge(scores, ref, target)[0], safe.form)
         won = objective > SUCCESS  # False for NaN
         if victim.risk is not None:
@@ -87,12 +90,13 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
     return Verdict(
         success,
         look.valid,
-        goal.right(clean, batch.labels),
+        right(goal, clean, batch.labels),
         objective,
         look.distance,
         ref,
-        goal.output(scores),
+        goal.output(torch.nan_to_num(scores)),
         batch.labels,
+        silent,
     )
 
 

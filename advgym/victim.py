@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.asking import Copies, in_eval, pieces
 from advgym.batch import take
 from advgym.errors import AdvgymError, VictimError, unknown
 from advgym.rng import mix
@@ -32,6 +33,8 @@ class Victim:
             by itself).
         retrains: every answer is a training run (poisoning): one draw an answer, and only the verdict confirms.
         chunk: most rows per forward; 0 for all at once.
+        retries, wait: a passing error (too many requests, a time-out, memory) is tried again so often, after `wait`,
+            2 `wait` ... seconds. An input on which the model raises all the same has no scores (NaN).
         risk: optional callable of the inputs giving a detector's risk in [0, 1] for each row; success also needs it
             below `threshold`.
     """
@@ -46,6 +49,8 @@ class Victim:
         draws: int = DRAWS,
         retrains: bool = False,
         chunk: int = 0,
+        retries: int = 0,
+        wait: float = 1.0,
         risk: Callable[..., Any] | None = None,
         threshold: float = 0.5,
         card: dict[str, Any] | None = None,
@@ -56,11 +61,14 @@ class Victim:
             raise ValueError(f"access is one of {', '.join(ACCESS)}, not {access!r}")
         self.model, self.name, self.access, self.keyed, self.chunk = model, name, access, keyed, chunk
         self.draws, self.retrains = 1 if retrains or not keyed else draws, retrains
-        self.risk, self.threshold = risk, threshold
+        self.risk, self.threshold, self.retries, self.wait = risk, threshold, retries, wait
         self.card = card or {}  # what a result file says of it: clean accuracy, recipe, weights' hash
         # Told before each answer whose samples the inputs are (None: not said), which of them are clean, and whether
         # the answer is for a verdict.
         self.watch: Callable[[Tensor | None, Tensor | None, bool], None] | None = None
+        self.copies = Copies()
+        self.unanswered, self.why = 0, ""  # inputs on which the model raised, and the last exception
+        self._shape: torch.Size | None = None  # of one row of scores, once it is known
 
     def __repr__(self) -> str:
         return f"Victim({self.name!r}, access={self.access!r})"
@@ -73,7 +81,7 @@ class Victim:
     def like(self, model: Callable[..., Any], **changes: Any) -> Victim:
         """Another model in this victim's place: what `changes` does not name (access, randomness, risk ...) stays."""
         twin = copy.copy(self)
-        twin.model = model
+        twin.model, twin.copies, twin.unanswered, twin._shape = model, Copies(), 0, None
         for name, value in changes.items():
             if name not in self.__dict__:
                 raise unknown("attribute of a victim", name, self.__dict__)
@@ -99,18 +107,40 @@ class Victim:
     def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
         """Scores of every row of x, float32 on the device of x where that is a tensor."""
         if not self.chunk:
-            return self._answer(x, keys)
+            return self._rows(x, keys)
         n = len(x)
         if n <= self.chunk:
-            return self._answer(x, keys)
+            return self._rows(x, keys)
         parts = []
         for start in range(0, n, self.chunk):
             index = torch.arange(start, min(start + self.chunk, n), device=x.device if isinstance(x, Tensor) else None)
-            parts.append(self._answer(take(x, index), None if keys is None else keys[index]))
+            parts.append(self._rows(take(x, index), None if keys is None else keys[index]))
         return torch.cat(parts)
 
+    def _rows(self, x: Any, keys: Tensor | None) -> Tensor:
+        """The answer to each row; what the model raises on one costs that row, which answers NaN."""
+        found = pieces(self._answer, x, keys, retries=self.retries, wait=self.wait)
+        if len(found) == 1 and isinstance(found[0], Tensor):
+            self._shape = found[0].shape[1:]
+            return found[0]
+        good = next((p for p in found if isinstance(p, Tensor)), None)
+        shape = self._shape if good is None else good.shape[1:]
+        if shape is None:
+            error = next(p for p in found if isinstance(p, Exception))
+            raise VictimError(
+                f"victim {self.name!r} answered none of the first {len(x)} inputs: {type(error).__name__}: {error}"
+            ) from error
+        self._shape = shape
+        device = x.device if isinstance(x, Tensor) else None if good is None else good.device
+        for p in found:
+            if isinstance(p, Exception):
+                self.unanswered, self.why = self.unanswered + 1, f"{type(p).__name__}: {p}"[:200]
+        nan = torch.full((1, *shape), torch.nan, device=device)
+        return torch.cat([p if isinstance(p, Tensor) else nan for p in found])
+
     def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
-        scores = self.model(x, keys=keys) if self.keyed else self.model(x)
+        with in_eval(self.model):
+            scores = self.copies(self.model, x, keys=keys) if self.keyed else self.copies(self.model, x)
         scores = _scores_of(scores, len(x))
         if not isinstance(scores, Tensor):
             try:

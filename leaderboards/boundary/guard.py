@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from advgym.errors import Unusable
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.fault import Fault
@@ -24,7 +25,7 @@ from advgym.victim import Victim
 ROOM = 1 << 20
 
 
-class DefenseFailed(Exception):
+class DefenseFailed(Unusable):
     """A defense that crashed, answered nonsense, or was stopped by a limit."""
 
     def __init__(self, fault: Fault) -> None:
@@ -129,6 +130,8 @@ class Guard:
 
 class _Guarded:
     """The model of the defended victim; no module, so that nothing of it is moved, copied or trained."""
+
+    pure = True  # the defense has copies of its inputs anyway
 
     def __init__(self, guard: Guard, risk: bool, record: Recorder | None) -> None:
         self.guard, self.risk, self.record = guard, risk, record

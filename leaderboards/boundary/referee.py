@@ -50,8 +50,7 @@ class Session:
         until: float = float("inf"),
     ) -> None:  # fmt: skip
         self.env, self.channel, self.clock, self.charge, self.until = env, channel, clock, charge, until
-        self.victim = Timed(env._oracle.model.model)
-        env._oracle.model = env._oracle.model.like(self.victim)
+        self.victim = env._oracle.model = Timed(env._oracle.model)
         self.views: list[AttackEnv] = [env]
         self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
         self.steps = 0

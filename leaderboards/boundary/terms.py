@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from advgym.env import AttackEnv
 from advgym.errors import AdvgymError, Malformed
+from advgym.victim import Victim
 
 
 class Refused(AdvgymError):
@@ -28,16 +28,18 @@ class Late(Exception):
     """The job has used the time that the board allows it."""
 
 
-class Timed:
-    """A model, and the seconds that it took."""
+class Timed(Victim):
+    """A victim, and the seconds that it took."""
 
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.model, self.seconds = model, 0.0
+    def __init__(self, victim: Victim) -> None:
+        self.__dict__.update(victim.__dict__)
+        self.seconds = 0.0
 
-    def __call__(self, *inputs: Any, **keys: Any) -> Any:
+    def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
+        """See `Victim`."""
         started = time.perf_counter()
         try:
-            return self.model(*inputs, **keys)
+            return super().__call__(x, keys)
         finally:
             self.seconds += time.perf_counter() - started
 
