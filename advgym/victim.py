@@ -15,7 +15,7 @@ from advgym.errors import AdvgymError, VictimError, unknown
 from advgym.rng import mix
 
 ACCESS = ("labels", "scores", "gradients")
-DRAWS = 5  # of a keyed victim, that one answer is the mean of
+DRAWS = 3  # of a keyed victim, that one answer is the mean of
 
 
 class Victim:

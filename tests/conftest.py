@@ -12,6 +12,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)  # two threads spin on a loaded machine
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for real data is a test of it, marked or not: CI runs those apart."""
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("realdata")
+
+
 @pytest.fixture
 def data_dir() -> Path:
     """The folder of real data; the test is skipped, and reported, where there is none."""
