@@ -10,7 +10,6 @@ from rich.table import Table
 from advgym.cli_print import column_lines, err, escape, heat, number, out, percent, progress, spark
 from advgym.cli_values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
-from advgym.results import IDLE
 
 if TYPE_CHECKING:
     from advgym.results import Result
@@ -132,6 +131,8 @@ def _rebuilt(result: Result, defenses: list[Any], options: dict[str, Any]) -> Ta
 
 def unplayed(result: Result) -> str:
     """Why the figures are none of an attack that was played to its end; "" where they are."""
+    from advgym.results import IDLE
+
     if not result.attacked:
         return f"none of {result.episodes} samples was attacked, since the victim has none of them right"
     crashed = sum(s.reason == "crashed" for s in result.samples)

@@ -111,7 +111,7 @@ def _notes(spec: Spec, lattice: int | None) -> tuple[str, ...]:
     if lattice is None:
         return ()
     if spec.samples is not None:
-        x, _ = data.own(spec.samples)
+        x, _ = data.own(spec.samples, names_of(spec.victim))
         off = float((data.canonical(x, lattice) - x).abs().max())
     else:
         top = data.top(spec.load_dataset())

@@ -175,7 +175,8 @@ def test_asking_in_parts_is_asking_at_once(seed, proposals):
         return sets[torch.arange(4).unsqueeze(1), index]
 
     a, b = ask(env, want, make_sets), ask(other, want, make_sets)
-    assert torch.equal(a, b) and torch.equal(a.isfinite(), want & (sets[..., 0] >= 0).any(2) | a.isfinite())
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)  # batches of other sizes round otherwise
+    assert torch.equal(a.isfinite(), want & (sets[..., 0] >= 0).any(2) | a.isfinite())
     assert (400 - env._book.queries_left == want.sum(1)).all()
 
 
@@ -194,4 +195,4 @@ def test_the_memory_answers_what_it_knows_and_asks_the_rest(seed):
         assert torch.equal(value[:, :3], value[:, 3:]) and value.isfinite().all()
         assert (400 - env._book.queries_left <= 3).all()
     alone = ask(env, want, lambda at: slots.edits(x[torch.arange(4).unsqueeze(1), at]))
-    assert torch.equal(alone, value)
+    torch.testing.assert_close(alone, value, atol=1e-5, rtol=1e-5)

@@ -128,7 +128,7 @@ def test_hidden_phases_open_and_play_as_they_ship(name, tmp_path):
     tried = {s.task for s in entry.tasks if s.status == "scored"}
     assert tried == {t.id for t in of.tasks if board.gives(t.knowledge, "score")} and entry.headline.value > 0
     guarded = defense(stage, tmp_path / "d", NEW[name][2])
-    assert {s.attack for s in guarded.tasks} == set(of.defense.panel)
+    assert {s.attack for s in guarded.tasks} == {*of.defense.panel, "transfer"}
 
 
 def test_a_hidden_graph_is_drawn_for_every_node_at_once(tmp_path):

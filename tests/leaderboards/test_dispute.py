@@ -12,6 +12,7 @@ import toy
 from scored import board, entry
 
 from advgym import AdvgymError, Victim, attack
+from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed
 from advgym.leaderboards.dispute import DisputeRefused, held, lower, mark
 from advgym.leaderboards.entry import Rows, RowSet, canonical
@@ -162,7 +163,7 @@ def test_a_defense_that_stops_answering_loses_what_stops_it(scene):
 
         def model(x):
             if any(bool((x == far[i]).all(1).any()) for i in bad):
-                raise DefenseFailed("cpu-limit", "3 s used")
+                raise DefenseFailed(Fault(code="cpu-limit", text="3 s used"))
             return plain(x)
 
         yield replace(task, victim=Victim(model, access="scores"))
