@@ -1,6 +1,7 @@
 """Victims whose answers raise, for the question of whose fault that is; found as "strange_victims:image/..."."""
 
 from advgym import registry
+from advgym.errors import Unusable
 from advgym.task import load_victim
 
 ROW = {k: v for k, v in registry.tasks()["image/digits-linf"].items() if k != "generator"}
@@ -12,9 +13,9 @@ def make(name, always):
 
     def model(x):
         if always and len(x) <= 4:
-            raise RuntimeError("out of sorts")
+            raise Unusable("out of sorts")
         if not always and bool((x[:, 0, 0, 0] > 0.5).any()):
-            raise RuntimeError("what is this corner")
+            raise Unusable("what is this corner")
         return inner.model(x)
 
     return inner.like(model, name=name)

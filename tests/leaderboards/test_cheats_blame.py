@@ -13,6 +13,7 @@ from cheating import BOARD, HONEYPOT, SOFT, WHITE, Place, board_of, each, place 
 
 from advgym import make_task
 from advgym.env import AttackEnv
+from advgym.errors import Unusable
 from advgym.leaderboards.board import Quota
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.terms import Unanswered
@@ -53,7 +54,7 @@ def test_weights_that_cannot_be_are_refused_by_name(name: str, dtype: type, why:
 
 
 def test_what_a_request_raises_is_the_participants(place: Place) -> None:  # noqa: F811
-    """A proposal on which the victim raises; the null perturbation of the same lanes does not."""
+    """A proposal that stops the victim; the null perturbation of the same lanes does not."""
     code = """
 def attack(env, *, seed):
     env.reset(seed=seed)
@@ -70,11 +71,11 @@ def test_what_the_null_perturbation_raises_too_is_the_platforms() -> None:
     task = Stage(board, "dev").tasks[0].task
     samples = task.samples("test", [0, 1])
     x = samples.inputs(samples.look(samples.null()).form)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(Unusable) as caught:
         task.victim(x)
     asked = (board, "dev", None, "cpu", 0, [0, 1], 0)
     assert same_from_nothing(*asked, m.Ask(0), caught.value) is True
-    assert same_from_nothing(*asked, m.Ask(0), RuntimeError("elsewhere")) is False
+    assert same_from_nothing(*asked, m.Ask(0), Unusable("elsewhere")) is False
 
 
 def test_an_answer_that_raises_ends_the_session_with_the_request() -> None:
@@ -83,7 +84,7 @@ def test_an_answer_that_raises_ends_the_session_with_the_request() -> None:
     with raw_session(env) as (hostile, outcome, thread):
         hostile.send(m.Step(0), [np.ones((2, 1, 8, 8), np.float32)])
         thread.join(30)
-    assert isinstance(outcome[0], Unanswered) and isinstance(outcome[0].error, RuntimeError)
+    assert isinstance(outcome[0], Unanswered) and isinstance(outcome[0].error, Unusable)
 
 
 def test_refunds_are_capped_by_team_and_day(tmp_path) -> None:
