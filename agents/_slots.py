@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from advgym.agents._common import fitness, spare
+from advgym.agents._once import END, Known, repeated
 from advgym.rng import mix
 
 DENSE = 1 << 16  # larger tables are sampled
-END = torch.iinfo(torch.int64).max
 
 
 class Slots:
@@ -150,8 +150,7 @@ class Memory:
         index = torch.arange(slots.cells.shape[1] + 1, device=slots.cells.device)
         self.names = mix(index + 1)
         self.names[-1] = 0  # a clean slot, -1
-        self.keys = torch.full((len(slots.cells), 1), END, device=index.device)
-        self.values = torch.zeros(self.keys.shape, device=index.device)
+        self.known = Known(len(slots.cells), index.device)
 
     def key(self, x: Tensor) -> Tensor:
         """Of positions (..., slots): int64 (...), in no way dependent on order."""
@@ -161,24 +160,10 @@ class Memory:
         """As `ask`, but what is known is not asked, and equal keys int64 (lanes, Q) are asked once."""
         want = want & env.live.unsqueeze(1)
         key = torch.where(want, key, END)
-        order = key.argsort(dim=1, stable=True)
-        ordered = key.gather(1, order)
-        again = torch.zeros_like(want)
-        again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-        again = torch.zeros_like(want).scatter(1, order, again)
-        value = ask(env, want & ~again & ~self._find(key)[0], make)
-        fresh = value.isfinite()
-        keys = torch.cat([self.keys, torch.where(fresh, key, END)], 1)
-        values = torch.cat([self.values, value], 1)
-        keys, order = keys.sort(dim=1, stable=True)
-        most = int((keys < END).sum(1).max()) + 1
-        self.keys, self.values = keys[:, :most].contiguous(), values.gather(1, order)[:, :most]
-        known, at = self._find(key)
-        return torch.where(known & want, self.values.gather(1, at), -torch.inf)
-
-    def _find(self, key: Tensor) -> tuple[Tensor, Tensor]:
-        at = torch.searchsorted(self.keys, key).clamp_max(self.keys.shape[1] - 1)
-        return (self.keys.gather(1, at) == key) & (key < END), at
+        value = ask(env, want & ~repeated(key) & ~self.known.find(key)[0], make)
+        self.known.add(key, value.isfinite(), value=value)
+        known, at = self.known.find(key)
+        return torch.where(known & want, self.known.answer("value", at), -torch.inf)
 
 
 def _dense(table) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in, spent, sweep
+from advgym.agents._once import once
 
 
 @register_agent("first-order", kind="edits", knowledge="white-box", proposals=8)
@@ -18,6 +19,7 @@ def attack(env, *, exchange=True, classes=True, seed=0):
     each other class is aimed at by itself, the likeliest first (as multi-targeted PGD does, Gowal et al. 2019).
     """
     obs, _ = env.reset(seed=seed)
+    env = once(env)
     scores, ref = obs["scores"][:, 0].detach(), obs["output"][:, 0]
     state, best, most = env.threat.null(), clean_fitness(obs), int(env.table.limit.max())
     held, best, state = _fill(env, state, state, best, most)

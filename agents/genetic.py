@@ -6,6 +6,7 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, halfway, hand_in, spared, wide
+from advgym.agents._once import once
 from advgym.settings import POSITIVE, SHARE
 
 POPULATION = 16
@@ -24,9 +25,10 @@ def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
     draws, lanes = env.draws(seed), torch.arange(len(env.threat.reach), device=env.threat.reach.device)
     best, held = clean_fitness(obs), env.threat.null()
     population = env.threat.random(seed, POPULATION)
-    while not env.done:
+    asked = once(env)
+    while not asked.done:
         population = spared(env, population)
-        obs, *_ = env.step(population)
+        obs, *_ = asked.step(population)
         value = fitness(obs)
         top, winner = best_of(value, population)
         better = top > best

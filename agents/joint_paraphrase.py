@@ -7,6 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._common import best_of, choose, clean_fitness, fitness, hand_in, spent, sweep
+from advgym.agents._once import once
 from advgym.settings import COUNT, Range
 
 WIDE = 1 << 16  # cells of a table beyond which no mask is dense
@@ -36,6 +37,7 @@ def attack(env, *, positions=4, ranked=16, exchange=True, seed=0):
 def search(env, positions: int, ranked: int, *, exchange: bool, guided: bool, seed: int) -> Tensor:
     """Sentences, then words: by gradients where `guided`, else from scores alone."""
     obs, _ = env.reset(seed=seed)
+    env = once(env)
     held, best = env.threat.null(), clean_fitness(obs)
     own = _parents(env)
     if bool(own.any()):

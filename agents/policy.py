@@ -9,6 +9,7 @@ import torch
 
 from advgym import make, register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, halfway, hand_in
+from advgym.agents._once import once
 from advgym.agents._policy import CellPolicy, State, ppo, sample
 from advgym.errors import DataError
 from advgym.weights import load_or_train, load_weights
@@ -33,6 +34,7 @@ def attack(env, *, weights="", seed=0):
 def play(env, policy: CellPolicy, seed: int) -> torch.Tensor:
     """One episode of every lane by this policy: the best set it came by (lanes, E, 2)."""
     obs, _ = env.reset(seed=seed)
+    env = once(env)
     policy = policy.to(obs["objective"].device)
     draws, best, held = env.draws(seed), clean_fitness(obs), env.threat.null()
     state = State(env, draws, obs)

@@ -6,6 +6,7 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import hand_in
+from advgym.agents._once import once
 from advgym.agents._wir import best_choices, chance, clean_surrogate, likelihood, probed, put_in
 
 
@@ -18,6 +19,7 @@ def attack(env, *, seed=0):
     importance="pwws" is TextAttack's variant, which asks for all choices again.)
     """
     obs, _ = env.reset(seed=seed)
+    env = once(env)
     some = env.table.site_mask()
     most = max(int(some.sum(1).max()), 1)
     sites = some.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]

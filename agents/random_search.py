@@ -6,16 +6,18 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import hand_in, spared
+from advgym.agents._once import once
 
 
 @register_agent("random-search", kind=("field", "edits"), knowledge="decision", proposals=8)
 def attack(env, *, seed=0):
-    """Independent random perturbations until one succeeds or the queries are spent."""
+    """Independent random perturbations until one succeeds, the queries are spent, or nothing new is drawn."""
     env.reset(seed=seed)
     best, found, t = env.threat.null(), None, 0
-    while not env.done:
+    asked = once(env)
+    while not asked.done:
         p = spared(env, env.threat.random(seed * 1_000_003 + t, env.proposals))
-        obs, *_ = env.step(p)
+        obs, *_ = asked.step(p)
         good = obs["success"] & obs["valid"] & obs["evaluated"]
         first = good.to(torch.int8).argmax(1)
         new = good.any(1) if found is None else good.any(1) & ~found

@@ -10,6 +10,7 @@ import torch
 from advgym import make, register_agent, registry
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in
 from advgym.agents._graph import offer
+from advgym.agents._once import once
 from advgym.agents._s2v import S2V, Scene, lane_features, open_first, open_second, q_learning
 from advgym.errors import AdvgymError, DataError
 from advgym.views import edit_view
@@ -33,6 +34,7 @@ def attack(env, *, weights="", seed=0):
         seed: unused beyond the reset, the policy is greedy.
     """
     obs, _ = env.reset(seed=seed)
+    env = once(env)
     obs = {k: v[:, 0] if env.proposals is not None and k in ("scores", "output", "objective", "surrogate") else v
            for k, v in obs.items()}  # fmt: skip
     scene = Scene.of(env, obs)

@@ -6,7 +6,10 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in, wide
+from advgym.agents._once import PATIENCE, SMALL, Known, first_new, names
 from advgym.settings import Range
+
+TRIES = 16  # windows drawn where the first one makes an input that was asked before
 
 
 @register_agent("square", kind="field", knowledge="score", allowed={"p_init": Range(0, 1, above=True)})
@@ -22,21 +25,52 @@ def attack(env, *, p_init=0.3, seed=0):
     stripes = torch.sign(draws.uniform(*[1] * (len(shape) - 1), shape[-1]) - 0.5)  # of all channels and rows
     delta = env.threat.project((stripes * wide(reach, stripes)).expand(n, *shape).contiguous())
     best, held = clean_fitness(obs), env.threat.null()
+    known, small = Known(n, reach.device), held[0].numel() <= SMALL
+    new, idle = torch.ones_like(env.live), torch.zeros(n, dtype=torch.int64, device=reach.device)
     for t in range(budget):
-        if env.done:
+        if env.done or (small and not bool((env.live & (idle < PATIENCE)).any())):
             break
         if t:
-            window = _window(draws, shape, _share(p_init, t / budget))
-            sign = torch.sign(
-                draws.uniform(*([shape[0]] + [1] * (len(shape) - 1) if len(shape) > 2 else [1] * len(shape))) - 0.5
-            )
-            spike = torch.where(window, sign * wide(reach, window), held if env.threat.norm == "linf" else 0.0)
-            delta = env.threat.project(spike if env.threat.norm == "linf" else held + spike)
+            delta = _proposal(env, draws, held, p_init, t / budget)
+        if small:
+            delta, key, new = _first_new(env, known, delta, lambda i, t=t, held=held: _proposal(
+                env, env.draws(seed + 7_919 * (t * TRIES + i + 1)), held, p_init, t / budget
+            ))  # fmt: skip
+            idle = torch.where(new, 0, idle + 1)
         obs, *_ = env.step(delta)
+        if small:
+            known.add(key, (new & obs["evaluated"]).unsqueeze(1))
         value = fitness(obs)
         better = value > best
         best, held = torch.where(better, value, best), choose(better, delta, held)
     return hand_in(env, held)
+
+
+def _proposal(env, draws, held: torch.Tensor, p_init: float, progress: float) -> torch.Tensor:
+    """`held` with one random window of the schedule's size at the surface."""
+    shape = env.shape
+    window = _window(draws, shape, _share(p_init, progress))
+    sign = torch.sign(
+        draws.uniform(*([shape[0]] + [1] * (len(shape) - 1) if len(shape) > 2 else [1] * len(shape))) - 0.5
+    )
+    linf = env.threat.norm == "linf"
+    spike = torch.where(window, sign * wide(env.threat.reach, window), held if linf else 0.0)
+    return env.threat.project(spike if linf else held + spike)
+
+
+def _first_new(env, known: Known, delta: torch.Tensor, draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(proposals with the first new one of `TRIES` draws, or null, for each asked before; names; which are new)."""
+    live = env.live.unsqueeze(1)
+    key = names(env, delta.unsqueeze(1))
+    new = first_new(known, key, live)[1]
+    for i in range(TRIES):
+        if not bool((~new & env.live).any()):
+            break
+        other = draw(i)
+        name = names(env, other.unsqueeze(1))
+        take = ~new & first_new(known, name, live)[1]
+        delta, key, new = choose(take, other, delta), torch.where(take.unsqueeze(1), name, key), new | take
+    return choose(new, delta, env.threat.null()), key, new
 
 
 def _share(p: float, progress: float) -> float:
