@@ -122,13 +122,17 @@ def attack(
         str,
         typer.Option(help="What a targeted attack wants of every sample; one each: --set targets=[...].", metavar="T"),
     ] = "",
+    clean: Annotated[
+        int | None,
+        typer.Option(help="Clean accuracy over N samples, the assigned ones among them; all.", min=1, metavar="N"),
+    ] = None,
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli_attack import run_attack
 
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
-        split=split, out=out, show=show, report=report, measures=measure, target=target,
+        split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
     )  # fmt: skip
 
 

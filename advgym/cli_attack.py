@@ -32,6 +32,7 @@ def run_attack(
     report: Path | None,
     measures: list[str] | None = None,
     target: str = "",
+    clean: int | None = None,
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
@@ -67,6 +68,8 @@ def run_attack(
                 progress=tick,
                 measures=read_measures(measures or []),
                 targets=targets,
+                clean=clean,
+                told=say_most,
                 **options,
             )
         except KeyboardInterrupt:
@@ -91,6 +94,13 @@ def run_attack(
         if path is not None:
             err().print(f"{what}: {escape(path)}", soft_wrap=True)
     return 1 if say_unplayed(result) else 0
+
+
+def say_most(most: dict[str, int]) -> None:
+    """How many inputs the victim will be asked about at most, and what for."""
+    parts = ", ".join(f"{what} {count:,}" for what, count in most.items())
+    total = sum(most.values())
+    err().print(f"[dim]the victim will be asked about at most {total:,} inputs: {parts}[/]", soft_wrap=True)
 
 
 def read_measures(pairs: list[str]) -> dict[str, str]:
@@ -180,7 +190,7 @@ def print_result(r: Result) -> None:
     console.print(table)
     robust = "not known" if unplayed(r) else percent(r.robust_accuracy, 1)
     console.print(
-        f"\nclean accuracy [bold]{percent(r.clean_accuracy, 1)}[/] (whole split), robust accuracy "
+        f"\nclean accuracy [bold]{percent(r.clean_accuracy, 1)}[/] {clean_over(r)}, robust accuracy "
         f"[bold]{robust}[/]; {r.attacked} of {r.episodes} samples attacked"
         + (f", {percent(r.invalid_rate, 1)} of final perturbations invalid" if r.invalid_rate else "")
     )
@@ -191,9 +201,20 @@ def print_result(r: Result) -> None:
     if r.success_at:
         marks = ", ".join(f"{percent(rate)} at {q}" for q, rate in r.success_at)
         console.print(f"[dim]within budgets: {marks} queries[/]")
+    if r.asked:
+        parts = ", ".join(f"{what} {count:,}" for what, count in r.asked.items())
+        console.print(f"[dim]the victim was asked about {sum(r.asked.values()):,} inputs: {parts}[/]", soft_wrap=True)
     for flag in r.flags:
         console.print(f"[yellow]![/] {escape(flag)}", soft_wrap=True)
     console.print(f"[dim]{r.seconds:.1f} s; queries: mean (median); distance: median of the successes[/]")
+
+
+def clean_over(r: Result) -> str:
+    """What clean accuracy is over: the whole split, or so many samples of it, with their interval."""
+    if r.clean_of is None or r.clean_ci is None or not r.clean_size or r.clean_of == r.clean_size:
+        return "(whole split)"
+    low, high = r.clean_ci
+    return f"(over {r.clean_of:,} of {r.clean_size:,} samples, {100 * low:.0f}–{100 * high:.0f} %)"
 
 
 def print_examples(r: Result, task: Task, many: int) -> None:

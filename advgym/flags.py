@@ -11,6 +11,7 @@ import torch
 
 from advgym.asking import moody
 from advgym.batch import Batch, take
+from advgym.cached import asked_anew
 from advgym.clean import answer
 from advgym.field import FieldBatch
 from advgym.goals import Goal
@@ -25,6 +26,11 @@ FEW, MOST = 4, 16  # failures that are tried again
 
 def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
     """What a reader should know of a victim before believing a rate (AutoAttack's checks, Croce & Hein 2020)."""
+    with asked_anew(), victim.tally.during("flags"):
+        return _victim_flags(task, victim, batch, scores)
+
+
+def _victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
     flags = alone_flags(task, victim, batch, scores)
     if victim.copies.writes:
         flags.append(f"victim {victim.name!r} writes into its inputs: it was given copies")

@@ -86,6 +86,10 @@ class Result(msgspec.Struct, kw_only=True):
     members_rate: float | None = None  # of bundles: members whose output changed, over all members attacked
     columns: dict[str, Column] = {}
     columns_about: dict[str, str] = {}  # what the columns were made with
+    clean_of: int | None = None  # samples that `clean_accuracy` is over; absent from a file: the whole split
+    clean_size: int | None = None  # samples of the split
+    clean_ci: tuple[float, float] | None = None  # the Wilson interval of that share
+    asked: dict[str, int] = {}  # inputs that the victim was asked about, by what for (`advgym.costs`)
     contract: Number = msgspec.UNSET  # the rules it was made under: `advgym.contract`; a file without it means 1
 
 
@@ -150,7 +154,7 @@ def accuracies(samples: list[Sample], episodes: int, clean: float, goal: Goal) -
     """(successes, what they are counted over, clean accuracy, robust accuracy): of samples, or of bundles' members.
 
     Args:
-        episodes: samples assigned; clean: the share of the whole split that the victim has right.
+        episodes: samples assigned; clean: the share of the clean samples asked that the victim has right.
     """
     if not isinstance(goal, BundleGoal):
         wins, n = sum(s.success for s in samples), len(samples)

@@ -16,11 +16,13 @@ from advgym import columns, registry, results
 from advgym.aims import Aims, check_aims, read_aims
 from advgym.blind import blind_flag
 from advgym.book import REASONS
+from advgym.checkpoint import Checkpoint
 from advgym.clean import CHUNK, answer, assigned, unanswered
 from advgym.clean import right as is_right
 from advgym.contract import CONTRACT
+from advgym.costs import at_most
 from advgym.env import AttackEnv
-from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, unknown
+from advgym.errors import AdvgymError, BudgetExhausted, Malformed, unknown
 from advgym.flags import chance_flags, denied_flags, growth_flags, silent_flags, victim_flags
 from advgym.goals import BundleGoal
 from advgym.offers import check_fit
@@ -28,7 +30,7 @@ from advgym.results import Result, Sample
 from advgym.settings import checked, settings_of
 from advgym.task import Task, check_knowledge, defend, make_task
 from advgym.verifier import judge, victim_card
-from advgym.victim import resolve_device
+from advgym.victim import Victim, resolve_device
 from advgym.weights import fingerprint
 
 Progress = Callable[[int, int, int], None]  # (done, total, successes)
@@ -38,7 +40,8 @@ def attack(
     task: str | Task, agent: str | registry.Agent | Callable[..., None] = "pgd", *, episodes: int = 100,
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
     defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
-    measures: dict[str, str] | None = None, targets: Any = None, **options: Any,
+    measures: dict[str, str] | None = None, targets: Any = None, clean: int | None = None,
+    told: Callable[[dict[str, int]], None] | None = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack the first `episodes` samples of a split and let the verifier judge every one.
 
@@ -50,6 +53,8 @@ def attack(
         out: a result file; an interrupted run leaves `<out>.partial` and goes on from it.
         measures: further columns of the task that need a model, and its name or folder: {"perplexity": "gpt2"}.
         targets: of a goal that takes them: one per assigned sample, or {sample: target, None: that of all others}.
+        clean: measure clean accuracy over that many samples of the split, the assigned ones among them; None for all.
+        told: hears before anything is asked how many inputs the victim will be asked about at most, by what for.
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
@@ -60,18 +65,26 @@ def attack(
         if entry.origin:  # a registered one; a bare function declares nothing
             options.setdefault("knowledge", entry.knowledge)
         check_knowledge(task, options.get("knowledge", registry.KNOWLEDGE[0]), row, None)
+    given = options.get("victim")
+    before = dict(given.tally.rows) if isinstance(given, Victim) else {}
     made = defend(make_task(task, **options), defenses)
+    tally = made.victim.tally
+    if not callable(given):  # by name: what it was asked earlier is not this attack's
+        before = dict(tally.rows)
     place = resolve_device(device)
     size = made.sizes[made.check_split(split)]
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
     ids = assigned(size, episodes)
+    asked = clean_ids(size, clean, len(ids))
     check_fit(entry, made, made.samples(split, ids[:1], place), settings)
     meter = columns.Meter(made, measures)
     given, needs = made.threat.knowledge, entry.knowledge
     if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
         raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
-    clean, right, flags = clean_pass(made, split, place)
+    if told:
+        told(at_most(made, asked, ids, made.samples(split, ids[:1], place).members, split))
+    share, right, flags = clean_pass(made, split, place, asked)
     todo = [i for i in ids if right[i]]
     aims = read_aims(made, targets, ids)
     if aims:
@@ -98,9 +111,11 @@ def attack(
         missing = [i for i in batch_ids if i not in done]
         if len(missing) < len(batch_ids):
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
-        new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims)
+        start = dict(tally.rows)
+        with tally.during("attack"):
+            new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims)
         rows += new
-        log.add(new, error)
+        log.add(new, error, tally.since(start))
         if progress:
             progress(len(rows), len(todo), sum(s.success for s in rows))
     flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)] + _idle(rows)
@@ -108,20 +123,22 @@ def attack(
         flags.append(
             f"the agent is a function of the caller's own: {getattr(entry.attack, '__name__', 'without a name')}"
         )
-    blind = blind_flag(made, split, todo, place)
+    with tally.during("flags"):
+        blind = blind_flag(made, split, todo, place)
     flags += [*denied_flags(rows), *silent_flags(rows, len(ids)), *([] if blind is None else [blind])]
-    flags += growth_flags(
-        made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
-    )
+    with tally.during("flags"):
+        flags += growth_flags(
+            made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
+        )
     control = control_rate(made, split, todo, place, seed, aims)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
     own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
     shown = {k: v for k, v in options.items() if _plain(v)}
     result = summarise(
-        rows, task=made, agent=entry.name, seed=seed, device=place, episodes=len(ids), clean=clean, control=control,
+        rows, task=made, agent=entry.name, seed=seed, device=place, episodes=len(ids), clean=share, control=control,
         flags=flags, split=split, lanes=lanes, options={**shown, **own}, settings=settings,
         defenses=[[n, s] for n, s in _pairs(defenses)], seconds=log.seconds + time.perf_counter() - started,
-        about=meter.about,
+        about=meter.about, clean_of=len(right) if asked is None else len(asked), asked=tally.since(before, log.asked),
     )  # fmt: skip
     if out is not None:
         results.save(result, out)
@@ -155,7 +172,9 @@ def play(
     stored = [
         batch.dump(form[i], i) for i in range(len(ids))
     ]  # an appended choice means something in its own table only
-    found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
+    tally = task.victim.tally
+    with tally.during("flags" if tally.phase == "flags" else "verdict"):
+        found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
     distinct = book.queries_distinct()
     measured = meter.rows(batch, form) if meter else [{}] * len(ids)
     rows = []
@@ -180,30 +199,53 @@ def play(
 
 
 @torch.no_grad()
-def clean_pass(task: Task, split: str, device: Any) -> tuple[float, np.ndarray, list[str]]:
-    """(clean accuracy of the whole split, which are right, flags about the victim)."""
+def clean_pass(
+    task: Task, split: str, device: Any, some: list[int] | None = None
+) -> tuple[float, np.ndarray, list[str]]:
+    """(clean accuracy, which samples are right, flags about the victim).
+
+    Args:
+        some: the samples that are asked; None for the whole split. All others count as not right.
+    """
     victim, size = task.victim.on(device), task.sizes[split]
     right = np.zeros(size, dtype=np.bool_)
     flags: list[str] = []
     silent, labels = 0, []
-    for start in range(0, size, CHUNK):
-        ids = list(range(start, min(start + CHUNK, size)))
+    every = list(range(size)) if some is None else sorted(some)
+    for start in range(0, len(every), CHUNK):
+        ids = every[start : start + CHUNK]
         batch = task.samples(split, ids, device)
-        scores = answer(victim, batch, task.goal)
+        with victim.tally.during("clean"):
+            scores = answer(victim, batch, task.goal)
         right[ids] = is_right(task.goal, scores, batch.labels).cpu().numpy()
         silent += int(unanswered(scores).sum())
         labels.append(batch.labels.cpu())
         if start == 0:
             flags = victim_flags(task, victim, batch, scores)
     if silent:
-        flags.append(f"{silent} of {size} clean samples have no answer ({victim.why}) and count as wrong")
-    return float(right.mean()), right, [*flags, *chance_flags(task.goal, torch.cat(labels), right)]
+        flags.append(f"{silent} of {len(every)} clean samples have no answer ({victim.why}) and count as wrong")
+    found = right[every]
+    return float(found.mean()), right, [*flags, *chance_flags(task.goal, torch.cat(labels), found)]
+
+
+def clean_ids(size: int, clean: int | None, episodes: int) -> list[int] | None:
+    """The samples that clean accuracy is over: `clean` of the split in the order of assignment; None for all."""
+    if clean is None or clean >= size:
+        return None
+    if clean < episodes:
+        raise AdvgymError(f"clean accuracy is over the {episodes} assigned samples at least, not over {clean}")
+    return assigned(size, clean)
 
 
 def control_rate(
     task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None
 ) -> float:  # fmt: skip
     """Success of one random valid perturbation per sample: the control row beside every attack."""
+    with task.victim.tally.during("control"):
+        return _control_rate(task, split, ids, device, seed, aims)
+
+
+def _control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None) -> float:
     wins = 0.0
     for part in chunks(ids, CHUNK):
         batch = task.samples(split, part, device)
@@ -225,9 +267,11 @@ def control_rate(
 def summarise(
     rows: list[Sample], *, task: Task, agent: str, seed: int, device: Any, episodes: int, clean: float, control: float,
     flags: list[str], split: str, lanes: int, options: dict[str, Any], settings: dict[str, Any], defenses: list[Any],
-    seconds: float, about: dict[str, str] | None = None,
+    seconds: float, about: dict[str, str] | None = None, clean_of: int | None = None,
+    asked: dict[str, int] | None = None,
 ) -> Result:  # fmt: skip
     """The summary of judged samples."""
+    sure = results.wilson(round(clean * clean_of), clean_of) if clean_of else None
     wins, n, clean, robust = results.accuracies(rows, episodes, clean, task.goal)
     if n and wins <= control * n and control > 0 and agent != "noise":
         flags = [*flags, "no better than the random control"]
@@ -249,48 +293,8 @@ def summarise(
         success_area=results.success_area(rows, task.threat.queries), columns_about=about or {},
         members_rate=results.members_rate(rows) if isinstance(task.goal, BundleGoal) else None,
         columns=columns.summarise(rows, {} if task.columns is None else task.columns.bars), contract=CONTRACT,
+        clean_of=clean_of, clean_size=task.sizes[split], clean_ci=sure, asked=asked or {},
     )  # fmt: skip
-
-
-class Checkpoint:
-    """`<out>.partial`: a header line, then one line of JSON per finished batch; torn last lines are dropped."""
-
-    def __init__(self, out: str | Path | None, key: str) -> None:
-        self.path = None if out is None else Path(f"{out}.partial")
-        self.rows: list[Sample] = []
-        self.crashed: list[str] = []
-        self.seconds, self._started = 0.0, time.perf_counter()
-        if self.path is None:
-            return
-        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
-        if lines and lines[0] == key.encode():
-            for line in lines[1:]:
-                self._read(line)
-            with self.path.open("r+b") as file:
-                file.truncate(sum(len(line) + 1 for line in lines))
-        else:
-            results.write_atomic(self.path, key.encode() + b"\n")
-
-    def _read(self, line: bytes) -> None:
-        try:
-            self.seconds, rows, error = msgspec.json.decode(line, type=tuple[float, list[Sample], str])
-        except msgspec.DecodeError as failure:
-            raise DataError(f"{self.path} is damaged: {failure}; delete it to start over") from None
-        self.rows += rows
-        self.crashed += [error] if error else []
-
-    def add(self, rows: list[Sample], error: str = "") -> None:
-        """Append one finished batch, and the agent's error if it crashed there."""
-        self.crashed += [error] if error else []
-        if self.path is not None:
-            spent = self.seconds + time.perf_counter() - self._started
-            with self.path.open("ab") as file:
-                file.write(msgspec.json.encode((spent, rows, error)) + b"\n")
-
-    def close(self) -> None:
-        """The result is written: the partial file goes."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
 
 def check_settings(entry: registry.Agent, settings: dict[str, Any]) -> dict[str, Any]:

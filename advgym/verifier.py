@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advgym import columns, keyed, results
 from advgym.batch import Batch, capped
+from advgym.cached import asked_anew
 from advgym.clean import CHUNK, Clean, answer, assigned, right, unanswered
 from advgym.errors import AdvgymError, DataError
 from advgym.goals import SUCCESS
@@ -123,13 +124,17 @@ def verify(
         DataError: when the file cannot be read, or holds a perturbation that is none of this task.
     """
     r = result if isinstance(result, results.Result) else results.load(result)
-    task = task or rebuild(r)
+    with asked_anew():
+        return _verify(r, task or rebuild(r), device, tolerance)
+
+
+def _verify(r: results.Result, task: Task, device: Any, tolerance: float) -> list[str]:
     wrong: list[str] = []
     expected = victim_card(task).get("weights")
     if r.victim.get("weights") != expected:
         wrong.append(f"victim weights are {str(expected)[:12]}, the file says {str(r.victim.get('weights'))[:12]}")
     if not r.samples:
-        right = _right(task, r.split, device)
+        right = _right(task, r, device)
         return wrong + _check_assigned(r, right) + _check_summary(r, [], right, task)
     ids = [s.id for s in r.samples]
     if len(set(ids)) != len(ids):
@@ -155,7 +160,7 @@ def verify(
     wrong += [f"{k} is {getattr(task.threat, k)!r}, the file says {r.threat.get(k)!r}" for k in _KEPT
               if r.threat.get(k) != getattr(task.threat, k)]  # fmt: skip
     wrong += columns.check(r, task, device, tolerance)
-    right = _right(task, r.split, device)
+    right = _right(task, r, device)
     wrong += _check_assigned(r, right)
     return wrong + _check_summary(r, [bool(v) for v in found.success & found.right], right, task)
 
@@ -178,11 +183,21 @@ def _check_meters(s: results.Sample, task: Task) -> list[str]:
     ]
 
 
-def _right(task: Task, split: str, device: Any) -> Tensor:
-    """Which samples of a split the victim has right."""
-    clean = Clean(task, split, torch.device(device), task.victim.on(device), None)
-    clean.learn(list(range(task.sizes[split])))
+def _right(task: Task, r: results.Result, device: Any) -> Tensor:
+    """Which samples of the split the victim has right, of those that clean accuracy is over."""
+    clean = Clean(task, r.split, torch.device(device), task.victim.on(device), None)
+    clean.learn(_clean_ids(r, task))
     return clean.right
+
+
+def _clean_ids(r: results.Result, task: Task) -> list[int]:
+    size = task.sizes[r.split]
+    if r.clean_of is not None and not min(r.episodes, size) <= r.clean_of <= size:
+        raise DataError(
+            f"clean_of is {r.clean_of}: clean accuracy is over the {r.episodes} samples assigned at least, and over "
+            f"the {size} of split {r.split!r} at most"
+        )
+    return assigned(size, size if r.clean_of is None else r.clean_of)
 
 
 def _check_assigned(r: results.Result, right: Tensor) -> list[str]:
@@ -196,7 +211,9 @@ def _check_assigned(r: results.Result, right: Tensor) -> list[str]:
 def _check_summary(r: results.Result, success: list[bool], right: Tensor, task: Task) -> list[str]:
     """The figures follow from the samples."""
     rows = [msgspec.structs.replace(s, success=won) for s, won in zip(r.samples, success, strict=True)]
-    wins, n, clean, robust = results.accuracies(rows, r.episodes, float(right.double().mean()), task.goal)
+    over = _clean_ids(r, task)
+    share = float(right[over].double().mean())
+    wins, n, clean, robust = results.accuracies(rows, r.episodes, share, task.goal)
     low, high = results.wilson(wins, n)
     claims = {
         "clean_accuracy": (r.clean_accuracy, clean),
@@ -218,6 +235,9 @@ def _check_summary(r: results.Result, success: list[bool], right: Tensor, task: 
         "success_area": (r.success_area, results.success_area(rows, budget)),
         "members_rate": (r.members_rate, 0.0 if r.members_rate is None else results.members_rate(rows)),
     }
+    if r.clean_ci is not None:
+        ends = results.wilson(int(right[over].sum()), len(over))
+        later |= {f"clean_ci ({end})": (r.clean_ci[i], ends[i]) for i, end in enumerate(("low", "high"))}
     claims |= {k: (old, new) for k, (old, new) in later.items() if old is not None}
     wrong = [
         f"{k} is {new:.6g}, the file says {old:.6g}" for k, (old, new) in claims.items() if not abs(old - new) <= 1e-9

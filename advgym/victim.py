@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from advgym.asking import Copies, in_eval, pieces
 from advgym.batch import take
+from advgym.cached import open_store, remembering
+from advgym.costs import Tally
 from advgym.errors import AdvgymError, VictimError, unknown
 from advgym.rng import mix
 
@@ -35,6 +37,8 @@ class Victim:
         chunk: most rows per forward; 0 for all at once.
         retries, wait: a passing error (too many requests, a time-out, memory) is tried again so often, after `wait`,
             2 `wait` ... seconds. An input on which the model raises all the same has no scores (NaN).
+        cache: keep the answers of a callable, each distinct input being asked once: True in memory, "name@version" in a
+            file of `advgym.weights.cache_dir()`. Queries are charged as ever (`advgym.cached`).
         risk: optional callable of the inputs giving a detector's risk in [0, 1] for each row; success also needs it
             below `threshold`.
     """
@@ -51,6 +55,7 @@ class Victim:
         chunk: int = 0,
         retries: int = 0,
         wait: float = 1.0,
+        cache: bool | str = False,
         risk: Callable[..., Any] | None = None,
         threshold: float = 0.5,
         card: dict[str, Any] | None = None,
@@ -59,6 +64,8 @@ class Victim:
             access = "gradients" if isinstance(model, nn.Module) else "scores"
         if access not in ACCESS:
             raise ValueError(f"access is one of {', '.join(ACCESS)}, not {access!r}")
+        self.tally = Tally()  # of inputs that the model was asked about
+        model = remembering(model, open_store(cache), self.tally, able=not keyed and not retrains)
         self.model, self.name, self.access, self.keyed, self.chunk = model, name, access, keyed, chunk
         self.draws, self.retrains = 1 if retrains or not keyed else draws, retrains
         self.risk, self.threshold, self.retries, self.wait = risk, threshold, retries, wait
@@ -139,7 +146,7 @@ class Victim:
         return torch.cat([p if isinstance(p, Tensor) else nan for p in found])
 
     def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
-        with in_eval(self.model):
+        with in_eval(self.model), self.tally.asking(len(x)):
             scores = self.copies(self.model, x, keys=keys) if self.keyed else self.copies(self.model, x)
         scores = _scores_of(scores, len(x))
         if not isinstance(scores, Tensor):

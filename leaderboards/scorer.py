@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # What says which inputs count, what they cost, who won and how that is summed up.
 CORE = (
-    "aims.py", "asking.py", "batch.py", "blind.py", "book.py", "clean.py", "columns.py", "drawn.py", "edits.py",
-    "env.py", "episodes.py", "field.py", "given.py", "glyphs.py", "goals.py", "keyed.py", "lanes.py", "moves.py",
+    "aims.py", "asking.py", "batch.py", "blind.py", "book.py", "cached.py", "clean.py", "columns.py", "costs.py",
+    "drawn.py", "edits.py", "env.py", "episodes.py", "field.py", "given.py", "glyphs.py", "goals.py", "keyed.py", "lanes.py", "moves.py",
     "needs.py", "offers.py", "oracle.py", "reading.py", "results.py", "rng.py", "run.py", "settings.py",
     "settle.py", "task.py", "threat.py", "verifier.py", "victim.py",
     "leaderboards/boundary/guard.py", "leaderboards/boundary/recorder.py", "leaderboards/boundary/referee.py",
@@ -28,8 +28,8 @@ CORE = (
 )  # fmt: skip
 # What those import of the core and what decides no score: words, look-ups, shapes, files, models of one's own.
 ASIDE = (
-    "content.py", "contract.py", "errors.py", "flags.py", "foreign.py", "ids.py", "registry.py", "spaces.py",
-    "weights.py",
+    "checkpoint.py", "content.py", "contract.py", "errors.py", "flags.py", "foreign.py", "ids.py", "registry.py",
+    "spaces.py", "weights.py",
 )  # fmt: skip
 SHOWN = ("show.py",)  # files of a domain that only draw
 SCORING = ("*.py", "*.json")  # of a domain and the packages in it: code, and what its columns are calibrated with

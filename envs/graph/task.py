@@ -154,10 +154,7 @@ def _stacked(victim: Victim, *, edges: bool) -> Victim:
     if access == "gradients" and edges and not model.weighted:
         access = "scores"
         log.warning("victim %r takes no edge_weight: no gradients by edges, knowledge is 'score' at most", victim.name)
-    return Victim(
-        model, name=victim.name, access=access, chunk=victim.chunk, risk=victim.risk, threshold=victim.threshold,
-        card=card,
-    )  # fmt: skip
+    return victim.like(model, access=access, card=card)
 
 
 @torch.no_grad()

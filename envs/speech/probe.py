@@ -89,7 +89,8 @@ def writes(victim: Victim, samples: int) -> bool:
     if victim.module is not None:
         return False
     try:
-        said = victim.model(torch.zeros(1, samples), **({"keys": torch.zeros(1).long()} if victim.keyed else {}))
+        with victim.tally.asking(1):
+            said = victim.model(torch.zeros(1, samples), **({"keys": torch.zeros(1).long()} if victim.keyed else {}))
     except Exception:  # `ask` says what is wrong
         return False
     return isinstance(said, list | tuple) and len(said) == 1 and isinstance(said[0], str)
@@ -118,10 +119,7 @@ def spelled(victim: Victim, alphabet: str, longest: int) -> Victim:
                 out[row, 2 * place, symbol] = 1.0
         return out.to(x.device)
 
-    return Victim(
-        model, name=victim.name, access="labels", keyed=victim.keyed, chunk=victim.chunk, risk=victim.risk,
-        threshold=victim.threshold, card=victim.card,
-    )  # fmt: skip
+    return victim.like(model, access="labels")
 
 
 class BlankFirst(nn.Module):
@@ -150,7 +148,4 @@ def blank_first(victim: Victim, blank: Any, outputs: int) -> Victim:
     if not at:
         return victim
     order = [at, *(i for i in range(outputs) if i != at)]
-    return Victim(
-        BlankFirst(victim, order), name=victim.name, access=victim.access, keyed=victim.keyed, risk=victim.risk,
-        threshold=victim.threshold, card=victim.card,
-    )  # fmt: skip
+    return victim.like(BlankFirst(victim, order))

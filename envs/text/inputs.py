@@ -145,6 +145,15 @@ class TextInput:
             self._strings = [joined(words, row, gap, spaces) for row, gap in zip(rows, gaps, strict=True)]
         return self._strings
 
+    def contents(self) -> list[bytes] | None:
+        """What each row is, for whoever keeps answers; None for mixed words, and where a gradient is read."""
+        if self.weight is not None or self.tap is not None:
+            return None
+        names = self.vocabulary.words
+        rows = ["\x1f".join(names[i] for i in row if i >= 0) for row in self.ids.tolist()]
+        pairs = zip(rows, self.strings(), strict=True)
+        return [f"{words}\x1e{text}".encode("utf-8", "surrogatepass") for words, text in pairs]
+
     def present(self) -> Tensor:
         """Bool (n, W): slots that hold a word."""
         here = self.ids >= 0

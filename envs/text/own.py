@@ -202,7 +202,7 @@ def named_classes(victim: Victim, classes: int) -> list[str] | None:
 def count_classes(victim: Victim, x: TextInput) -> tuple[Victim, int]:
     """(the victim, answering float32 scores; its number of classes), by asking it once."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), victim.tally.asking(len(x)):
             raw = victim.model(x, **({"keys": torch.zeros(1, dtype=torch.int64)} if victim.keyed else {}))
         if victim.access == "gradients" and not (isinstance(raw, Tensor) and raw.dtype == torch.float32):
             victim = copy.copy(victim)

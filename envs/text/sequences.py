@@ -20,7 +20,6 @@ from advgym.envs.text.task import SPLITS, whole
 from advgym.envs.text.vocabulary import Vocabulary, pad_rows
 from advgym.errors import AdvgymError, VictimError
 from advgym.task import Spec, Task
-from advgym.victim import Victim
 
 OFTEN = 3  # other outputs that a keyword or a phrase must stand in to be drawn as a target
 LETTERS = 3  # of a keyword at least
@@ -146,7 +145,7 @@ def seq2seq_wordswap(spec: Spec) -> Task:
     model = writer.narrowed(keep)
     labels: Any = torch.where(said >= 0, torch.searchsorted(keep, said) + 1, -1).tolist()
     corpus = replace(found.corpus, labels=dict.fromkeys(SPLITS, labels))
-    fresh = Victim(model, name=victim.name, access=victim.access, card=victim.card)
+    fresh = victim.like(model)
     rows = [[t for t in row if t > 0] for row in labels]
     telling = {i + 1 for i, word in enumerate(model.words[:-1]) if _begins_a_word(model, word)}
     goal = sequence_goal(spec, model.words, model.length, rows, telling, joined=model.joined)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advgym.cached import asked_anew
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.inside import Failure, crashed, entry_point, load_module
@@ -59,7 +60,7 @@ def _serve(channel: Channel, folder: str) -> None:
                 continue
             x, leaves = with_leaves(mirror.unpack(arrays[:3], kept, device), order.leaves)
             keys = torch.from_numpy(arrays[3]).to(device) if order.keyed else None
-            with torch.set_grad_enabled(bool(leaves)):
+            with torch.set_grad_enabled(bool(leaves)), asked_anew():
                 scores = victim(x, keys)
             steps += 1
             if leaves:
