@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # What says which inputs count, what they cost, who won and how that is summed up.
 CORE = (
     "aims.py", "asking.py", "batch.py", "blind.py", "book.py", "cached.py", "clean.py", "columns.py", "costs.py",
-    "drawn.py", "edits.py", "env.py", "episodes.py", "field.py", "given.py", "glyphs.py", "goals.py", "keyed.py", "lanes.py", "moves.py",
+    "drawn.py", "edits.py", "env.py", "episodes.py", "field.py", "given.py", "glyphs.py", "goals.py", "keyed.py",
+    "lanes.py", "moves.py",
     "needs.py", "offers.py", "oracle.py", "reading.py", "results.py", "rng.py", "run.py", "settings.py",
     "settle.py", "task.py", "threat.py", "verifier.py", "victim.py",
     "leaderboards/boundary/guard.py", "leaderboards/boundary/recorder.py", "leaderboards/boundary/referee.py",
