@@ -35,11 +35,18 @@ def moody(model: Any) -> bool:
     return isinstance(model, nn.Module) and any(p.training and isinstance(p, _MOODY) for p in model.modules())
 
 
+def dtype_of(model: Any) -> torch.dtype | None:
+    """The floating dtype of a module's parameters; None without any."""
+    if not isinstance(model, nn.Module):
+        return None
+    return next((p.dtype for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
+
+
 class Copies:
     """Whether a model has to be given copies of its inputs: it writes into them, or may do so unseen.
 
-    What a module does to a tensor shows in the tensor's version; what a callable does through numpy does not, so a
-    callable always gets copies, unless it has an attribute `pure`.
+    Tensors of floats reach a module in the dtype of its parameters. What a module writes shows in the tensor's version;
+    what a callable does through numpy does not, so a callable always gets copies, unless it has an attribute `pure`.
     """
 
     def __init__(self) -> None:
@@ -49,6 +56,7 @@ class Copies:
         """The model's answer to x, which stays as it was."""
         if not isinstance(x, Tensor) or getattr(model, "pure", False):
             return model(x, **keys)
+        x = x.to(dtype_of(model) or x.dtype) if x.is_floating_point() else x
         given = x if self.known and not self.writes and isinstance(model, nn.Module) else x.clone()
         version = given._version
         answer = model(given, **keys)

@@ -30,7 +30,7 @@ class AttackEnv(Lanes):
     """A task's victim under attack, many lanes at once. Made by `make`; agents use what DESIGN calls the contract.
 
     Public beside Gymnasium's own: `threat`, `table`, `context`, `draws`, `rank`, `append`, `victim`, `view`, `done`,
-    `kind`, `knowledge`, `proposals`.
+    `kind`, `knowledge`, `keyed`, `proposals`.
     """
 
     def __init__(

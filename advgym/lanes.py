@@ -68,6 +68,11 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         return self._task.threat.knowledge
 
     @property
+    def keyed(self) -> bool:
+        """Whether the victim draws at random: the same input asked again is then answered anew."""
+        return bool(self._oracle.model.keyed)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of one perturbation."""
         return self._prototype.shape

@@ -162,6 +162,24 @@ class Victim:
         return scores.to(torch.float32)
 
 
+def first_answer(victim: Victim, x: Any, keys: Tensor | None, what: str) -> Tensor:
+    """The scores of an input that a task asks its victim about when it is made.
+
+    Raises:
+        VictimError: with what the model raised, and on `what`.
+    """
+    before = victim.unanswered
+    try:
+        scores = victim(x, keys)
+    except VictimError as error:
+        if error.__cause__ is None:
+            raise
+        raise VictimError(f"victim {victim.name!r} fails on {what}: {error.__cause__}") from error.__cause__
+    if victim.unanswered > before:
+        raise VictimError(f"victim {victim.name!r} fails on {what}: {victim.why}")
+    return scores
+
+
 def _scores_of(answer: Any, n: int) -> Any:
     """The scores in an answer: `.logits` of a model's output, the first tensor of a tuple, a list of rows as one."""
     if isinstance(answer, dict):

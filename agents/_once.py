@@ -1,4 +1,7 @@
-"""Asking once: what a lane has asked in its episode, by the content of the perturbation, and what was answered."""
+"""Asking once: what a lane has asked in its episode, by the content of the perturbation, and what was answered.
+
+A victim that draws at random (`env.keyed`) answers the same input anew each time: nothing is known of it for good.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,13 @@ def repeated(key: Tensor) -> Tensor:
 
 
 class Known:
-    """Names that each lane has had answers to, ascending, and the answers: tensors (lanes, N, ...) by name."""
+    """Names that each lane has had answers to, ascending, and the answers: tensors (lanes, N, ...) by name.
 
-    def __init__(self, lanes: int, device: torch.device) -> None:
+    Without `keeps` nothing is entered.
+    """
+
+    def __init__(self, lanes: int, device: torch.device, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.keys = torch.full((lanes, 1), END, device=device)
         self.answers: dict[str, Tensor] = {}
 
@@ -68,6 +75,8 @@ class Known:
 
     def add(self, key: Tensor, some: Tensor, **answers: Tensor) -> None:
         """Enter the names (lanes, Q) where `some`; answers are (lanes, Q, ...)."""
+        if not self.keeps:
+            return
         keys, order = torch.cat([self.keys, torch.where(some, key, END)], 1).sort(dim=1, stable=True)
         most = int((keys < END).sum(1).max()) + 1
         self.keys, order = keys[:, :most].contiguous(), order[:, :most]
@@ -136,5 +145,10 @@ class Once:
 
 
 def once(env):
-    """`Once` where proposals repeat (Edits); Fields as they are."""
-    return Once(env) if env.kind == "edits" else env
+    """`Once` where proposals repeat (Edits) and an answer holds; else the environment as it is."""
+    return Once(env) if env.kind == "edits" and not env.keyed else env
+
+
+def known_of(env) -> Known:
+    """What the lanes of an environment have asked: nothing yet."""
+    return Known(len(env.threat.reach), env.threat.reach.device, keeps=not env.keyed)

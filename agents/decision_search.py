@@ -6,7 +6,7 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import choose, hand_in, wide
-from advgym.agents._once import PATIENCE, SMALL, Known, first_new, names
+from advgym.agents._once import PATIENCE, SMALL, first_new, known_of, names
 
 ROUNDS = 16  # points known already that a ray passes, and sets drawn in place of one, within a step
 
@@ -24,7 +24,7 @@ def _rays(env, seed: int):
     Every lane runs its own state machine and asks one point a step: a check at the best radius, or a bisection. What a
     point that comes again was answered is known: the machine goes on without asking.
     """
-    rays, known = Rays(env, seed), Known(len(env.threat.reach), env.threat.reach.device)
+    rays, known = Rays(env, seed), known_of(env)
     small = env.threat.null()[0].numel() <= SMALL
     held, step, idle = env.threat.null(), 0, torch.zeros_like(rays.block)
     while not env.done and bool((env.live & (idle < PATIENCE)).any()):
@@ -120,7 +120,7 @@ def _draw_and_prune(env, seed: int):
     Nothing is asked twice: where a set is known already, the first new one of all other drops and more draws is asked.
     """
     held, t = env.threat.null(), 0
-    known = Known(len(held), held.device)
+    known = known_of(env)
     found = torch.zeros(len(held), dtype=torch.bool, device=held.device)
     idle = torch.zeros(len(held), dtype=torch.int64, device=held.device)
     while not env.done and bool((env.live & (idle < PATIENCE)).any()):

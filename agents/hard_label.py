@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents._common import choose, halfway, hand_in
-from advgym.agents._once import PATIENCE, Known, first_new, names
+from advgym.agents._once import PATIENCE, first_new, known_of, names
 from advgym.agents._slots import Slots
 
 TRIES = 8  # sets that are drawn where the first one was asked before
@@ -27,7 +27,7 @@ def attack(env, *, seed=0):
     x = slots.clean(1)[:, 0]
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     turn = torch.zeros(len(x), dtype=torch.int64, device=x.device)  # edits tried without success since the last gain
-    known, idle, step = Known(len(x), x.device), torch.zeros_like(turn), 0
+    known, idle, step = known_of(env), torch.zeros_like(turn), 0
     while not env.done:
         fewer = torch.where((turn < (x >= 0).sum(1)).unsqueeze(1), _without(x, turn), _exchange(slots, draws, x))
         trial = torch.where(found.unsqueeze(1), fewer, _full(slots, draws))

@@ -6,7 +6,7 @@ import torch
 
 from advgym import register_agent
 from advgym.agents._common import choose, clean_fitness, fitness, hand_in, wide
-from advgym.agents._once import PATIENCE, SMALL, Known, first_new, names
+from advgym.agents._once import PATIENCE, SMALL, Known, first_new, known_of, names
 from advgym.settings import Range
 
 TRIES = 16  # windows drawn where the first one makes an input that was asked before
@@ -25,7 +25,7 @@ def attack(env, *, p_init=0.3, seed=0):
     stripes = torch.sign(draws.uniform(*[1] * (len(shape) - 1), shape[-1]) - 0.5)  # of all channels and rows
     delta = env.threat.project((stripes * wide(reach, stripes)).expand(n, *shape).contiguous())
     best, held = clean_fitness(obs), env.threat.null()
-    known, small = Known(n, reach.device), held[0].numel() <= SMALL
+    known, small = known_of(env), held[0].numel() <= SMALL
     new, idle = torch.ones_like(env.live), torch.zeros(n, dtype=torch.int64, device=reach.device)
     for t in range(budget):
         if env.done or (small and not bool((env.live & (idle < PATIENCE)).any())):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advgym.asking import dtype_of
 from advgym.errors import AdvgymError, VictimError
 
 CACHE = "_cached"  # how PyG's attributes that hold what was computed of the first graph begin
@@ -47,13 +48,6 @@ def asked(model: Any) -> Iterator[None]:
         for m, kept in cached:
             m.cached = True  # type: ignore[assignment]
             vars(m).update(kept)
-
-
-def dtype_of(model: Any) -> torch.dtype | None:
-    """The floating dtype of a module's parameters; None without any."""
-    if not isinstance(model, nn.Module):
-        return None
-    return next((p.dtype for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
 
 
 def call(model: Callable[..., Any], x: Tensor, edges: Tensor, weight: Tensor | None, name: str = "own") -> Tensor:

@@ -21,11 +21,11 @@ from advgym.envs.graph.own import own_graph, unseen
 from advgym.envs.graph.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.stacked import Stacked
 from advgym.envs.graph.victims import node_victim
-from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.errors import AdvgymError, DataError
 from advgym.given import check_radius
 from advgym.goals import ClassGoal
 from advgym.task import Spec, Task
-from advgym.victim import Victim, ask
+from advgym.victim import Victim, first_answer
 
 log = logging.getLogger("advgym")
 FLIPS = "undirected flips"
@@ -164,15 +164,8 @@ def _fit_classes(data: NodeData, victim: Victim) -> NodeData:
         classes = victim.on("cpu").model.clean(data.graph).shape[1]  # type: ignore[attr-defined]
     else:
         rows = GraphRows(data.graph, data.nodes["test"][:1], torch.empty(1, 0, 2, dtype=torch.int64))
-        try:
-            classes = ask(victim.on("cpu"), rows, keys=torch.zeros(1, dtype=torch.int64)).shape[1]
-        except AdvgymError:
-            raise
-        except Exception as error:
-            raise VictimError(
-                f"victim {victim.name!r} fails on this graph of {data.graph.size} nodes with {data.graph.features} "
-                f"features: {error}. Was it made for another graph?"
-            ) from error
+        what = f"this graph of {data.graph.size} nodes with {data.graph.features} features (made for another graph?)"
+        classes = first_answer(victim.on("cpu"), rows, torch.zeros(1, dtype=torch.int64), what).shape[1]
     if classes < data.classes:
         raise DataError(f"the victim tells {classes} classes apart, but the labels go up to {data.classes - 1}")
     return replace(data, classes=classes, class_names=data.class_names if classes == data.classes else None)

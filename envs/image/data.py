@@ -215,7 +215,9 @@ def own(samples: Iterable[Any], names: Sequence[str] = ()) -> tuple[Tensor, Tens
             image, label = sample
             x = torch.as_tensor(np.asarray(image) if not isinstance(image, Tensor) else image.detach().cpu())
         except (TypeError, ValueError) as error:
-            raise DataError(f"sample {i} is not a pair (image, label): {error}") from None
+            raise DataError(
+                f"sample {i} is not a pair (image, label): {error}; of two arrays it is list(zip(images, labels))"
+            ) from None
         x = x.unsqueeze(0) if x.dim() == 2 else x
         if x.dim() != 3 or x.numel() == 0:
             raise DataError(f"sample {i} has an image of shape {tuple(x.shape)}; want (C, H, W) or (H, W)")

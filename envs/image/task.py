@@ -20,7 +20,7 @@ from advgym.field import FieldBatch
 from advgym.given import check_radius, names_of
 from advgym.goals import ClassGoal
 from advgym.task import Spec, Task
-from advgym.victim import Victim, one_hot
+from advgym.victim import Victim, first_answer, one_hot
 
 MOST_LEVELS = 1 << 16
 OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
@@ -144,15 +144,9 @@ def _victim(spec: Spec, sizes: dict[str, int], source: Source) -> tuple[Victim, 
     split = "test" if sizes.get("test") else "train"
     x, truth = source(split, [0])
     place = next(victim.module.parameters(), x).device if victim.module is not None else x.device
-    try:
-        with torch.no_grad():
-            scores = victim(x.to(place), torch.zeros(1, dtype=torch.int64, device=place))
-    except AdvgymError:
-        raise
-    except Exception as error:
-        raise VictimError(
-            f"victim {victim.name!r} fails on images of {spec.name}, float32 {tuple(x.shape)} in [0, 1]: {error}"
-        ) from error
+    what = f"images of {spec.name}, float32 {tuple(x.shape)} in [0, 1]"
+    with torch.no_grad():
+        scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
     if victim.access == "labels" and scores.dim() == 1:
         classes = int(victim.card.get("classes", 0)) or _most_label(spec, source, sizes, int(scores[0])) + 1
         return _labels_only(victim, classes), classes

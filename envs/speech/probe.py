@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advgym.envs.speech import symbols
 from advgym.errors import AdvgymError, VictimError
-from advgym.victim import Victim, one_hot
+from advgym.victim import Victim, first_answer, one_hot
 
 
 @torch.no_grad()
@@ -22,14 +22,7 @@ def ask(victim: Victim, samples: int) -> Tensor:
     first = next(victim.module.parameters(), None) if victim.module is not None else None
     x = torch.zeros(1, samples, device=None if first is None else first.device)
     keys = torch.zeros(1, dtype=torch.int64, device=x.device) if victim.keyed else None
-    try:
-        scores = victim(x, keys)
-    except AdvgymError:
-        raise
-    except Exception as error:
-        raise VictimError(
-            f"victim {victim.name!r} fails on a float32 batch of waveforms {tuple(x.shape)} in [-1, 1): {error}"
-        ) from error
+    scores = first_answer(victim, x, keys, f"a float32 batch of waveforms {tuple(x.shape)} in [-1, 1)")
     if bool(torch.isnan(scores).any()):
         raise VictimError(f"victim {victim.name!r} answers NaN to silence: floor its logarithms and norms")
     return scores

@@ -43,8 +43,8 @@ class RemoteEnv(Lanes):
         book = Book(batch, threat, public["objective"], public["live"])
         self._now = Episodes(batch, book, public["scores"], public["ref"], public["target"], public["objective"],
                              public["surrogate"])  # fmt: skip
-        # What `Lanes` asks of its oracle: whose episodes these are, and whether there is a risk.
-        model = SimpleNamespace(risk=public["risk"] or None)
+        # What `Lanes` asks of its oracle: whose episodes these are, whether there is a risk, whether answers are drawn.
+        model = SimpleNamespace(risk=public["risk"] or None, keyed=public["keyed"])
         self._oracle = SimpleNamespace(episodes=self._now, model=model)  # type: ignore[assignment]
         self.num_envs = len(batch)
         self._white = threat.knowledge in ("white-box", "transfer")

@@ -77,6 +77,7 @@ class Session:
             "task": env._task.name, "batch": now.batch, "threat": env._task.threat, "goal": goal,
             "context": dict(env._task.context), "live": now.book.live, "ref": now.ref, "target": now.target,
             "risk": env._oracle.model.risk is not None,
+            "keyed": env.keyed,
         }  # fmt: skip
         told = env.knowledge != "decision"
         for name in ("scores", "objective", "surrogate"):

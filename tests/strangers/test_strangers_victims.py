@@ -259,3 +259,16 @@ def test_numpy_and_lists_are_isolated_too():
 
     found = Victim(model)(["a", "bad", "b", "bad"])
     assert torch.isnan(found).any(1).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (40,)])
+def test_a_module_of_any_float_type_is_asked_in_its_own(dtype, shape):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 3))
+    x = torch.rand(5, *shape, requires_grad=True)
+    right = module(x).detach()
+    found = Victim(module.to(dtype))(x)
+    assert found.dtype == torch.float32 and torch.allclose(found, right, atol=0.02)
+    found.sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
