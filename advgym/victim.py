@@ -74,6 +74,7 @@ class Victim:
         # the answer is for a verdict.
         self.watch: Callable[[Tensor | None, Tensor | None, bool], None] | None = None
         self.copies = Copies()
+        self.raises = False  # of a submitted defense: an input that it cannot answer is its fault, whichever it is
         self.unanswered, self.why = 0, ""  # inputs on which the model raised, and the last exception
         self._shape: torch.Size | None = None  # of one row of scores, once it is known
 
@@ -125,7 +126,9 @@ class Victim:
         return torch.cat(parts)
 
     def _rows(self, x: Any, keys: Tensor | None) -> Tensor:
-        """The answer to each row; what the model raises on one costs that row, which answers NaN."""
+        """The answer to each row; what the model raises on one costs that row, which answers NaN (unless `raises`)."""
+        if self.raises:
+            return self._answer(x, keys)
         found = pieces(self._answer, x, keys, retries=self.retries, wait=self.wait)
         if len(found) == 1 and isinstance(found[0], Tensor):
             self._shape = found[0].shape[1:]

@@ -92,7 +92,9 @@ def enlist(order: Any, weights: dict[str, Tensor], defend: Any, folder: str) -> 
         task = replace(task, victim=victim)
     task = replace(task, victim=task.victim.on(order.device))
     try:
-        return as_victim(defend(task.victim, task, **order.settings)).on(order.device)
+        defended = copy.copy(as_victim(defend(task.victim, task, **order.settings)).on(order.device))
+        defended.raises = True
+        return defended
     except BaseException as error:
         raise crashed(error, folder) from None
 

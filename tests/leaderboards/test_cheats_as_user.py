@@ -24,7 +24,7 @@ FEW = "not cheats_product or few"  # every seventh combination: none of them han
 def test_the_cheats_fail_without_root_too(home: Path) -> None:  # noqa: F811
     env = {
         "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "ADVGYM_CACHE": str(home / "cache"),
-        "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "LOGNAME": "advgym",
     }  # fmt: skip
     command = [*prefix(ROOT), sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-k", FEW,
                *(str(HERE / f) for f in FILES)]  # fmt: skip

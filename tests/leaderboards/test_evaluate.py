@@ -159,7 +159,7 @@ def defend(victim, task):
         return victim(x)
     return Victim(model, access="scores")
 """
-    entry, rows = run(tiny.defense(tmp_path / "d", code.format(calls=12)))
+    entry, rows = run(tiny.defense(tmp_path / "d", code.format(calls=16)))
     assert entry.headline.value == 0.0 or any("crashed" in flag for flag in entry.flags)
     lost = [s for rs in rows.sets for s in rs.samples if s.reason == "crashed"]
     assert lost and all(s.success for s in lost)
