@@ -149,7 +149,7 @@ class Victim:
         return torch.cat([p if isinstance(p, Tensor) else nan for p in found])
 
     def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
-        with in_eval(self.model), self.tally.asking(len(x)):
+        with in_eval(self.model), self.tally.asking(len(x) if hasattr(x, "__len__") else 1):
             scores = self.copies(self.model, x, keys=keys) if self.keyed else self.copies(self.model, x)
         scores = _scores_of(scores, len(x))
         if not isinstance(scores, Tensor):

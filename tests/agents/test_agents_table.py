@@ -19,8 +19,9 @@ EPISODES = 4
 # What an agent may touch of an environment: section 3 of the design.
 PUBLIC = {
     "reset", "step", "done", "live", "asks_left", "threat", "table", "context", "draws", "rank", "append", "victim",
-    "view", "kind", "shape", "knowledge", "keyed", "proposals", "num_envs", "device", "action_space", "single_action_space",
-    "observation_space", "single_observation_space", "metadata", "autoreset_mode", "close", "render",
+    "view", "kind", "shape", "knowledge", "keyed", "proposals", "num_envs", "device", "action_space",
+    "single_action_space", "observation_space", "single_observation_space", "metadata", "autoreset_mode",
+    "close", "render",
 }  # fmt: skip
 
 
