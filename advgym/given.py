@@ -48,6 +48,7 @@ def inside(x: Tensor, low: float, high: float) -> Tensor | None:
 def class_of(value: Any, names: Sequence[str] = ()) -> int:
     """A class from a number of any kind (whole, of a tensor or an array of one entry, a boolean), or from its name.
 
+    >>> import torch
     >>> class_of(3.0), class_of(torch.tensor([2])), class_of(True), class_of("cat", ["dog", "cat"])
     (3, 2, 1, 1)
 
