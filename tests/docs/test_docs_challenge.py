@@ -185,8 +185,7 @@ def test_the_dispute_lowers_the_score(walked):
     before, after = (
         float(re.search(r"^1,rounded,ben,[\d.]+,([\d.]+)", printed[n], re.M)[1]) for n in ("6", "7")
     )  # fmt: skip
-    assert before == 1.0
-    assert after < before
+    assert after < before < 1.0, "the transfer row breaks some, the dispute more"
 
 
 @pytest.mark.slow
