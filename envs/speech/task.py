@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -165,9 +165,12 @@ def _source(
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
     names = names_of(spec.victim) or (list(symbols.DIGITS) if "dataset" in spec.row and not transcripts else [])
-    own = data.own_clips(spec.samples, transcripts=transcripts, length=fixed, names=names)
+    if not isinstance(spec.samples, Iterable):
+        raise DataError(f"samples= is {type(spec.samples).__name__}; want a list of (waveform, label) pairs")
+    given = list(spec.samples)
+    own = data.own_clips(given, transcripts=transcripts, length=fixed, names=names)
     check_clips(own, own.wave.shape[1], spec.threat.constraint, "samples")
-    notes = ("waveforms are rounded to 16 bits",) if data.rounds(spec.samples) else ()
+    notes = ("waveforms are rounded to 16 bits",) if data.rounds(given) else ()
     return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own, notes)
 
 

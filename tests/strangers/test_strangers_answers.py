@@ -173,3 +173,10 @@ def test_a_module_keeps_its_gradients_behind_a_moved_blank():
     x = task.samples("test", [0]).x.requires_grad_()
     task.victim(x)[0, 0, 0].backward()
     assert x.grad is not None and bool(x.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("task", ["image/linf", "text/wordswap", "speech/keyword", "speech/transcribe", "graph/edge"])
+@pytest.mark.parametrize("samples", [3, None, 2.5])
+def test_samples_that_are_none_are_refused_by_name(task, samples):
+    with pytest.raises(AdvgymError, match="samples"):
+        make_task(task, samples=samples, victim=lambda x: torch.zeros(len(x), 2))
