@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def dtype_of(model: Any) -> torch.dtype | None:
     """The floating dtype of a module's parameters; None without any."""
     if not isinstance(model, nn.Module):
         return None
-    return next((p.dtype for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
+    return next((p.dtype for p in chain(model.parameters(), model.buffers()) if p.is_floating_point()), None)
 
 
 class Copies:

@@ -9,7 +9,7 @@ from advgym.agents._common import choose, clean_fitness, fitness, hand_in, wide
 from advgym.agents._once import PATIENCE, SMALL, Known, first_new, known_of, names
 from advgym.settings import Range
 
-TRIES = 16  # windows drawn where the first one makes an input that was asked before
+TRIES = 4  # windows drawn where the first one makes an input that was asked before
 
 
 @register_agent("square", kind="field", knowledge="score", allowed={"p_init": Range(0, 1, above=True)})

@@ -25,7 +25,7 @@ DEFENSE = (
 )
 SUBMISSIONS = {
     "square": ("attack", ATTACK.format(agent="square"), 'kind = ["field"]\nknowledge = "score"\n'),
-    "greedy": ("attack", ATTACK.format(agent="greedy"), 'kind = ["edits"]\nknowledge = "score"\n'),
+    "greedy": ("attack", ATTACK.format(agent="greedy"), 'kind = ["edits"]\nknowledge = "score"\nproposals = 16\n'),
     "identity": ("defense", "def defend(victim, task):\n    return victim\n", ""),
     "bit-depth": ("defense", DEFENSE.format(defense="bit-depth"), ""),
     "smoothing": ("defense", DEFENSE.format(defense="smoothing"), ""),
