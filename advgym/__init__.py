@@ -13,21 +13,21 @@ from advgym.ids import register_id
 from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
 
 if TYPE_CHECKING:
-    from advgym.check import check_vector_env
-    from advgym.env import AttackEnv
+    from advgym.clients.check import check_vector_env
+    from advgym.core.env import AttackEnv
+    from advgym.core.task import Task, make_task
+    from advgym.core.victim import Victim
     from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
     from advgym.factory import make
-    from advgym.run import attack
-    from advgym.task import Task, make_task
-    from advgym.verifier import verify
-    from advgym.victim import Victim
+    from advgym.judge.run import attack
+    from advgym.judge.verdict import verify
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "make": "factory", "AttackEnv": "env", "make_task": "task", "Task": "task", "Victim": "victim", "attack": "run",
-    "verify": "verifier", "check_vector_env": "check", "AdvgymError": "errors", "BudgetExhausted": "errors",
-    "DataError": "errors", "Malformed": "errors", "VictimError": "errors",
+    "make": "factory", "AttackEnv": "core.env", "make_task": "core.task", "Task": "core.task", "Victim": "core.victim",
+    "attack": "judge.run", "verify": "judge.verdict", "check_vector_env": "clients.check", "AdvgymError": "errors",
+    "BudgetExhausted": "errors", "DataError": "errors", "Malformed": "errors", "VictimError": "errors",
 }  # fmt: skip
 
 __all__ = [

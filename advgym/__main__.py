@@ -2,6 +2,6 @@
 
 import sys
 
-from advgym.cli import main
+from advgym.cli.app import main
 
 sys.exit(main())

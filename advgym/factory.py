@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from advgym.env import AttackEnv
-from advgym.task import Task, make_task
+from advgym.core.env import AttackEnv
+from advgym.core.task import Task, make_task
 
 
 def make(

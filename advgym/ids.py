@@ -20,8 +20,8 @@ def register_id(task: str) -> None:
     if identity not in gymnasium.registry:
         gymnasium.register(
             id=identity,
-            entry_point="advgym.single:make_single",
-            vector_entry_point="advgym.views:make_vector",
+            entry_point="advgym.clients.single:make_single",
+            vector_entry_point="advgym.clients.views:make_vector",
             kwargs={"task": task},
             # The budget ends an episode by `terminated`; outer time limits are the caller's.
             max_episode_steps=None,

@@ -1,7 +1,7 @@
 """Names to things: tasks, victims, agents, defenses, boards, all found lazily.
 
-Tasks and victims are rows of `advgym/envs/*/tasks.toml`; agents and defenses are files of `advgym/agents`. Other
-packages add theirs with the decorators below, from a module named in the entry-point group `advgym`; their own
+Tasks and victims are rows of `advgym/envs/*/tasks.toml`; agents and defenses are files in the rooms of `advgym/agents`.
+Other packages add theirs with the decorators below, from a module named in the entry-point group `advgym`; their own
 `tasks.toml` is added by `add_rows`. "module:name" imports the module first, in any process. Where a victim or an agent
 declares an argument, "name:value" gives it ("transformers:FOLDER", "textattack:RECIPE").
 """
@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.needs import vocabulary
-from advgym.settings import Allowed, checked, settings_of
+from advgym.lib.needs import vocabulary
+from advgym.lib.settings import Allowed, checked, settings_of
 
 HOME = Path(__file__).parent
 KINDS = ("field", "edits")
 KNOWLEDGE = ("transfer", "decision", "score", "white-box")  # from least to most
+NO_ROOMS = ("shared", "defenses")  # of `agents`: no file there is an attack
 OWN = "own"  # as results call an agent that is no registered one
 
 _tasks: dict[str, dict[str, Any]] = {}
@@ -276,47 +277,63 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _files(folder: str) -> dict[str, str]:
-    """Names to module paths of the files of a folder: one attack, one file."""
-    package = "advgym." + folder.replace("/", ".")
-    paths = sorted((HOME / folder).glob("[a-z]*.py"))
-    return {p.stem.replace("_", "-"): f"{package}.{p.stem}" for p in paths}
+@cache
+def _files(what: str) -> dict[str, str]:
+    """Names to module paths of what ships: one attack or defense, one file, in a room of `agents` or `agents/defenses`.
+
+    A file that reads its own domain says so first, as in `text_normalise`; its name is what follows.
+    """
+    found = {}
+    for path in sorted((HOME / "agents").glob("defenses/*/[a-z]*.py" if what == "defense" else "*/[a-z]*.py")):
+        room = path.parent.relative_to(HOME).parts
+        if room[-1] in NO_ROOMS:
+            continue
+        name = path.stem
+        for domain in _domains():
+            name = name.removeprefix(f"{domain}_")
+        found[name.replace("_", "-")] = ".".join(("advgym", *room, path.stem))
+    return found
 
 
-def _find(name: str, what: str, folder: str, table: dict[str, Any]) -> Any:
+@cache
+def _domains() -> tuple[str, ...]:
+    return tuple(sorted(path.parent.name for path in HOME.glob("envs/*/tasks.toml")))
+
+
+def _find(name: str, what: str, table: dict[str, Any]) -> Any:
     name = _import_prefix(name)
     if name not in table:
-        files = _files(folder)
+        files = _files(what)
         if name in files:
             importlib.import_module(files[name])
         else:
             _plugins()
     if name not in table:
-        raise unknown(what, name, {*_files(folder), *table})
+        raise unknown(what, name, {*_files(what), *table})
     return table[name]
 
 
 def agent(name: str) -> Agent:
     """The agent of that name; only its own file is imported."""
     head, value = _argument(name)
-    if head in {*_files("agents"), *_agents}:
-        entry: Agent = _find(head, "agent", "agents", _agents)
+    if head in {*_files("agent"), *_agents}:
+        entry: Agent = _find(head, "agent", _agents)
         if entry.argument:
             given = {entry.argument: need_argument("agent", head, value)}
             return replace(entry, name=name, attack=partial(entry.attack, **given))
-    found: Agent = _find(name, "agent", "agents", _agents)
+    found: Agent = _find(name, "agent", _agents)
     return found
 
 
 def defense(name: str) -> Defense:
     """The defense of that name; only its own file is imported."""
-    found: Defense = _find(name, "defense", "agents/defenses", _defenses)
+    found: Defense = _find(name, "defense", _defenses)
     return found
 
 
 def agents() -> dict[str, Agent]:
     """Every agent; imports them all."""
-    for path in _files("agents").values():
+    for path in _files("agent").values():
         importlib.import_module(path)
     _plugins()
     return dict(sorted(_agents.items()))
@@ -324,7 +341,7 @@ def agents() -> dict[str, Agent]:
 
 def defenses() -> dict[str, Defense]:
     """Every defense; imports them all."""
-    for path in _files("agents/defenses").values():
+    for path in _files("defense").values():
         importlib.import_module(path)
     _plugins()
     return dict(sorted(_defenses.items()))

@@ -14,9 +14,9 @@ import httpx
 import uvicorn
 from _common import arguments, table
 
-from advgym.leaderboards import board as boards
-from advgym.leaderboards.entry import Entry, Interval, Rows, TaskScore, canonical
-from advgym.leaderboards.scorer import scorer_hash
+from advgym.leaderboards.entries.entry import Entry, Interval, Rows, TaskScore, canonical
+from advgym.leaderboards.rules import board as boards
+from advgym.leaderboards.scoring.scorer import scorer_hash
 from advgym.leaderboards.service.app import create_app
 from advgym.leaderboards.service.shelf import Shelf
 from advgym.leaderboards.store import ledger

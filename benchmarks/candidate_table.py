@@ -12,20 +12,20 @@ import tempfile
 
 from _common import arguments, clock, device_label, table
 
-from advgym.envs.text import data, wordnet
 from advgym.envs.text.candidates import homoglyphs, masked_lm, tables
-from advgym.envs.text.space import Space
-from advgym.envs.text.vocabulary import pad_rows
-from advgym.weights import data_dir
+from advgym.envs.text.data import corpora, wordnet_files
+from advgym.envs.text.inputs.vocabulary import pad_rows
+from advgym.envs.text.perturb.space import Space
+from advgym.lib.weights import data_dir
 
 
 def forget() -> None:
     """What a process keeps."""
-    for kept in (tables._read, wordnet.open_wordnet, homoglyphs.alike, masked_lm.open_model):
+    for kept in (tables._read, wordnet_files.open_wordnet, homoglyphs.alike, masked_lm.open_model):
         kept.cache_clear()
 
 
-def build(corpus: data.Corpus, candidates: object, guard: object) -> tuple[int, float]:
+def build(corpus: corpora.Corpus, candidates: object, guard: object) -> tuple[int, float]:
     """(words of the vocabulary, substitutes per word that has any)."""
     options = {"candidates": candidates, "stopwords": True, "antonyms": guard}
     space = Space(corpus, options, 8, dress_up=False)
@@ -43,10 +43,10 @@ def main() -> None:
     root = data_dir()
     if root is None:
         raise SystemExit("set ADVGYM_DATA to the folder of real data: the sentences are MR's")
-    mr = data.movie_reviews()
+    mr = corpora.movie_reviews()
     texts = mr.texts if args.every else dict.fromkeys(("train", "test"), mr.texts["test"])
     labels = mr.labels if args.every else dict.fromkeys(("train", "test"), mr.labels["test"])
-    corpus = data.Corpus("mr", texts, labels, mr.classes, mr.digest)
+    corpus = corpora.Corpus("mr", texts, labels, mr.classes, mr.digest)
     nltk = f"wordnet:{root}/text/nltk_data"
     asked: list[tuple[str, object, object]] = [
         ("counter-fitted", "counter-fitted", False), ("counter-fitted, antonym guard", "counter-fitted", True),

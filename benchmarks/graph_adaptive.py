@@ -22,10 +22,10 @@ from _common import arguments, device_label, table
 from torch import Tensor
 
 import advgym
-from advgym.envs.graph.data import NodeData, load_nodes
-from advgym.envs.graph.zoo import zoo_victim
-from advgym.envs.graph.zoo.fitting import accuracy
-from advgym.victim import Victim
+from advgym.core.victim import Victim
+from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.models.fitting import accuracy
+from advgym.envs.graph.victims.zoo import zoo_victim
 
 ZOO = (
     "gcn", "sage", "gin", "gat", "appnp", "rgcn", "gnnguard", "rung", "jaccard", "svd", "pro-gnn", "soft-median",

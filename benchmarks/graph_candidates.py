@@ -8,14 +8,14 @@ import time
 import torch
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-import advgym.task
+import advgym.core.task
 
 TARGETS, CANDIDATES, FULL = 50, 500, 100
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    task = advgym.task.make_task("graph/cora-edge")
+    task = advgym.core.task.make_task("graph/cora-edge")
     model = task.victim.model
     batch = task.samples("test", list(range(TARGETS)))
     graph = batch.graph

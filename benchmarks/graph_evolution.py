@@ -30,11 +30,12 @@ import torch
 from _common import arguments, device_label, table
 from torch import Tensor
 
-from advgym import make_task, registry, rng
-from advgym.envs.graph.data import NodeData
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.inductive import inductive_victim, load
-from advgym.run import play
+from advgym import make_task, registry
+from advgym.core import rng
+from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.victims.inductive import inductive_victim, load
+from advgym.judge.run import play
 
 SETTINGS: dict[str, dict[str, Any]] = {"prbcd": {"epochs": 400}}
 KNOWLEDGE = {"eva": "score", "eva-plain": "score"}  # it plays with outputs alone too, and worse

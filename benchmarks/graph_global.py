@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 import advgym
 from advgym import register_agent, registry
-from advgym.envs.graph.data import NodeData, load_nodes
-from advgym.envs.graph.victims import GCN
-from advgym.victim import Victim
+from advgym.core.victim import Victim
+from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.victims.recipes import GCN
 
 SETTINGS: dict[str, dict[str, Any]] = {}
 LIMIT = {"coverage": 4_000}  # queries and gradients; prbcd ends by itself

@@ -23,12 +23,12 @@ from _common import arguments, device_label, table
 from torch import Tensor
 
 from advgym import make, registry
-from advgym.agents._common import fitness
-from advgym.agents._injection import joined, plan_of
-from advgym.envs.graph.data import sbm
-from advgym.envs.graph.victims import node_victim
-from advgym.envs.graph.zoo import zoo_victim
-from advgym.task import load_victim
+from advgym.agents.shared.common import fitness
+from advgym.agents.shared.injecting import joined, plan_of
+from advgym.core.task import load_victim
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.victims.recipes import node_victim
+from advgym.envs.graph.victims.zoo import zoo_victim
 
 AGENTS = ("random", "fgsm-injection", "tdgia")
 BLOCKS = range(201, 206)  # seeds of the drawn block models

@@ -31,14 +31,14 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from advgym import make_task, registry
-from advgym.env import AttackEnv
-from advgym.envs.graph.data import NodeData, load_nodes, sbm
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.interchange import read_npz
-from advgym.envs.graph.poison import retrained_victim, unrolled_victim
-from advgym.envs.graph.victims import GCN, fit_nodes
-from advgym.weights import data_dir
+from advgym.core.env import AttackEnv
+from advgym.envs.graph.data.datasets import NodeData, load_nodes, sbm
+from advgym.envs.graph.data.interchange import read_npz
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.tasks.poison import retrained_victim, unrolled_victim
+from advgym.envs.graph.victims.recipes import GCN, fit_nodes
+from advgym.lib.weights import data_dir
 
 SEEDS = 3
 BLOCKS = range(201, 206)  # seeds of drawn block models

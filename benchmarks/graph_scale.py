@@ -16,8 +16,8 @@ import time
 from _common import arguments, device_label, table
 
 import advgym
-from advgym.envs.graph.synthetic import sparse_sbm
-from advgym.envs.graph.victims import node_victim
+from advgym.envs.graph.data.synthetic import sparse_sbm
+from advgym.envs.graph.victims.recipes import node_victim
 
 SIZES = ((1_000, 7_000), (10_000, 71_000), (50_000, 355_000), (169_000, 1_200_000))
 

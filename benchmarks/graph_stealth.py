@@ -12,12 +12,12 @@ import networkx as nx
 import torch
 from _common import arguments, device_label, race, table
 
-from advgym.envs.graph.components import component_count, components_grow, may_cut
-from advgym.envs.graph.cooccurrence import Cooccurrence
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.interchange import read_npz, to_networkx
-from advgym.envs.graph.powerlaw import THRESHOLD, degree_test_of
-from advgym.weights import data_dir
+from advgym.envs.graph.constraints.components import component_count, components_grow, may_cut
+from advgym.envs.graph.constraints.cooccurrence import Cooccurrence
+from advgym.envs.graph.constraints.powerlaw import THRESHOLD, degree_test_of
+from advgym.envs.graph.data.interchange import read_npz, to_networkx
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.lib.weights import data_dir
 
 
 def main() -> None:

@@ -25,10 +25,10 @@ import torch
 from _common import arguments, device_label, table
 
 from advgym import make_task, registry
-from advgym.agents._s2v import Scene
-from advgym.envs.graph.data import NodeData, load_nodes
-from advgym.envs.graph.victims import node_victim
-from advgym.run import play
+from advgym.agents.shared.s2v_net import Scene
+from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.victims.recipes import node_victim
+from advgym.judge.run import play
 
 GROUP, HIDDEN = 10, 64
 AGENTS = ("noise", "l1d-rnd", "degree", "dice", "fga", "sga", "nettack", "first-order", "exhaustive")

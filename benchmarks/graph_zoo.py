@@ -16,14 +16,14 @@ import time
 import torch
 from _common import arguments, clock, table
 
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.edges import SWEPT, SweepTape
-from advgym.envs.graph.ego import near_targets
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.propagation import whole_targets
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.zoo import zoo_victim
-from advgym.envs.graph.zoo.smoothing import Smoothed, certify
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.inputs.edges import SWEPT, SweepTape
+from advgym.envs.graph.inputs.ego import near_targets
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.propagation import whole_targets
+from advgym.envs.graph.models.smoothing import Smoothed, certify
+from advgym.envs.graph.victims.zoo import zoo_victim
 
 ZOO = (
     "gcn", "sage", "gin", "gat", "appnp", "rgcn", "gnnguard", "rung", "jaccard", "svd", "soft-median", "pro-gnn", "mlp",

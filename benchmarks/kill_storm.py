@@ -29,14 +29,14 @@ from pathlib import Path
 import httpx
 from _common import arguments, table
 
-from advgym.leaderboards import card as cards
-from advgym.leaderboards.serve import Plan, run_worker, serve
+from advgym.core.task import make_task
+from advgym.leaderboards.entries import card as cards
+from advgym.leaderboards.service.serve import Plan, run_worker, serve
 from advgym.leaderboards.store import ledger, submissions
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.rebuild import rebuild
 from advgym.leaderboards.store.record import check_record
 from advgym.leaderboards.store.tokens import new_token
-from advgym.task import make_task
 
 KINDS = {  # what is killed, and when -> how often
     "server, at any time": 2, "server, in the middle of a submission": 3, "worker, at any time": 3,

@@ -1,8 +1,8 @@
 """Words alone, sentences alone, and both at once (Lei et al., 2019), at the same word budgets, victim and texts.
 
 Two tasks: text/synth-paraphrase, whose grammar knows the meaning, and Movie Reviews with a user's table. The table is
-written first, by the rules of `advgym.envs.text.rewording`, as a TSV of `sentence, paraphrase, paraphrase ...`, and
-handed to the task as any user's would be.
+written first, by the rules of `advgym.envs.text.candidates.rewording`, as a TSV of `sentence, paraphrase,
+paraphrase ...`, and handed to the task as any user's would be.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 from _common import arguments, device_label, table
 
 import advgym
-from advgym.envs.text import data, paraphrases, rewording
-from advgym.results import Result
-from advgym.weights import data_dir
+from advgym.envs.text.candidates import paraphrases, rewording
+from advgym.envs.text.data import corpora
+from advgym.judge.results import Result
+from advgym.lib.weights import data_dir
 
 AGENTS = ("joint-paraphrase", "joint-greedy")
 BUDGETS: dict[str, tuple[float, ...]] = {"synth": (1, 2, 4, 8), "mr": (1, 2, 4, 0.2)}
@@ -27,7 +28,7 @@ SENTENCES = {"synth": 2, "mr": 1}
 
 def write_table(path: Path, most: int = 8) -> int:
     """Paraphrases by rules of every sentence of the MR test texts; how many sentences have any."""
-    texts = data.movie_reviews().texts["test"]
+    texts = corpora.movie_reviews().texts["test"]
     sentences = dict.fromkeys(" ".join(s) for text in texts for s in paraphrases.split_sentences(text))
     rows = [[s, *rewording.reword(s, most)] for s in sentences]
     rows = [row for row in rows if len(row) > 1]

@@ -19,7 +19,7 @@ from _common import arguments, device_label, table
 from search_grid import fresh
 
 import advgym
-from advgym.agents import policy as learned
+from advgym.agents.learned import policy as learned
 
 TASK = "text/mr-wordswap"
 RIVALS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from _common import arguments, table
 
-from advgym.leaderboards.board import Quota
+from advgym.leaderboards.rules.board import Quota
 from advgym.leaderboards.store import jobs, submissions
 from advgym.leaderboards.store.db import Store, open_store
 

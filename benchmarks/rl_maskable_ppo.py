@@ -21,7 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import advgym
-from advgym.sb3 import AdvgymVecEnv
+from advgym.clients.sb3 import AdvgymVecEnv
 
 TASK = "text/synth-wordswap"
 READS = ("site_features", "perturbation", "output", "objective", "queries_left")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from _common import arguments, table
 
-from advgym.leaderboards.board import Limits
+from advgym.leaderboards.rules.board import Limits
 from advgym.leaderboards.sandbox import LEVELS, Box, launch, missing, paths
 from advgym.leaderboards.sandbox.box import ENTRY
 from advgym.leaderboards.sandbox.launch import RUNTIME

@@ -28,7 +28,7 @@ import msgspec
 from _common import arguments, device_label, table
 
 import advgym
-from advgym.results import Result
+from advgym.judge.results import Result
 
 SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "random-search (200)": ("random-search", {}),

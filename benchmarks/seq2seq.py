@@ -21,9 +21,10 @@ from _common import arguments, device_label, table
 
 import advgym
 from advgym import registry
-from advgym.clean import answer
-from advgym.results import Sample, wilson
-from advgym.run import chunks, play
+from advgym.core.clean import answer
+from advgym.judge.results import Sample
+from advgym.judge.run import chunks, play
+from advgym.lib.rates import wilson
 
 TABLES: dict[str, dict[str, object]] = {
     "vocabulary": {"candidates": "vocabulary", "antonyms": False, "stopwords": False},

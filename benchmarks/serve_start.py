@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 from _common import arguments, table
 
-from advgym.leaderboards import card as cards
+from advgym.leaderboards.entries import card as cards
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.tokens import new_token
 

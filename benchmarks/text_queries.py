@@ -12,7 +12,7 @@ import torch
 from _common import arguments, clock, device_label, table
 
 import advgym
-from advgym.weights import data_dir
+from advgym.lib.weights import data_dir
 
 
 class FreeTokens(torch.nn.Module):

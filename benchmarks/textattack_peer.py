@@ -15,11 +15,11 @@ from _common import arguments, clock, table
 
 import advgym
 from advgym import make_task, registry
-from advgym.agents import _textattack as peer
-from advgym.agents._sentences import Sentences
-from advgym.env import AttackEnv
-from advgym.task import load_victim
-from advgym.weights import cache_dir, data_dir
+from advgym.agents.shared import textattack_parts as peer
+from advgym.agents.shared.sentences import Sentences
+from advgym.core.env import AttackEnv
+from advgym.core.task import load_victim
+from advgym.lib.weights import cache_dir, data_dir
 
 SEARCHES = {"wir-delete": ("wir", {"importance": "delete"}), "pwws": ("wir", {"importance": "pwws"})}
 
@@ -66,7 +66,7 @@ def their_wrappers(victim: str) -> dict[str, object]:
     """Models of TextAttack's for a victim of ours."""
     peer.library()
     if not victim.startswith("transformers:"):
-        from advgym.envs.text.textattack_model import model_wrapper
+        from advgym.envs.text.victims.textattack_model import model_wrapper
 
         return {"its loop": model_wrapper(victim)}
     from textattack.models.wrappers import HuggingFaceModelWrapper

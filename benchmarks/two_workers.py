@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from advgym import registry
-from advgym.victim import Victim
+from advgym.core.victim import Victim
 
 TASK = "image/digits-waiting"
 WAIT_S = float(os.environ.get("ADVGYM_WAIT_S", "0.25"))
@@ -67,7 +67,7 @@ class Waiting(torch.nn.Module):
 
 def waiting(*, name: str, inner: str, **_: Any) -> Victim:
     """The victim `inner` behind a wait."""
-    from advgym.task import load_victim
+    from advgym.core.task import load_victim
 
     plain = load_victim(inner)
     assert plain.module is not None
@@ -85,7 +85,7 @@ class Fleet:
     """Some workers on a data folder of their own."""
 
     def __init__(self, root: Path, boards: Path, workers: int) -> None:
-        from advgym.leaderboards.serve import Plan, prepare, run_worker
+        from advgym.leaderboards.service.serve import Plan, prepare, run_worker
         from advgym.leaderboards.store.db import open_store
 
         root.mkdir()
@@ -120,8 +120,8 @@ class Fleet:
         self.store.close()
 
     def _hand_in(self) -> str:
-        from advgym.leaderboards import card as cards
-        from advgym.leaderboards.board import Quota
+        from advgym.leaderboards.entries import card as cards
+        from advgym.leaderboards.rules.board import Quota
         from advgym.leaderboards.store import artefacts, submissions
 
         self.count += 1

@@ -26,11 +26,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from advgym.envs.text.metrics import char_edit
-from advgym.envs.text.validity import Relations, default_relations, score
-from advgym.envs.text.validity.features import NAMES, features
-from advgym.envs.text.validity.scoring import TABLE
-from advgym.weights import data_dir
+from advgym.envs.text.measures.columns import char_edit
+from advgym.envs.text.measures.validity import Relations, default_relations, score
+from advgym.envs.text.measures.validity.features import NAMES, features
+from advgym.envs.text.measures.validity.scoring import TABLE
+from advgym.lib.weights import data_dir
 
 FOLDS = 5
 PRECISION = 0.95  # of the pairs that are called kept, held out

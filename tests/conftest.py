@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def data_dir() -> Path:
     """The folder of real data; the test is skipped, and reported, where there is none."""
-    from advgym.weights import data_dir
+    from advgym.lib.weights import data_dir
 
     found = data_dir()
     if found is None:

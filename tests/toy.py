@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from advgym.batch import pick
-from advgym.edits import EditsBatch
-from advgym.field import FieldBatch
-from advgym.goals import BundleGoal, ClassGoal
-from advgym.task import Task, ThreatModel
-from advgym.victim import Victim
+from advgym.core.batch import pick
+from advgym.core.edits import EditsBatch
+from advgym.core.field import FieldBatch
+from advgym.core.goals import BundleGoal, ClassGoal
+from advgym.core.task import Task, ThreatModel
+from advgym.core.victim import Victim
 
 SIZE, LEVELS, CLASSES, SAMPLES = 6, 5, 3, 40
 

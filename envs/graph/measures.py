@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from advgym.columns import Columns
-from advgym.envs.graph.components import clean_components, component_count
-from advgym.envs.graph.cooccurrence import cooccurrence
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.powerlaw import degree_test_of
-from advgym.envs.graph.stealth import degree_move, singletons_made
+from advgym.core.columns import Columns
+from advgym.envs.graph.constraints.components import clean_components, component_count
+from advgym.envs.graph.constraints.cooccurrence import cooccurrence
+from advgym.envs.graph.constraints.powerlaw import degree_test_of
+from advgym.envs.graph.constraints.stealth import degree_move, singletons_made
+from advgym.envs.graph.inputs.graphs import Graph
 
 if TYPE_CHECKING:
-    from advgym.batch import Batch
+    from advgym.core.batch import Batch
 
 
 def edge_columns(graph: Graph, flips: Tensor) -> dict[str, list[float]]:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym import drawn, rng
-from advgym.content import file_digest, stamp
+from advgym.core import rng
 from advgym.envs.image.jitter import jittered
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.given import class_of, inside
-from advgym.weights import data_dir
+from advgym.lib import drawn
+from advgym.lib.content import file_digest, stamp
+from advgym.lib.given import class_of, inside
+from advgym.lib.weights import data_dir
 
 DATASETS = ("digits", "mnist")
 DIGITS_TEST = 450  # of 1797

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym import rng
+from advgym.core import rng
 
 TURN = 10.0  # degrees, either way
 SCALE = 0.07  # larger or smaller by this share

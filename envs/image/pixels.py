@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym import rng
-from advgym.batch import pick
-from advgym.edits import FLAT, EditsBatch
+from advgym.core import rng
+from advgym.core.batch import pick
+from advgym.core.edits import FLAT, EditsBatch
 
 FEATURES = 1 << 14  # site_features are given up to this many numbers per sample
 

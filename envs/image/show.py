@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.batch import Batch
+from advgym.core.batch import Batch
+from advgym.core.task import Task
 from advgym.envs.image.pixels import PixelBatch
-from advgym.task import Task
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
 SIDE = 136  # CSS pixels

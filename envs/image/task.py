@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.batch import Batch
+from advgym.core.batch import Batch
+from advgym.core.field import FieldBatch
+from advgym.core.goals import ClassGoal
+from advgym.core.task import Spec, Task
+from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.image import data
 from advgym.envs.image.pixels import PixelBatch, random_levels
 from advgym.envs.image.show import line, show
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.field import FieldBatch
-from advgym.given import check_radius, names_of
-from advgym.goals import ClassGoal
-from advgym.task import Spec, Task
-from advgym.victim import Victim, first_answer, one_hot
+from advgym.lib.given import check_radius, names_of
 
 MOST_LEVELS = 1 << 16
 OTHERWISE = " Or another lattice=, lattice=0 for plain floats."

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advgym import rng
+from advgym.core import rng
+from advgym.core.victim import Victim
 from advgym.envs.image import data
-from advgym.victim import Victim
-from advgym.weights import load_or_train
+from advgym.lib.weights import load_or_train
 
 WEIGHTS = Path(__file__).parent / "weights"
 

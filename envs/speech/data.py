@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advgym import rng
-from advgym.content import file_digest, stamp
-from advgym.drawn import SPLIT, Drawn, read_drawn
+from advgym.core import rng
 from advgym.envs.speech import symbols, synth
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.given import class_of, inside
-from advgym.weights import data_dir
+from advgym.lib.content import file_digest, stamp
+from advgym.lib.drawn import SPLIT, Drawn, read_drawn
+from advgym.lib.given import class_of, inside
+from advgym.lib.weights import data_dir
 
 Wave = NDArray[np.int16]
 LEVELS = 32768  # 16-bit PCM: steps per unit

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym import rng
+from advgym.core import rng
+from advgym.core.goals import Goal
 from advgym.envs.speech import symbols
 from advgym.envs.speech.metrics import edit_distance, lengths, wer, word_errors
 from advgym.errors import AdvgymError
-from advgym.goals import Goal
 
 
 def compact(ids: Tensor, keep: Tensor) -> Tensor:

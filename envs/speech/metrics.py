@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advgym.rng import mix
+from advgym.core.rng import mix
 
 
 def snr_db(clean: Tensor, change: Tensor, support: Tensor | None = None) -> Tensor:

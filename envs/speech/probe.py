@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.speech import symbols
 from advgym.errors import AdvgymError, VictimError
-from advgym.victim import Victim, first_answer, one_hot
 
 
 @torch.no_grad()

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advgym.core.field import FieldBatch
+from advgym.core.goals import ClassGoal, Goal
+from advgym.core.task import Spec, Task
+from advgym.core.victim import Victim
 from advgym.envs.speech import data, probe, symbols
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.show import line, show
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.field import FieldBatch
-from advgym.given import check_radius, names_of
-from advgym.goals import ClassGoal, Goal
-from advgym.task import Spec, Task
-from advgym.victim import Victim
+from advgym.lib.given import check_radius, names_of
 
 NORMS = ("linf", "l2", "snr")
 BINS = 64  # points of the envelope that a policy sees

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.core.victim import Victim
 from advgym.envs.speech import data, symbols
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.metrics import cer, corpus_wer
 from advgym.envs.speech.models import M5, CtcNet, KeywordCnn
-from advgym.victim import Victim
-from advgym.weights import load_or_train
+from advgym.lib.weights import load_or_train
 
 WEIGHTS = Path(__file__).parent / "weights"
 NETS: dict[str, Callable[..., nn.Module]] = {"cnn": KeywordCnn, "m5": M5}

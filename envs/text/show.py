@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from advgym.envs.text.spacing import CLOSE, PAIR
-from advgym.envs.text.words import TextBatch
+from advgym.envs.text.inputs.spacing import CLOSE, PAIR
+from advgym.envs.text.perturb.words import TextBatch
 
 
 def line(batch: TextBatch, row: int, form: Tensor, task: Any = None) -> str:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from advgym.core.task import Task
+from advgym.core.victim import Victim
 from advgym.errors import Unusable
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.recorder import Recorder
 from advgym.leaderboards.boundary.wire import Broken, Channel, Gone
-from advgym.task import Task
-from advgym.victim import Victim
 
 ROOM = 1 << 20
 

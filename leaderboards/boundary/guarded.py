@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.cached import asked_anew
+from advgym.core.cached import asked_anew
+from advgym.core.victim import DRAWS
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.inside import Failure, crashed, entry_point, load_module
 from advgym.leaderboards.boundary.wire import HARD_CAP, Channel, Gone
-from advgym.victim import DRAWS
 
 GRAPHS = 16
 
@@ -80,8 +80,8 @@ def _serve(channel: Channel, folder: str) -> None:
 
 def enlist(order: Any, weights: dict[str, Tensor], defend: Any, folder: str) -> Any:
     """The submission's defense around the victim with these weights."""
-    from advgym.task import make_task
-    from advgym.victim import as_victim
+    from advgym.core.task import make_task
+    from advgym.core.victim import as_victim
 
     os.environ.update(order.env)
     task = make_task(order.task, **order.options)

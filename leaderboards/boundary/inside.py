@@ -41,7 +41,7 @@ def prepare(modules: list[str], tasks: list[tuple[str, dict[str, Any]]], env: di
 
     import torch
 
-    from advgym.task import make_task
+    from advgym.core.task import make_task
 
     torch.set_num_threads(1)
     os.environ.update(env)

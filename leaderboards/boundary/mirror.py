@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.batch import Batch
+from advgym.core.batch import Batch
 from advgym.registry import load
 
 _PLAIN = (type(None), bool, int, float, str, bytes)

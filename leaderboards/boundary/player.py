@@ -15,15 +15,15 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from advgym.book import Book
-from advgym.edits import EditsBatch
-from advgym.episodes import Episodes
+from advgym.core.book import Book
+from advgym.core.edits import EditsBatch
+from advgym.core.episodes import Episodes
+from advgym.core.lanes import Lanes, Obs
+from advgym.core.reading import read_proposal, read_weights
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
-from advgym.lanes import Lanes, Obs
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.referee import METERS
 from advgym.leaderboards.boundary.wire import Channel
-from advgym.reading import read_proposal, read_weights
 
 ERRORS = {"malformed": Malformed, "exhausted": BudgetExhausted, "refused": AdvgymError}
 

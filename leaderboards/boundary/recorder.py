@@ -1,7 +1,7 @@
 """What a defense answered while it was attacked: a keyed tenth of its queries, and all that it said for a verdict.
 
-`leaderboards/second_answer.py` asks the same again in a fresh process. What is kept is keyed by the phase's secret, so
-a defense does not know which of its answers will be held against it.
+`leaderboards/runs/second_answer.py` asks the same again in a fresh process. What is kept is keyed by the phase's
+secret, so a defense does not know which of its answers will be held against it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.batch import take
+from advgym.core.batch import take
 
 SHARE = 0.1  # of the queries
 

@@ -1,8 +1,8 @@
 """The evaluator's side of an attack: it deals, asks the victim, keeps the meters and believes nothing it is sent.
 
 Who is to blame for a failure is decided here, by where it was raised: what a request makes the evaluator raise is
-`Unanswered`, the participant's, unless the same comes of asking nothing (`leaderboards/fresh.py`). Who pays is decided
-here, too: time that neither the victim took nor a query paid for runs on the agent's clock.
+`Unanswered`, the participant's, unless the same comes of asking nothing (`leaderboards/runs/fresh.py`). Who pays is
+decided here, too: time that neither the victim took nor a query paid for runs on the agent's clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
+from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, Malformed
-from advgym.victim import Victim
 
 
 class Refused(AdvgymError):

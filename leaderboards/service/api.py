@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Form, HTTPException, Query, Request, Respon
 from fastapi.responses import StreamingResponse
 
 from advgym.errors import DataError
-from advgym.leaderboards.reasons import Refused
+from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.service import data, guard, intake
 from advgym.leaderboards.service.feed import Feed
 from advgym.leaderboards.service.shelf import Book, Shelf

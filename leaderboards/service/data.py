@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from advgym.leaderboards.board import board_hash, public_data
-from advgym.leaderboards.entry import TaskScore
+from advgym.leaderboards.entries.entry import TaskScore
+from advgym.leaderboards.rules.board import board_hash, public_data
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf
 from advgym.leaderboards.service.told import SENTENCE
 

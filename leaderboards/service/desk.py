@@ -177,7 +177,7 @@ def mark_entry(shelf: Shelf, id: str, footnote: str, unreliable: bool, external:
     Raises:
         AdvgymError: no such entry, a superseded one, or no footnote.
     """
-    from advgym.leaderboards import dispute
+    from advgym.leaderboards.entries import dispute
 
     found = shelf.find(id)
     if found is None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from advgym.leaderboards.board import Board
-from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.entries.entry import canonical
+from advgym.leaderboards.rules.board import Board
 from advgym.leaderboards.service import data, pages, show
 from advgym.leaderboards.service.shelf import Shelf
 from advgym.leaderboards.store import record
-from advgym.results import write_atomic
+from advgym.lib.files import write_atomic
 
 
 def export(root: str | Path, boards: Mapping[str, Board], out: str | Path) -> list[Path]:

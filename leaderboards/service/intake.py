@@ -5,16 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import card as cards
-from advgym.leaderboards.board import Board, Quota
-from advgym.leaderboards.reasons import Refused
+from advgym.judge.results import FORMAT, Result
+from advgym.leaderboards.entries import card as cards
+from advgym.leaderboards.rules.board import Board, Quota
+from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import artefacts
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.submissions import submit
 from advgym.leaderboards.store.unpack import unpack
-from advgym.results import FORMAT, Result
 
 DISPUTE = "dispute"  # the track of a job that judges perturbations; its card says "against"
 DISPUTES = Quota(per_day=20, total=500)  # of a team, beside its quota of submissions

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from advgym import contract, registry
-from advgym.leaderboards import reasons
-from advgym.leaderboards.board import Board, public_data
-from advgym.leaderboards.entry import Entry
+from advgym import registry
+from advgym.judge import contract
+from advgym.leaderboards.entries.entry import Entry
+from advgym.leaderboards.rules import reasons
+from advgym.leaderboards.rules.board import Board, public_data
 from advgym.leaderboards.service import views
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf, is_open
 from advgym.leaderboards.service.told import SENTENCE

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from advgym.errors import DataError
-from advgym.leaderboards import commitments
-from advgym.leaderboards.board import Board, board_hash
-from advgym.leaderboards.entry import Entry, canonical
-from advgym.leaderboards.ranking import rank, unranked
+from advgym.leaderboards.entries.entry import Entry, canonical
+from advgym.leaderboards.rules import commitments
+from advgym.leaderboards.rules.board import Board, board_hash
+from advgym.leaderboards.scoring.ranking import rank, unranked
 from advgym.leaderboards.service.chain import Chain, mark_of
 from advgym.leaderboards.service.told import told
 from advgym.leaderboards.store import ledger, record
@@ -185,7 +185,7 @@ class Shelf:
 
     def _scorer(self, board: Board) -> str:
         if board.name not in self._scorers:
-            from advgym.leaderboards.scorer import scorer_hash  # reads the sources of the tasks' domains
+            from advgym.leaderboards.scoring.scorer import scorer_hash  # reads the sources of the tasks' domains
 
             self._scorers[board.name] = scorer_hash(board)
         return self._scorers[board.name]
@@ -194,7 +194,7 @@ class Shelf:
         return self.root / "entries" / name
 
     def _load(self, name: str, stamp: str) -> Book:
-        from advgym.leaderboards.stale import stale
+        from advgym.leaderboards.entries.stale import stale
 
         board, entries = self.boards[name], {}
         every, faults = self.chain.read()

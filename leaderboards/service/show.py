@@ -14,9 +14,10 @@ import msgspec
 
 from advgym import __version__
 from advgym.errors import AdvgymError
-from advgym.leaderboards.entry import Entry, Rows
+from advgym.leaderboards.entries.entry import Entry, Rows
 from advgym.leaderboards.service.shelf import Book, Shelf
-from advgym.results import mean, write_atomic
+from advgym.lib.files import write_atomic
+from advgym.lib.rates import mean
 
 MOST = 4  # of a task
 PATIENCE_S = 1.5  # a page waits this long for pictures before it goes without them
@@ -47,7 +48,7 @@ def draw(root: Path, id: str, entry: Entry, rows: Rows, tasks: Mapping[str, Any]
         rows: its judged samples.
         tasks: by task id, made with the phase's data and victims; a task that is missing is left out.
     """
-    from advgym.report_examples import examples
+    from advgym.report.examples import examples
 
     shows: Shows = []
     for name in dict.fromkeys(rs.task for rs in rows.sets):
@@ -96,10 +97,10 @@ def draw_published(shelf: Shelf, book: Book, id: str) -> Shows:
 
 def _task(shelf: Shelf, book: Book, entry: Entry, name: str, options: dict[str, Any]) -> Any:
     if book.board.phases[entry.phase].hidden:
-        from advgym.leaderboards.phases import phase_tasks
+        from advgym.leaderboards.rules.phases import phase_tasks
 
         return next(t.task for t in phase_tasks(book.board, entry.phase, shelf.root) if t.row.id == name)
-    from advgym.task import make_task
+    from advgym.core.task import make_task
 
     return make_task(name, **{k: v for k, v in options.items() if k != "own"})
 

@@ -6,7 +6,7 @@ samples out, so it waits for the close. Besides the score at most 10 bits leave 
 
 from __future__ import annotations
 
-from advgym.leaderboards.entry import Entry, TaskScore
+from advgym.leaderboards.entries.entry import Entry, TaskScore
 
 SENTENCE = (
     "This phase is hidden and open: of an entry its score is told, in all and on each task, minutes after the run. "

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from advgym.leaderboards.board import Board
-from advgym.leaderboards.entry import Entry, Interval, Measured, TaskScore
-from advgym.leaderboards.intervals import rate_interval
+from advgym.leaderboards.entries.entry import Entry, Interval, Measured, TaskScore
+from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.scoring.intervals import rate_interval
 from advgym.leaderboards.service.shelf import Book, Placed
-from advgym.report_matrix import CONTROL, Cell, Group, Matrix, Row, domains_of
-from advgym.report_svg import DASHES, SLOTS, Line, figure
+from advgym.report.matrix import CONTROL, Cell, Group, Matrix, Row, domains_of
+from advgym.report.svg import DASHES, SLOTS, Line, figure
 
 PER_PAGE = 100  # entries of a ranking
 HEAT = 20  # of them in the heat map

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import reasons
+from advgym.leaderboards.rules import reasons
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.submissions import clean, day_of
 from advgym.leaderboards.store.tables import job, submission

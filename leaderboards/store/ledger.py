@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.entries.entry import canonical
 from advgym.leaderboards.store import files
 
 KINDS = ("entry", "open", "close", "dispute", "footnote", "stale")

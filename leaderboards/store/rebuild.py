@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from advgym.errors import AdvgymError, DataError
-from advgym.leaderboards.entry import Entry, canonical
+from advgym.leaderboards.entries.entry import Entry, canonical
 from advgym.leaderboards.store import jobs, ledger, record, tables
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.ledger import Line

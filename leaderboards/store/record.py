@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from advgym.errors import AdvgymError, DataError
-from advgym.leaderboards.entry import Entry, Rows, canonical, rows_bytes
+from advgym.leaderboards.entries.entry import Entry, Rows, canonical, rows_bytes
 from advgym.leaderboards.store import files, ledger
 
 ID = re.compile(r"[0-9a-f]{16}")

@@ -12,8 +12,8 @@ import msgspec
 import sqlalchemy as sa
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import reasons
-from advgym.leaderboards.board import Quota
+from advgym.leaderboards.rules import reasons
+from advgym.leaderboards.rules.board import Quota
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.tables import job, submission
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from advgym.errors import DataError
-from advgym.leaderboards.reasons import Refused, tidy
+from advgym.leaderboards.rules.reasons import Refused, tidy
 
 MB = 1 << 20
 RATIO = 200  # unpacked bytes to packed ones, beyond the first `FREE`

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import attack, make, make_task
-from advgym.agents._additive import COUNTS, JITTER, PAIR, SITE, TRUST, Effects, known_words
-from advgym.agents._slots import Slots
-from advgym.agents.additive import chosen, going_on, hopes, neighbours, prefixes
+from advgym.agents.search.additive import chosen, going_on, hopes, neighbours, prefixes
+from advgym.agents.shared.beliefs import COUNTS, JITTER, PAIR, SITE, TRUST, Effects, known_words
+from advgym.agents.shared.slots import Slots
 
 TASK = "text/synth-wordswap"
 

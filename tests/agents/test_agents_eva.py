@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import make_task, registry
-from advgym.agents._coverage import PAD, Table, covered, margins, rebuild
-from advgym.agents._pairs_population import Genes, genes_of, tournament
-from advgym.agents.coverage import merit, survivors
-from advgym.env import AttackEnv
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.rng import Draws
-from advgym.run import play
+from advgym.agents.search.coverage import merit, survivors
+from advgym.agents.shared.margins import PAD, Table, covered, margins, rebuild
+from advgym.agents.shared.pairs_population import Genes, genes_of, tournament
+from advgym.core.env import AttackEnv
+from advgym.core.rng import Draws
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.judge.run import play
 
 LANES = torch.tensor([3, 8])
 

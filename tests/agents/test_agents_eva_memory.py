@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import make_task, registry
-from advgym.agents import _eva_memory, eva
-from advgym.agents._coverage import margins
-from advgym.agents._effects import WIDTH, Effects, effects, mend
-from advgym.agents._messages import Messages, among
-from advgym.run import play
+from advgym.agents.search import eva
+from advgym.agents.shared import eva_memory
+from advgym.agents.shared.effects import WIDTH, Effects, effects, mend
+from advgym.agents.shared.margins import margins
+from advgym.agents.shared.messages import Messages, among
+from advgym.judge.run import play
 
 SIZE, CLASSES = 24, 3
 
@@ -224,13 +225,13 @@ def test_memory_is_worth_its_queries(monkeypatch):
 def test_a_small_budget_is_not_spent_on_learning():
     made = []
     task = make_task("graph/karate-global", knowledge="score", queries=128, eps=0.05)
-    original = _eva_memory.Memory.children
+    original = eva_memory.Memory.children
 
     def children(self, *args):
         made.append(self.warm)
         return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_eva_memory.Memory, "children", children)
+        patch.setattr(eva_memory.Memory, "children", children)
         (row,), error = play(task, with_scores(), [0], "cpu", 0, "test", {})
     assert not error and row.valid and made and set(made) == {1}

@@ -9,9 +9,9 @@ import toy
 from dense_graph import dense, flipped, margin, opened, run
 
 from advgym import AdvgymError, attack, make, make_task, registry
-from advgym.agents._graph import estimate_labels, known_labels, node_features, public_graph
-from advgym.agents.exhaustive import every_edit
-from advgym.agents.nettack import CUTOFF, Degrees, log_likelihood
+from advgym.agents.graph.nettack import CUTOFF, Degrees, log_likelihood
+from advgym.agents.search.exhaustive import every_edit
+from advgym.agents.shared.targets import estimate_labels, known_labels, node_features, public_graph
 
 NAMES = ("exhaustive", "dice", "l1d-rnd", "degree", "nettack", "sga", "fga", "rl-s2v")
 
@@ -39,7 +39,7 @@ def test_other_tables_have_no_target():
 def test_labels_are_estimated_from_what_is_known():
     env, obs = opened("graph/sbm-edge", 2, knowledge="decision")
     known, graph = known_labels(env, obs), public_graph(env)
-    from advgym.envs.graph.data import load_nodes
+    from advgym.envs.graph.data.datasets import load_nodes
 
     truth, hidden = load_nodes("sbm").labels, known < 0
     assert torch.equal(known[~hidden], truth[~hidden]) and 0 < hidden.sum() < len(truth)

@@ -9,9 +9,9 @@ import torch
 
 import advgym
 from advgym import registry
-from advgym.agents._injection import packed, plan_of
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.poison import retrained_victim
+from advgym.agents.shared.injecting import packed, plan_of
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.tasks.poison import retrained_victim
 
 
 @cache
@@ -86,7 +86,7 @@ def test_injections_beat_random_search(agent):
 
 
 def test_tdgia_connects_to_the_weakest_by_its_formula():
-    from advgym.agents.tdgia import _defective
+    from advgym.agents.graph.tdgia import _defective
 
     env = advgym.make("graph/sbm-inject", 1, nodes=2, degree=3)
     obs, _ = env.reset(seed=0)

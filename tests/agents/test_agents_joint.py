@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import attack, make_task
-from advgym.agents._common import clean_fitness
-from advgym.agents.joint_paraphrase import _apart, lazy_greedy, open_edits, packed
+from advgym.agents.sequences.joint_paraphrase import _apart, lazy_greedy, open_edits, packed
+from advgym.agents.shared.common import clean_fitness
 
 SMALL = {"episodes": 40, "lanes": 20, "queries": 200, "gradients": 200}
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import attack
-from advgym.agents._keywords import drawn, fresh, likelihoods, names, one_less, placed, slope, wanted
-from advgym.rng import Draws
+from advgym.agents.shared.keywords import drawn, fresh, likelihoods, names, one_less, placed, slope, wanted
+from advgym.core.rng import Draws
 
 HEADLINES = "text/synth-headline"
 

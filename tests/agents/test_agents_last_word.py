@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from advgym import make_task, registry
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
 
 SEARCHES = (
     "greedy", "greedy-search", "beam", "first-order", "genetic", "hotflip", "alzantot", "joint-greedy",

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from advgym import DataError, attack, make
-from advgym.agents import policy as learned
-from advgym.agents._policy import FEATURES, CellPolicy, State, ppo
-from advgym.weights import save_weights
+from advgym.agents.learned import policy as learned
+from advgym.agents.shared.policy_net import FEATURES, CellPolicy, State, ppo
+from advgym.lib.weights import save_weights
 
 TASK, REAL = "text/synth-wordswap", "text/mr-wordswap"
 

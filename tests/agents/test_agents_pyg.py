@@ -10,7 +10,7 @@ from torch import nn
 
 import advgym
 from advgym.errors import AdvgymError
-from advgym.foreign import own_states
+from advgym.lib.foreign import own_states
 
 SETTINGS = {"block": 800, "epochs": 12, "resampling": 8}
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import AdvgymError, DataError, attack, make
-from advgym.agents import rl_s2v as learned
-from advgym.agents._s2v import NODE, S2V, Scene, episode, open_second, q_learning
-from advgym.views import edit_view
-from advgym.weights import save_weights
+from advgym.agents.learned import rl_s2v as learned
+from advgym.agents.shared.s2v_net import NODE, S2V, Scene, episode, open_second, q_learning
+from advgym.clients.views import edit_view
+from advgym.lib.weights import save_weights
 
 
 @settings(max_examples=12, deadline=None)

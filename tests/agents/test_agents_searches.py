@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import AdvgymError, attack, make, make_task, registry
-from advgym.agents._slots import Memory, Slots, ask
-from advgym.agents._wir import order_sites
+from advgym.agents.shared.importance import order_sites
+from advgym.agents.shared.slots import Memory, Slots, ask
 
 TASK, BUGS = "text/synth-wordswap", "text/synth-charswap"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import attack
-from advgym.agents.seq2sick import active_sets, ascend, rounded
-from advgym.rng import Draws
+from advgym.agents.sequences.seq2sick import active_sets, ascend, rounded
+from advgym.core.rng import Draws
 
 
 @settings(max_examples=50, deadline=None)

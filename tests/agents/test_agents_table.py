@@ -8,10 +8,10 @@ import pytest
 import toy
 
 from advgym import attack, make_task, registry, verify
-from advgym.offers import fits
+from advgym.core.offers import fits
+from advgym.core.task import Task
+from advgym.judge.run import play
 from advgym.registry import KNOWLEDGE
-from advgym.run import play
-from advgym.task import Task
 
 BUDGET = {"queries": 24, "gradients": 24}
 EPISODES = 4

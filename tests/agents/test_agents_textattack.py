@@ -8,9 +8,9 @@ import torch
 
 import advgym
 from advgym import AdvgymError, attack
-from advgym.agents import _textattack
-from advgym.agents._lockstep import Lane, play
-from advgym.agents._sentences import Sentences
+from advgym.agents.shared import textattack_parts
+from advgym.agents.shared.lockstep import Lane, play
+from advgym.agents.shared.sentences import Sentences
 
 TASK = "text/synth-wordswap"
 
@@ -121,8 +121,8 @@ def test_wrong_names_say_what_is_right(name, settings, says):
 
 
 def test_our_victim_is_a_model_of_theirs():
-    textattack = _textattack.library()
-    from advgym.envs.text.textattack_model import model_wrapper
+    textattack = textattack_parts.library()
+    from advgym.envs.text.victims.textattack_model import model_wrapper
 
     model = model_wrapper("synth-bert")
     texts = ["the film is good", "the film is bad"]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from advgym.cli import main
+from advgym.cli.app import main
 
 TASK = "image/digits-linf"
 
@@ -22,7 +22,7 @@ def advgym(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*args: object) -> Answer:
-        from advgym.cli_print import _console
+        from advgym.cli.printing import _console
 
         _console.cache_clear()  # capsys hands out new streams
         code = main([str(a) for a in args])

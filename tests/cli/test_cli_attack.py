@@ -165,7 +165,7 @@ def test_verify_of_a_perturbation_that_is_none_exits_2(advgym, stored, tmp_path)
 
 @pytest.mark.parametrize("change", [lambda raw: None, flip], ids=["true", "false"])
 def test_verify_of_an_older_file_says_which_rules_changed(advgym, stored, tmp_path, change):
-    from advgym.contract import CHANGES, CONTRACT
+    from advgym.judge.contract import CHANGES, CONTRACT
 
     assert json.loads(stored.read_text())["contract"] == CONTRACT
     assert "note" not in advgym("verify", stored).out

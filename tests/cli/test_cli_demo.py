@@ -49,7 +49,7 @@ def test_it_runs_and_writes(advgym, one_task, tmp_path):
 
 
 def test_a_failing_agent_leaves_a_cell_and_exit_1(advgym, one_task, tmp_path, monkeypatch):
-    from advgym import run
+    from advgym.judge import run
 
     real = run.attack
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from advgym import cli
+from advgym.cli.app import app
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -49,14 +49,14 @@ def test_usage_errors_are_short_and_exit_2(advgym, args, says):
 
 
 def test_what_we_did_not_expect_exits_70(advgym, monkeypatch):
-    from advgym import cli_list
+    from advgym.cli import listing as cli_list
 
     def broken(*args, **kwargs):
         raise RuntimeError("the disk is [red]hot")
 
     monkeypatch.setattr(cli_list, "show_list", broken)
     answer = advgym("list", "tasks")
-    assert answer.code == cli.UNEXPECTED
+    assert answer.code == app.UNEXPECTED
     assert "RuntimeError: the disk is [red]hot" in answer.err
     assert "ADVGYM_TRACEBACK=1" in answer.err
     assert "Traceback" not in answer.err
@@ -66,7 +66,7 @@ def test_what_we_did_not_expect_exits_70(advgym, monkeypatch):
 
 
 def test_ctrl_c_exits_130(advgym, monkeypatch):
-    from advgym import cli_list
+    from advgym.cli import listing as cli_list
 
     def broken(*args, **kwargs):
         raise KeyboardInterrupt

@@ -372,8 +372,8 @@ def state_of(server: Server, id: str) -> tuple[str, int, bool]:
 # -- starting on what is damaged -----------------------------------------------------------------------------
 def tiny_record(root: Path) -> Path:
     """A data folder whose ledger has a line."""
-    from advgym.leaderboards.board import load
-    from advgym.leaderboards.serve import open_public
+    from advgym.leaderboards.rules.board import load
+    from advgym.leaderboards.service.serve import open_public
 
     (root / "made").mkdir()
     (root / "made" / "tiny.toml").write_text(BOARD)

@@ -14,7 +14,8 @@ import processes
 import pytest
 import warm
 
-from advgym.leaderboards import reasons, trial
+from advgym.leaderboards.rules import reasons
+from advgym.leaderboards.runs import trial
 from advgym.leaderboards.sandbox import best_level
 
 BOARD = """

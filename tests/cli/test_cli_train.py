@@ -2,7 +2,8 @@
 
 import pytest
 
-from advgym import cli_bench, registry
+from advgym import registry
+from advgym.cli.app import bench
 
 
 def test_a_shipped_victim_prints_its_card(advgym):
@@ -14,7 +15,7 @@ def test_a_shipped_victim_prints_its_card(advgym):
 
 def test_force_trains_into_the_cache(advgym, monkeypatch, tmp_path):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path))
-    from advgym import task
+    from advgym.core import task
 
     monkeypatch.setattr(task, "_loaded", {})
     answer = advgym("train", "digits-mlp", "--force", "--set", "epochs=1")
@@ -51,7 +52,7 @@ def test_errors(advgym, args, says):
 
 def test_benchmarks_are_listed_and_run(advgym, monkeypatch, tmp_path):
     (tmp_path / "speed_up.py").write_text('"""How fast."""\nimport sys\nsys.exit(len(sys.argv))\n')
-    monkeypatch.setattr(cli_bench, "folder", lambda: tmp_path)
+    monkeypatch.setattr(bench, "folder", lambda: tmp_path)
     assert "How fast." in advgym("bench").out
     assert advgym("bench", "speed-up", "--size", "3").code == 3
     answer = advgym("bench", "sped-up")
@@ -60,7 +61,7 @@ def test_benchmarks_are_listed_and_run(advgym, monkeypatch, tmp_path):
 
 
 def test_benchmarks_need_a_checkout(advgym, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli_bench, "HOME", tmp_path / "site" / "advgym")
+    monkeypatch.setattr(bench, "HOME", tmp_path / "site" / "advgym")
     monkeypatch.chdir(tmp_path)
     answer = advgym("bench")
     assert answer.code == 2

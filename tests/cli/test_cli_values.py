@@ -2,8 +2,8 @@
 
 import pytest
 
-from advgym.cli_print import number, percent, spark
-from advgym.cli_values import pair, read_agent, read_defense, split_settings, value
+from advgym.cli.printing import number, percent, spark
+from advgym.cli.values import pair, read_agent, read_defense, split_settings, value
 from advgym.errors import AdvgymError
 
 

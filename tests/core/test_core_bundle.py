@@ -6,9 +6,9 @@ import toy
 
 import advgym
 from advgym import AdvgymError, registry
-from advgym.goals import BundleGoal, ClassGoal
-from advgym.run import play
-from advgym.verifier import judge
+from advgym.core.goals import BundleGoal, ClassGoal
+from advgym.judge.run import play
+from advgym.judge.verdict import judge
 
 
 def test_the_objective_is_the_mean_of_the_members():

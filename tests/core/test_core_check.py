@@ -8,10 +8,10 @@ import torch
 import toy
 
 from advgym import check_vector_env, make
-from advgym.book import Book
-from advgym.env import AttackEnv
-from advgym.oracle import Oracle
-from advgym.views import EditView
+from advgym.clients.views import EditView
+from advgym.core.book import Book
+from advgym.core.env import AttackEnv
+from advgym.core.oracle import Oracle
 
 
 def factory(kind="field", env=AttackEnv, **threat):
@@ -88,7 +88,7 @@ def broken(monkeypatch, how):
         monkeypatch.setattr(Oracle, "ask", leaky)
         return factory(), "depends on the other"
     if how == "draws by lane":
-        from advgym.threat import Threat
+        from advgym.core.threat import Threat
 
         random = Threat.random
 

@@ -7,9 +7,12 @@ import msgspec
 import pytest
 import toy
 
-from advgym import AdvgymError, attack, make, results, verify
-from advgym.columns import Columns, Meter, barred, summarise
-from advgym.results import Sample
+from advgym import AdvgymError, attack, make, verify
+from advgym.core.columns import Columns, Meter
+from advgym.judge import figures, results
+from advgym.judge.columns import barred, summarise
+from advgym.judge.results import Sample
+from advgym.lib import rates
 
 
 def size(batch, form):
@@ -47,7 +50,7 @@ def test_the_summary_follows_from_the_rows(result):
     assert cells.bar is None and cells.success_rate is None
     good = sum(s.columns["share"] >= 0.4 for s in won)
     assert share.bar == 0.4 and share.success_rate == pytest.approx(good / result.attacked)
-    assert share.success_ci == results.wilson(good, result.attacked) and share.success_rate <= result.success_rate
+    assert share.success_ci == rates.wilson(good, result.attacked) and share.success_rate <= result.success_rate
     assert [name for name, _ in barred(result)] == ["share"]
     assert result.columns_about == {"cells": "1", "named": "abc"}
 
@@ -141,15 +144,15 @@ def row(first, success=True):
 
 def test_success_at_the_customary_queries():
     rows = [row(1), row(25), row(26), row(100), row(-1, False)]
-    assert results.success_at(rows, 100) == [(25, 0.4), (50, 0.6), (100, 0.8)]
-    assert results.success_at(rows, 24) == [] and results.success_at([], 100)[0] == (25, 0.0)
+    assert figures.success_at(rows, 100) == [(25, 0.4), (50, 0.6), (100, 0.8)]
+    assert figures.success_at(rows, 24) == [] and figures.success_at([], 100)[0] == (25, 0.0)
 
 
 def test_the_area_is_the_mean_of_the_curve():
     rows = [row(1), row(3), row(10), row(-1, False)]
     curve = [sum(r.success and r.first_success <= q for r in rows) / len(rows) for q in range(1, 11)]
-    assert results.success_area(rows, 10) == pytest.approx(sum(curve) / 10)
-    assert results.success_area([], 10) == 0.0 and results.success_area([row(1)], 10) == 1.0
+    assert figures.success_area(rows, 10) == pytest.approx(sum(curve) / 10)
+    assert figures.success_area([], 10) == 0.0 and figures.success_area([row(1)], 10) == 1.0
 
 
 def test_later_summary_figures_are_checked():

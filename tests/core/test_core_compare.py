@@ -7,7 +7,7 @@ import toy
 from scipy.stats import binomtest
 
 from advgym import AdvgymError, attack
-from advgym.compare import binomial_p, bootstrap, compare, newcombe
+from advgym.judge.compare import binomial_p, bootstrap, compare, newcombe
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 import toy
 
 from advgym import Malformed, Victim, make
-from advgym.goals import SUCCESS
+from advgym.core.goals import SUCCESS
 
 HARD = {"eps": 0.25, "queries": 20}  # few successes, so that episodes last
 

@@ -6,9 +6,9 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.edits import KEYS, EditsBatch, _choose
+from advgym.core.edits import KEYS, EditsBatch, _choose
+from advgym.core.moves import choice_moves, edit_mask, site_moves
 from advgym.errors import DataError
-from advgym.moves import choice_moves, edit_mask, site_moves
 
 N, SITES, ROWS = 3, 5, 4
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advgym.core.field import FieldBatch
 from advgym.errors import DataError
-from advgym.field import FieldBatch
 
 NORMS = ("linf", "l2")
 LATTICES = (None, 4, 16, 255, 32768)

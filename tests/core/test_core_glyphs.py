@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.glyphs import foreign, look_alikes, plain
+from advgym.envs.text.candidates.glyphs import foreign, look_alikes, plain
 
 ANY = st.text(st.characters(codec=None), max_size=40)
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import AdvgymError, Victim, VictimError, make, make_task
-from advgym.goals import ClassGoal
-from advgym.victim import as_victim, one_hot, resolve_device
+from advgym.core.goals import ClassGoal
+from advgym.core.victim import as_victim, one_hot, resolve_device
 
 scores = st.lists(st.floats(-50, 50, width=32), min_size=5, max_size=5)
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 import toy
 
-from advgym import Victim, keyed, rng
-from advgym.goals import ClassGoal
-from advgym.run import attack, play
-from advgym.victim import DRAWS, as_victim
+from advgym import Victim
+from advgym.core import keyed, rng
+from advgym.core.goals import ClassGoal
+from advgym.core.victim import DRAWS, as_victim
+from advgym.judge.run import attack, play
 
 
 class Liar(torch.nn.Module):
@@ -48,7 +49,7 @@ def test_a_liar_in_two_of_ten_draws_gains_little(loud, hides):
 def test_an_answer_is_one_query_and_the_mean_of_the_draws():
     model = Liar(share=0.0)
     env_task = toy.task(victim=Victim(model, keyed=True, access="scores"), knowledge="score", queries=9)
-    from advgym.env import AttackEnv
+    from advgym.core.env import AttackEnv
 
     env = AttackEnv(env_task, lanes=2)
     env.reset(seed=0)

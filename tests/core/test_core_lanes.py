@@ -6,7 +6,7 @@ import toy
 from test_core_contract import opened
 
 from advgym import AdvgymError, BudgetExhausted, Malformed, Victim, make
-from advgym.verifier import judge
+from advgym.judge.verdict import judge
 
 
 # -- views -----------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_module_colon_name_imports_first(clean_registry, tmp_path, monkeypatch):
 def test_only_the_named_agents_file_is_imported():
     import subprocess
 
-    code = "import sys, advgym.registry as r; r.agent('fgsm'); print('advgym.agents.square' in sys.modules)"
+    code = "import sys, advgym.registry as r; r.agent('fgsm'); print('advgym.agents.search.square' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

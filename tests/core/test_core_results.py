@@ -6,7 +6,9 @@ import math
 import pytest
 import toy
 
-from advgym import DataError, attack, results
+from advgym import DataError, attack
+from advgym.judge import results
+from advgym.lib import files, rates
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def result(tmp_path_factory):
 def test_wilson_solves_its_own_equation(wins, n):
     """The bounds are the p0 with |p - p0| = z * sqrt(p0 (1 - p0) / n)."""
     z = 1.959964
-    low, high = results.wilson(wins, n)
+    low, high = rates.wilson(wins, n)
     assert 0 <= low <= wins / n <= high + 1e-12 <= 1 + 1e-12
     for bound in (low, high):
         if 0 < bound < 1:
@@ -30,13 +32,13 @@ def test_wilson_against_scipy():
 
     for wins, n in ((0, 7), (3, 10), (50, 60), (60, 60)):
         ci = binomtest(wins, n).proportion_ci(0.95, method="wilson")
-        assert results.wilson(wins, n) == pytest.approx((ci.low, ci.high), abs=1e-6)
-    assert results.wilson(0, 0) == (0.0, 1.0)
+        assert rates.wilson(wins, n) == pytest.approx((ci.low, ci.high), abs=1e-6)
+    assert rates.wilson(0, 0) == (0.0, 1.0)
 
 
 def test_median_and_mean():
-    assert results.median([]) == results.mean([]) == 0
-    assert results.median([3, 1, 2]) == 2 and results.median([4, 1, 2, 3]) == 2.5
+    assert rates.median([]) == rates.mean([]) == 0
+    assert rates.median([3, 1, 2]) == 2 and rates.median([4, 1, 2, 3]) == 2.5
 
 
 def test_the_curve_counts_successes_within_q(result):
@@ -53,7 +55,7 @@ def test_the_summary_follows_from_the_rows(result):
     wins = sum(r.success for r in rows)
     assert result.attacked == len(rows) <= result.episodes == 12
     assert result.success_rate == pytest.approx(wins / len(rows))
-    assert result.success_ci == results.wilson(wins, len(rows))
+    assert result.success_ci == rates.wilson(wins, len(rows))
     assert result.robust_accuracy == pytest.approx((len(rows) - wins) / 12)
     assert result.clean_accuracy == pytest.approx(0.9)
     assert result.queries_mean == pytest.approx(sum(r.queries for r in rows) / len(rows))
@@ -102,7 +104,7 @@ def test_loading_names_the_file_and_the_key(result, tmp_path):
 
 def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "r.json"
-    results.write_atomic(path, b"old")
+    files.write_atomic(path, b"old")
     from pathlib import Path
 
     def torn(self, data):
@@ -112,5 +114,5 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(DataError, match="No space left"):
-        results.write_atomic(path, b"new and longer")
+        files.write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"

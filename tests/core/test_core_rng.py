@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from advgym.rng import Draws, bits, mix, normal, uniform
+from advgym.core.rng import Draws, bits, mix, normal, uniform
 
 KEYS = torch.arange(2000)
 

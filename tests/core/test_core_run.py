@@ -9,8 +9,9 @@ import torch
 import toy
 
 import advgym
-from advgym import AdvgymError, Malformed, Victim, attack, results, verify
-from advgym.run import Checkpoint
+from advgym import AdvgymError, Malformed, Victim, attack, verify
+from advgym.judge import results
+from advgym.judge.run import Checkpoint
 
 
 def rows(result):

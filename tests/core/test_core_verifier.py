@@ -7,8 +7,10 @@ import pytest
 import torch
 import toy
 
-from advgym import AdvgymError, DataError, Victim, attack, make_task, results, verify
-from advgym.verifier import judge
+from advgym import AdvgymError, DataError, Victim, attack, make_task, verify
+from advgym.judge import figures, results
+from advgym.judge.verdict import judge
+from advgym.lib import rates
 
 CASES = [("image/digits-linf", "pgd"), ("image/digits-pixel", "greedy")]
 
@@ -42,9 +44,9 @@ def recount(result):
     n, wins = len(result.samples), sum(s.success for s in result.samples)
     result.attacked = n
     result.success_rate, result.robust_accuracy = wins / n, (n - wins) / result.episodes
-    result.success_ci = results.wilson(wins, n)
+    result.success_ci = rates.wilson(wins, n)
     result.invalid_rate = sum(not s.valid for s in result.samples) / n
-    result.curve = results.success_curve(result.samples, result.threat["queries"])
+    result.curve = figures.success_curve(result.samples, result.threat["queries"])
 
 
 def test_a_claimed_success_is_found(result):
@@ -102,8 +104,8 @@ def test_changed_rows_are_found(result, name):
 def test_more_than_the_budget_is_found(result, name):
     s = winner(result)
     setattr(s, name, result.threat[name] + 1)
-    setattr(result, f"{name}_mean", results.mean([getattr(s, name) for s in result.samples]))
-    result.queries_median = results.median([s.queries for s in result.samples])
+    setattr(result, f"{name}_mean", rates.mean([getattr(s, name) for s in result.samples]))
+    result.queries_median = rates.median([s.queries for s in result.samples])
     assert any(f"sample {s.id}" in w for w in verify(result))
 
 
@@ -118,9 +120,9 @@ def test_dropped_failures_are_found(result):
     dropped = failure(result)
     result.samples.remove(dropped)
     recount(result)
-    result.queries_mean = results.mean([s.queries for s in result.samples])
-    result.queries_median = results.median([s.queries for s in result.samples])
-    result.gradients_mean = results.mean([s.gradients for s in result.samples])
+    result.queries_mean = rates.mean([s.queries for s in result.samples])
+    result.queries_median = rates.median([s.queries for s in result.samples])
+    result.gradients_mean = rates.mean([s.gradients for s in result.samples])
     assert any(str(dropped.id) in w for w in verify(result))
 
 
@@ -209,7 +211,7 @@ def test_a_randomised_victim_is_judged_by_majority():
 
     class Coin(torch.nn.Module):
         def forward(self, x, keys):
-            from advgym.rng import uniform
+            from advgym.core.rng import uniform
 
             scores = layer(x)
             moved = ((x * 4).round() / 4 - x).abs().sum(1) > 9

@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from advgym import AdvgymError, Malformed, make
-from advgym.spaces import LazyBox
-from advgym.views import EditView, TwoStepView, edit_view, make_vector
+from advgym.clients.views import EditView, TwoStepView, edit_view, make_vector
+from advgym.core.spaces import LazyBox
 
 TASKS = ["image/digits-pixel", "image/digits-linf"]
 
@@ -355,7 +355,7 @@ def test_the_single_lane():
 @pytest.mark.parametrize("task", TASKS)
 def test_the_vec_env(task):
     pytest.importorskip("stable_baselines3")
-    from advgym.sb3 import AdvgymVecEnv
+    from advgym.clients.sb3 import AdvgymVecEnv
 
     env = AdvgymVecEnv(task, 3, seed=0, queries=3)
     obs = env.reset()
@@ -388,7 +388,7 @@ def test_the_vec_env(task):
 @pytest.mark.slow
 def test_masked_ppo_learns_a_step():
     contrib = pytest.importorskip("sb3_contrib")
-    from advgym.sb3 import AdvgymVecEnv
+    from advgym.clients.sb3 import AdvgymVecEnv
 
     env = AdvgymVecEnv("image/digits-pixel", 4, seed=0, queries=8)
     model = contrib.MaskablePPO("MultiInputPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from advgym import DataError, weights
+from advgym import DataError
+from advgym.lib import weights
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import torch
 
 import advgym
 from advgym import AdvgymError, BudgetExhausted, make_task
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
 
 TASKS = ["image/digits-linf", "image/digits-l2", "image/digits-pixel", "speech/synth-keyword", "text/synth-wordswap",
          "graph/sbm-edge", "graph/sbm-feature", "graph/sbm-global", "graph/sbm-continuous", "text/synth-joint",

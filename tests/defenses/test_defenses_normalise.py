@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from advgym import AdvgymError, Victim, attack, make_task, registry, verify
-from advgym.agents.defenses.normalise import merged
-from advgym.envs.text.inputs import TextInput
-from advgym.envs.text.vocabulary import Vocabulary
+from advgym.agents.defenses.inputs.text_normalise import merged
+from advgym.envs.text.inputs.slots import TextInput
+from advgym.envs.text.inputs.vocabulary import Vocabulary
 
 WORDS = ("film", "fіlm", "caf\u00e9", "\u200b", "fine", "ｏｄｄ", "ᴏdd")
 IDS = torch.tensor([[4, 1, 3, -1], [2, 0, 5, 6]])

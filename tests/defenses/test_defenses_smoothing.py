@@ -77,7 +77,7 @@ def test_the_gradient_is_the_mean_over_draws():
     keys = torch.arange(3)
     (g,) = torch.autograd.grad(guard(x, keys)[:, 0].sum(), x)
     parts, layer = [], toy.linear()
-    from advgym.rng import mix, normal
+    from advgym.core.rng import mix, normal
 
     for draw in range(4):
         y = (x.detach() + 0.5 * normal(0, mix(keys * 2**8 + draw), (toy.SIZE,))).requires_grad_()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from advgym import AdvgymError, Victim, attack, make_task, registry
-from advgym.weights import weights_hash
+from advgym.lib.weights import weights_hash
 
 SMALL = {"samples": 512, "epochs": 2, "queries": 10}
 
@@ -30,7 +30,7 @@ def test_it_improves_robust_accuracy():
 
 
 def test_it_trains_once(monkeypatch):
-    from advgym.agents.defenses import adversarial_training as module
+    from advgym.agents.defenses.training import adversarial_training as module
 
     first = trained()
     calls = []
@@ -47,7 +47,7 @@ def test_it_trains_once(monkeypatch):
 )  # fmt: skip
 def test_it_does_not_depend_on_the_attack_it_will_meet(options, monkeypatch):
     """The same defended victim at every eps, goal and budget, or robustness curves compare different models."""
-    from advgym.agents.defenses import adversarial_training as module
+    from advgym.agents.defenses.training import adversarial_training as module
 
     first = trained()
     calls = []

@@ -7,8 +7,8 @@ import torch
 import toy
 
 from advgym import AdvgymError, Victim, attack, make, make_task, registry, verify
-from advgym.agents.defenses._wrap import before, straight_through
-from advgym.task import defend
+from advgym.agents.defenses.wrapping import before, straight_through
+from advgym.core.task import defend
 
 EMBEDDED = [
     "image/digits-linf",

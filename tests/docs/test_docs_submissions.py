@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from advgym.leaderboards.reasons import table
+from advgym.leaderboards.rules.reasons import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "submissions.md"
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 import advgym
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.stacked import stack
-from advgym.envs.graph.zoo.smoothing import (
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.smoothing import (  # fmt: skip
     Certificate,
     Smoothed,
     certified_radius,
@@ -21,7 +20,8 @@ from advgym.envs.graph.zoo.smoothing import (
     lower_bound,
     smoothed,
     worst_share,
-)  # fmt: skip
+)
+from advgym.envs.graph.victims.stacked import stack
 from advgym.errors import AdvgymError
 
 RATES = {"p_add": st.floats(0.01, 0.3), "p_del": st.floats(0.05, 0.6), "seed": st.integers(0, 10**6)}

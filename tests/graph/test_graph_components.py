@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from test_graph_powerlaw import DEVICES, flipped, flips_of, graph_of, pairs_of
 
-from advgym.envs.graph import components
-from advgym.envs.graph.components import clean_components, component_count, components_grow, may_cut
-from advgym.envs.graph.data import sbm
+from advgym.envs.graph.constraints import components
+from advgym.envs.graph.constraints.components import clean_components, component_count, components_grow, may_cut
+from advgym.envs.graph.data.datasets import sbm
 
 
 @pytest.mark.parametrize("device", DEVICES)

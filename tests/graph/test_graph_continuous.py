@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import advgym
-from advgym.envs.graph.continuous import beside, gaussian
-from advgym.envs.graph.stacked import Stacked
+from advgym.envs.graph.tasks.continuous import beside, gaussian
+from advgym.envs.graph.victims.stacked import Stacked
 from advgym.errors import AdvgymError
 
 DIRECT = advgym.make_task("graph/sbm-continuous")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_graph_powerlaw import DEVICES
 
-from advgym.envs.graph.cooccurrence import Cooccurrence, cooccurrence
-from advgym.envs.graph.data import load_nodes
+from advgym.envs.graph.constraints.cooccurrence import Cooccurrence, cooccurrence
+from advgym.envs.graph.data.datasets import load_nodes
 
 
 def by_hand(x):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import advgym
-from advgym.envs.graph.data import load_wholes, read_wholes
-from advgym.envs.graph.dense import DenseRows, WholeBatch, randomise_dense
-from advgym.envs.graph.victims import Whole
+from advgym.envs.graph.data.datasets import load_wholes, read_wholes
+from advgym.envs.graph.perturb.dense import DenseRows, WholeBatch, randomise_dense
+from advgym.envs.graph.victims.recipes import Whole
 from advgym.errors import AdvgymError, DataError
 
 TEXT = "2\n3 1\n0 1 1\n4 2 0 2\n0 1 1\n2 -1\n4 1 1\n4 1 0\n"

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.graph import ego
-from advgym.envs.graph.adjacency import Adjacency
-from advgym.envs.graph.ego import EgoAdjacency, near_targets, pays
-from advgym.envs.graph.features import Features
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.propagation import whole_targets
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.zoo import MODELS
+from advgym.envs.graph.inputs import ego
+from advgym.envs.graph.inputs.adjacency import Adjacency
+from advgym.envs.graph.inputs.ego import EgoAdjacency, near_targets, pays
+from advgym.envs.graph.inputs.features import Features
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.propagation import whole_targets
+from advgym.envs.graph.victims.zoo import MODELS
 
 WIDTH, C, ROWS, E, K = 5, 3, 6, 3, 2
 LOCAL = {"gcn": {"hidden": 4}, "sage": {"hidden": 4}, "gin": {"hidden": 4}, "rgcn": {"hidden": 4}, "mlp": {"hidden": 4},

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from test_graph_powerlaw import flips_of, graph_of, pairs_of
 
-from advgym.envs.graph import figures
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.layout import layout
-from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.own import own_graph
+from advgym.envs.graph.show import figures
+from advgym.envs.graph.show.layout import layout
 
 GREEN, RED = (np.array(to_rgb(c)) * 255 for c in (figures.ADDED, figures.REMOVED))
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 import advgym
-from advgym.envs.graph.adjacency import Adjacency, Tape
-from advgym.envs.graph.data import load_nodes, sbm
-from advgym.envs.graph.global_batch import GlobalBatch
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.pairs import top_pairs
-from advgym.envs.graph.stacked import Stacked
-from advgym.envs.graph.victims import GCN, SGC
+from advgym.envs.graph.data.datasets import load_nodes, sbm
+from advgym.envs.graph.inputs.adjacency import Adjacency, Tape
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.pairs import top_pairs
+from advgym.envs.graph.perturb.global_batch import GlobalBatch
+from advgym.envs.graph.victims.recipes import GCN, SGC
+from advgym.envs.graph.victims.stacked import Stacked
 from advgym.errors import AdvgymError
 
 

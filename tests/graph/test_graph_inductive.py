@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import make_task
-from advgym.envs.graph.data import sbm
-from advgym.envs.graph.inductive import induced, inductive_victim, load, split
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.victims.inductive import induced, inductive_victim, load, split
 from advgym.errors import DataError
-from advgym.weights import cache_in
+from advgym.lib.weights import cache_in
 
 
 @given(
@@ -64,7 +64,7 @@ def test_a_victim_never_saw_the_test_nodes(tmp_path):
     """Other labels, features and edges of test nodes make the same victim; another training graph does not."""
     from dataclasses import replace
 
-    from advgym.envs.graph.graphs import Graph
+    from advgym.envs.graph.inputs.graphs import Graph
 
     data = small()
     test, graph = data.nodes["test"], data.graph
@@ -101,8 +101,8 @@ def test_cora_ml(data_dir):
 
 
 def untrained(data):
-    from advgym.envs.graph.victims import GCN
-    from advgym.victim import Victim
+    from advgym.core.victim import Victim
+    from advgym.envs.graph.victims.recipes import GCN
 
     torch.manual_seed(0)
     return Victim(GCN(data.graph.features, 7, 4).eval())

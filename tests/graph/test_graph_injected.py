@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from test_graph_powerlaw import by_hand
 
 import advgym
-from advgym.envs.graph.data import sbm
-from advgym.envs.graph.injected import Words, columns, degree_prefix, nth
-from advgym.envs.graph.injection import InjectionBatch, extended
-from advgym.envs.graph.limits import Limits
-from advgym.envs.graph.rewire import RewireBatch
+from advgym.envs.graph.constraints.injected import Words, columns, degree_prefix, nth
+from advgym.envs.graph.constraints.limits import Limits
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.tasks.injection import InjectionBatch, extended
+from advgym.envs.graph.tasks.rewire import RewireBatch
 from advgym.errors import AdvgymError
 
 DATA = sbm(size=24, features=14, inside=0.3, outside=0.1, seed=5)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 import advgym
-from advgym.envs.graph.data import sbm
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.injection import InjectionBatch, extended
-from advgym.envs.graph.stacked import Stacked
-from advgym.envs.graph.victims import GCN, SGC
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.tasks.injection import InjectionBatch, extended
+from advgym.envs.graph.victims.recipes import GCN, SGC
+from advgym.envs.graph.victims.stacked import Stacked
 from advgym.errors import AdvgymError
 
 DATA = sbm(size=40, features=12, inside=0.2, outside=0.05)

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from advgym.envs.graph import graphs, local, rank
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.stacked import Stacked
-from advgym.envs.graph.victims import GCN, SGC
+from advgym.envs.graph.inputs import graphs
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models import local, rank
+from advgym.envs.graph.victims.recipes import GCN, SGC
+from advgym.envs.graph.victims.stacked import Stacked
 
 F, C, E, K = 5, 3, 4, 3
 

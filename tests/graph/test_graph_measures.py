@@ -6,11 +6,11 @@ import torch
 from test_graph_powerlaw import graph_of
 
 import advgym
-from advgym import columns as core
+from advgym.core import columns as core
 from advgym.envs.graph import measures
-from advgym.envs.graph.components import component_count
-from advgym.envs.graph.cooccurrence import cooccurrence
-from advgym.envs.graph.graphs import Graph
+from advgym.envs.graph.constraints.components import component_count
+from advgym.envs.graph.constraints.cooccurrence import cooccurrence
+from advgym.envs.graph.inputs.graphs import Graph
 
 
 def test_edge_columns_by_hand():

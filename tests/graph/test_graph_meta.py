@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 
 import advgym
 from advgym import registry
-from advgym.agents._meta import GRADIENTS, LOSSES, Meta, Recipe
-from advgym.envs.graph.data import load_nodes, sbm
-from advgym.envs.graph.poison import retrained_victim
+from advgym.agents.shared.meta_gradients import GRADIENTS, LOSSES, Meta, Recipe
+from advgym.envs.graph.data.datasets import load_nodes, sbm
+from advgym.envs.graph.tasks.poison import retrained_victim
 from advgym.errors import AdvgymError
 
 DATA = sbm(size=14, features=9, inside=0.5, outside=0.2, seed=3)

@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 import advgym
-from advgym.envs.graph.own import own_graph
+from advgym.envs.graph.data.own import own_graph
 from advgym.errors import AdvgymError, DataError
 
 

@@ -6,8 +6,8 @@ import torch
 from torch_geometric.data import Data
 
 import advgym
-from advgym.envs.graph.cooccurrence import cooccurrence
-from advgym.envs.graph.own import own_graph, unseen
+from advgym.envs.graph.constraints.cooccurrence import cooccurrence
+from advgym.envs.graph.data.own import own_graph, unseen
 from advgym.errors import DataError
 
 

@@ -10,13 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 import advgym
-from advgym.envs.graph.data import load_nodes, sbm
-from advgym.envs.graph.global_batch import GlobalBatch
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.poison import retrained_victim, unrolled_victim
-from advgym.envs.graph.training import Retrained, Run, Unrolled
+from advgym.core.task import load_victim
+from advgym.envs.graph.data.datasets import load_nodes, sbm
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.models.training import Retrained, Run, Unrolled
+from advgym.envs.graph.perturb.global_batch import GlobalBatch
+from advgym.envs.graph.tasks.poison import retrained_victim, unrolled_victim
 from advgym.errors import AdvgymError, VictimError
-from advgym.task import load_victim
 
 SMALL = replace(
     sbm(size=12, features=10, inside=0.6, outside=0.2, seed=3),
@@ -127,7 +127,7 @@ def unrolled_dense(model, adjacency, x, exact):
 
 
 def first_weights(model, width):
-    from advgym import rng
+    from advgym.core import rng
 
     key = torch.tensor([model.seed])
     for i, (a, b) in enumerate(((width, model.hidden), (model.hidden, model.classes))):

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.interchange import read_npz
-from advgym.envs.graph.powerlaw import THRESHOLD, DegreeTest, degree_changes, degree_test_of
+from advgym.envs.graph.constraints.powerlaw import THRESHOLD, DegreeTest, degree_changes, degree_test_of
+from advgym.envs.graph.data.interchange import read_npz
+from advgym.envs.graph.inputs.graphs import Graph
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 pairs_of = st.integers(3, 14).flatmap(

@@ -10,9 +10,9 @@ import torch
 
 import advgym
 from advgym import registry
-from advgym.env import AttackEnv
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.poison import retrained_victim
+from advgym.core.env import AttackEnv
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.tasks.poison import retrained_victim
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "leaderboards"))

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import advgym
-from advgym import rng
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.graphs import similar
-from advgym.envs.graph.poison import retrained_victim
-from advgym.envs.graph.refit import flipped
-from advgym.envs.graph.zoo import MODELS
-from advgym.envs.graph.zoo.fitting import fit
+from advgym.core import rng
+from advgym.core.task import load_victim
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.graphs import similar
+from advgym.envs.graph.models.fitting import fit
+from advgym.envs.graph.tasks.poison import retrained_victim
+from advgym.envs.graph.victims.refit import flipped
+from advgym.envs.graph.victims.zoo import MODELS
 from advgym.errors import AdvgymError, VictimError
-from advgym.task import load_victim
 
 DATA = load_nodes("sbm")
 TEST = DATA.nodes["test"]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import advgym
-from advgym.envs.graph.batches import PROBES
-from advgym.envs.graph.stacked import stack
+from advgym.envs.graph.perturb.batches import PROBES
+from advgym.envs.graph.victims.stacked import stack
 from advgym.errors import AdvgymError
 
 KARATE = advgym.make_task("graph/karate-rewire")

@@ -4,10 +4,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.rows import GraphRows, randomise_cells, randomise_edges
-from advgym.envs.graph.stacked import stack, stack_features
-from advgym.envs.graph.victims import GCN
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.rows import GraphRows, randomise_cells, randomise_edges
+from advgym.envs.graph.victims.recipes import GCN
+from advgym.envs.graph.victims.stacked import stack, stack_features
 
 SIZE, F = 10, 6
 

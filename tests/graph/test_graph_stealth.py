@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_graph_powerlaw import DEVICES, by_hand, flipped, flips_of, graph_of, pairs_of
 
-from advgym.envs.graph.cooccurrence import Cooccurrence
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.powerlaw import THRESHOLD
-from advgym.envs.graph.stealth import admissible, busiest, degree_move, singletons_made
+from advgym.envs.graph.constraints.cooccurrence import Cooccurrence
+from advgym.envs.graph.constraints.powerlaw import THRESHOLD
+from advgym.envs.graph.constraints.stealth import admissible, busiest, degree_move, singletons_made
+from advgym.envs.graph.inputs.graphs import Graph
 
 
 def lonely(size, pairs, row):

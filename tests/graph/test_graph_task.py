@@ -145,7 +145,7 @@ def test_reports_are_well_formed_and_named(name, options):
 
 def test_shipped_victims_are_good_and_the_surrogates_differ():
     for name, floor in (("karate", 0.85), ("sbm", 0.8)):
-        gcn, sgc = (advgym.task.load_victim(f"{name}-{kind}") for kind in ("gcn", "sgc"))
+        gcn, sgc = (advgym.core.task.load_victim(f"{name}-{kind}") for kind in ("gcn", "sgc"))
         task = advgym.make_task(f"graph/{name}-edge")
         batch = task.samples("test", list(range(task.sizes["test"])))
         for victim in (gcn, sgc):
@@ -193,7 +193,7 @@ def test_cora(data_dir):
     ours = task.victim(batch.inputs(form))
     for i in range(0, 1000, 100):
         one = batch.inputs(form[i : i + 1], torch.tensor([i]))
-        from advgym.envs.graph.stacked import stack
+        from advgym.envs.graph.victims.stacked import stack
 
         full = model.full(graph.inputs_x(), stack(one)[0])[batch.target[i]]
         torch.testing.assert_close(ours[i], full, rtol=0, atol=1e-5)
@@ -203,7 +203,7 @@ def test_cora(data_dir):
 def test_cora_features(data_dir):
     task = advgym.make_task("graph/cora-feature")
     batch = task.samples("test", [0, 1])
-    from advgym.envs.graph.stacked import stack_features
+    from advgym.envs.graph.victims.stacked import stack_features
 
     rows = batch.inputs(batch.random(0))
     model, graph = task.victim.model, batch.graph

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import registry
-from advgym.agents._injection import Plan, by_gain, joined, plan_of
-from advgym.agents.tdgia import START, _largest, _log_of_clean, _optimised, _weights
-from advgym.envs.graph.data import sbm
-from advgym.envs.graph.victims import node_victim
+from advgym.agents.graph.tdgia import START, _largest, _log_of_clean, _optimised, _weights
+from advgym.agents.shared.injecting import Plan, by_gain, joined, plan_of
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.victims.recipes import node_victim
 
 
 def block(seed):

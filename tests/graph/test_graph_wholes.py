@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import advgym
-from advgym.envs.graph.data import load_wholes, read_wholes
+from advgym.envs.graph.data.datasets import load_wholes, read_wholes
 from advgym.errors import DataError
 
 TWO = "2\n2 0\n0 1 1 0.5 -3\n1 1 0 1.5 2\n3 1\n0 1 1\n0 2 0 2 7.25\n2 1 1\n"

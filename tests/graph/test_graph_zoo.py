@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 from zoo_dense import DENSE, norm
 
 import advgym
-from advgym.envs.graph.adjacency import Adjacency, Tape
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.edges import BlockTape, edges
-from advgym.envs.graph.features import Features
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.pairs import gains_of, ranked
-from advgym.envs.graph.raw import RawGraph
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.zoo import MODELS, zoo_victim
-from advgym.envs.graph.zoo.adversarial import fit_robust, worst_flips
-from advgym.envs.graph.zoo.fitting import accuracy, fit
-from advgym.envs.graph.zoo.low_rank import subspace
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.inputs.adjacency import Adjacency, Tape
+from advgym.envs.graph.inputs.edges import BlockTape, edges
+from advgym.envs.graph.inputs.features import Features
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.pairs import gains_of, ranked
+from advgym.envs.graph.inputs.raw import RawGraph
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.adversarial import fit_robust, worst_flips
+from advgym.envs.graph.models.fitting import accuracy, fit
+from advgym.envs.graph.models.low_rank import subspace
+from advgym.envs.graph.victims.zoo import MODELS, zoo_victim
 from advgym.errors import AdvgymError
 
 WIDTH, C, ROWS, E = 6, 3, 3, 3

@@ -7,18 +7,18 @@ from hypothesis import strategies as st
 from test_graph_zoo import LISTED, ROWS, C, _case, _model, _reference
 
 import advgym
-from advgym.envs.graph.adjacency import Adjacency, Tape
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.edges import SweepTape
-from advgym.envs.graph.global_rows import GlobalRows
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.pairs import busiest, gains_of, ranked, top_pairs
-from advgym.envs.graph.propagation import Propagation
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.zoo import MODELS
-from advgym.envs.graph.zoo.fitting import accuracy, fit
-from advgym.envs.graph.zoo.pagerank import columns
-from advgym.victim import Victim
+from advgym.core.victim import Victim
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.inputs.adjacency import Adjacency, Tape
+from advgym.envs.graph.inputs.edges import SweepTape
+from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.pairs import busiest, gains_of, ranked, top_pairs
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.fitting import accuracy, fit
+from advgym.envs.graph.models.pagerank import columns
+from advgym.envs.graph.models.propagation import Propagation
+from advgym.envs.graph.victims.zoo import MODELS
 
 
 @pytest.fixture(autouse=True)

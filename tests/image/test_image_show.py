@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from advgym.core.task import make_task
 from advgym.envs.image.show import png, signed
-from advgym.task import make_task
 
 
 def unpack(uri):

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from advgym import Victim, registry
-from advgym.batch import Batch
+from advgym.core.batch import Batch
+from advgym.core.task import make_task
 from advgym.envs.image.task import number
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.task import make_task
 
 DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-pixel")
 GENERIC = ("image/linf", "image/l2", "image/pixel")

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from advgym import registry
+from advgym.core.task import load_victim
 from advgym.envs.image import data, victims
-from advgym.task import load_victim
-from advgym.weights import retrain, weights_hash
+from advgym.lib.weights import retrain, weights_hash
 
 
 @pytest.mark.parametrize(("name", "least", "bytes_"), [("digits-cnn", 0.98, 150_000), ("digits-mlp", 0.97, 100_000)])

@@ -73,8 +73,8 @@ KEYS = {
 """,
 }
 DEFENSE = """
-from advgym.rng import mix, normal, uniform
-from advgym.victim import Victim
+from advgym.core.rng import mix, normal, uniform
+from advgym.core.victim import Victim
 known, asked = [], []
 
 def perturbed(x):

@@ -18,12 +18,12 @@ import pytest
 import warm
 from sandbox_play import need
 
-from advgym.leaderboards.board import Board, load
-from advgym.leaderboards.card import check_folder, read_card
-from advgym.leaderboards.entry import Entry, Rows
-from advgym.leaderboards.evaluate import Failure, evaluate
-from advgym.leaderboards.shards import Runner, ShardRun
-from advgym.leaderboards.stage import Stage
+from advgym.leaderboards.entries.card import check_folder, read_card
+from advgym.leaderboards.entries.entry import Entry, Rows
+from advgym.leaderboards.rules.board import Board, load
+from advgym.leaderboards.runs.evaluate import Failure, evaluate
+from advgym.leaderboards.runs.shards import Runner, ShardRun
+from advgym.leaderboards.runs.stage import Stage
 
 LEVELS = ("bwrap", "landlock")
 QUERIES, SAMPLES, LANES = 12, 6, 3  # two shards a run

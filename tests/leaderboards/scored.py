@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
-from advgym.contract import CONTRACT
-from advgym.leaderboards.entry import Entry, Interval, RowSet, TaskScore
-from advgym.leaderboards.outcome import Facts
-from advgym.results import Sample
+from advgym.judge.contract import CONTRACT
+from advgym.judge.results import Sample
+from advgym.leaderboards.entries.entry import Entry, Interval, RowSet, TaskScore
+from advgym.leaderboards.scoring.outcome import Facts
 
 
 def sample(i, wins, **over):

@@ -2,8 +2,8 @@
 
 import hashlib
 
-from advgym.leaderboards.entry import Entry, Interval, Rows, RowSet, TaskScore, canonical
-from advgym.results import Sample
+from advgym.judge.results import Sample
+from advgym.leaderboards.entries.entry import Entry, Interval, Rows, RowSet, TaskScore, canonical
 
 
 def made(board="image", team="reds", created="2026-11-20T10:00:00Z", blob="0" * 64, success=0.5, **more):

@@ -1,8 +1,8 @@
 """Victims whose answers raise, for the question of whose fault that is; found as "strange_victims:image/..."."""
 
 from advgym import registry
+from advgym.core.task import load_victim
 from advgym.errors import Unusable
-from advgym.task import load_victim
 
 ROW = {k: v for k, v in registry.tasks()["image/digits-linf"].items() if k != "generator"}
 

@@ -3,9 +3,9 @@
 import pytest
 from test_board_load import TEXT
 
-from advgym.cli import main
-from advgym.leaderboards.board import builtin
-from advgym.leaderboards.board_check import check
+from advgym.cli.app import main
+from advgym.leaderboards.rules.board import builtin
+from advgym.leaderboards.rules.board_check import check
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import board
-from advgym.leaderboards.board_values import shape_problems, value_problems
+from advgym.leaderboards.rules import board
+from advgym.leaderboards.rules.board_values import shape_problems, value_problems
 
 TEXT = """
 title = "A board"

@@ -7,16 +7,16 @@ import pytest
 import tiny
 import warm
 
-from advgym.leaderboards import board
-from advgym.leaderboards.baseline import write_folder
-from advgym.leaderboards.card import read_card
-from advgym.leaderboards.evaluate import evaluate
-from advgym.leaderboards.opening import open_phase
-from advgym.leaderboards.phases import phase_tasks
-from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.shards import Runner
-from advgym.leaderboards.stage import Stage
-from advgym.leaderboards.trial import try_out
+from advgym.leaderboards.entries.card import read_card
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.rules import board
+from advgym.leaderboards.rules.opening import open_phase
+from advgym.leaderboards.rules.phases import phase_tasks
+from advgym.leaderboards.runs.baseline import write_folder
+from advgym.leaderboards.runs.evaluate import evaluate
+from advgym.leaderboards.runs.shards import Runner
+from advgym.leaderboards.runs.stage import Stage
+from advgym.leaderboards.runs.trial import try_out
 
 # What a board has tasks of that no older test plays, an agent that plays all of it, and a defense.
 NEW = {

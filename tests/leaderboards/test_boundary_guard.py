@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from advgym import make_task, registry
+from advgym.core.task import defend
+from advgym.core.victim import DRAWS
+from advgym.judge.run import play
 from advgym.leaderboards.boundary import guarded, mirror
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
 from advgym.leaderboards.boundary.wire import Channel
-from advgym.run import play
-from advgym.task import defend
-from advgym.victim import DRAWS
 
 BY_NAME = (
     "from advgym import registry\ndef defend(victim, task):\n    return registry.defense({!r}).defend(victim, task)\n"

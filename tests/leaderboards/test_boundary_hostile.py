@@ -5,7 +5,7 @@ import pytest
 from boundary_pair import raw_session, referee
 
 from advgym import BudgetExhausted, Malformed, make_task
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.wire import Broken
 
@@ -119,7 +119,7 @@ def test_endless_free_messages_end_the_session():
 def test_labels_and_other_secrets_are_nowhere_in_the_agents_world():
     import gc
 
-    from advgym.batch import Batch
+    from advgym.core.batch import Batch
 
     env, seen = env_of(), []
 

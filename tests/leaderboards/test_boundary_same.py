@@ -5,9 +5,9 @@ import torch
 from boundary_pair import referee
 
 from advgym import make_task, registry
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
+from advgym.core.offers import fits
 from advgym.leaderboards.boundary import mirror
-from advgym.offers import fits
 
 TASKS = [
     "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",

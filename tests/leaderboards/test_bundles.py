@@ -12,23 +12,23 @@ from scored import board as named
 from scored import facts, rowset, sample
 
 from advgym import AdvgymError, attack, registry
-from advgym.leaderboards import board, hidden
-from advgym.leaderboards.baseline import write_folder
-from advgym.leaderboards.board_check import check
-from advgym.leaderboards.card import read_card
-from advgym.leaderboards.entry import RowSet
-from advgym.leaderboards.evaluate import evaluate
-from advgym.leaderboards.facts import measure
-from advgym.leaderboards.intervals import mean_interval, rate_interval
-from advgym.leaderboards.opening import open_phase
-from advgym.leaderboards.phases import phase_tasks
-from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.scoring import headline_attack, score_task
+from advgym.core.task import make_task
+from advgym.leaderboards.entries.card import read_card
+from advgym.leaderboards.entries.entry import RowSet
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.rules import board, hidden
+from advgym.leaderboards.rules.board_check import check
+from advgym.leaderboards.rules.opening import open_phase
+from advgym.leaderboards.rules.phases import phase_tasks
+from advgym.leaderboards.runs.baseline import write_folder
+from advgym.leaderboards.runs.evaluate import evaluate
+from advgym.leaderboards.runs.facts import measure
+from advgym.leaderboards.runs.shards import Runner
+from advgym.leaderboards.runs.stage import Stage
+from advgym.leaderboards.scoring.intervals import mean_interval, rate_interval
+from advgym.leaderboards.scoring.task_scores import headline_attack, score_task
 from advgym.leaderboards.service import pages
 from advgym.leaderboards.service.shelf import Shelf
-from advgym.leaderboards.shards import Runner
-from advgym.leaderboards.stage import Stage
-from advgym.task import make_task
 
 MEMBERS = 5
 members = st.lists(st.booleans(), min_size=MEMBERS, max_size=MEMBERS)

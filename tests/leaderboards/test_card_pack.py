@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.leaderboards.card import code_hash, folder_hash, pack
-from advgym.leaderboards.code_tokens import code_digest
-from advgym.leaderboards.reasons import Refused
+from advgym.leaderboards.entries.card import code_hash, folder_hash, pack
+from advgym.leaderboards.entries.code_tokens import code_digest
+from advgym.leaderboards.rules.reasons import Refused
 
 CODE = '''"""An attack."""
 import torch

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.cli import main
-from advgym.leaderboards.board import Limits, load
-from advgym.leaderboards.card import CAPS, Card, check_folder, read_card
-from advgym.leaderboards.reasons import Refused
+from advgym.cli.app import main
+from advgym.leaderboards.entries.card import CAPS, Card, check_folder, read_card
+from advgym.leaderboards.rules.board import Limits, load
+from advgym.leaderboards.rules.reasons import Refused
 
 GOOD = 'name = "mine"\ntrack = "attack"\nkind = "field"\nknowledge = "score"\n'
 

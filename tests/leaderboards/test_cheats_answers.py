@@ -11,9 +11,9 @@ import pytest
 import torch
 from cheating import BOARD, HONEYPOT, NOISE, SOFT, WHITE, Place, each, place, stage_of  # noqa: F401
 
-from advgym.leaderboards.entry import Rows, canonical
-from advgym.task import make_task
-from advgym.verifier import judge
+from advgym.core.task import make_task
+from advgym.judge.verdict import judge
+from advgym.leaderboards.entries.entry import Rows, canonical
 
 BROKEN = ("malformed", "crashed", "exited")
 

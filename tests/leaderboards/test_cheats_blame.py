@@ -12,13 +12,13 @@ from boundary_pair import raw_session
 from cheating import BOARD, HONEYPOT, SOFT, WHITE, Place, board_of, each, place  # noqa: F401
 
 from advgym import make_task
-from advgym.env import AttackEnv
+from advgym.core.env import AttackEnv
 from advgym.errors import Unusable
-from advgym.leaderboards.board import Quota
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.terms import Unanswered
-from advgym.leaderboards.fresh import same_from_nothing
-from advgym.leaderboards.stage import Stage
+from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.runs.fresh import same_from_nothing
+from advgym.leaderboards.runs.stage import Stage
 from advgym.leaderboards.store import jobs
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.submissions import spent, status, submit
@@ -194,7 +194,7 @@ def attack(env, *, seed):
 
 
 def test_the_limits_are_in_the_boards_hash() -> None:
-    from advgym.leaderboards.board import board_hash
+    from advgym.leaderboards.rules.board import board_hash
 
     board = board_of(HONEYPOT)
     longer = msgspec.structs.replace(board, limits=msgspec.structs.replace(board.limits, job_s=5.0))

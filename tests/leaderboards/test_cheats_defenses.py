@@ -35,7 +35,7 @@ def bare(place: Place, text: str = HARD) -> float:  # noqa: F811
 HEAD = """
 import time
 from dataclasses import replace
-from advgym.victim import Victim
+from advgym.core.victim import Victim
 asked = [0]
 def wrapped(victim, answer, **more):
     def model(x):

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from cheating import BOARD, HONEYPOT, NOISE, OPEN, QUERIES, SOFT, WHITE, Place, each, place, stage_of  # noqa: F401
 
-from advgym.leaderboards import commitments
-from advgym.leaderboards.board import board_hash
-from advgym.leaderboards.card import folder_hash
+from advgym.leaderboards.entries.card import folder_hash
+from advgym.leaderboards.rules import commitments
+from advgym.leaderboards.rules.board import board_hash
 
 # -- row 12 ----------------------------------------------------------------------------------------------------
 SPENDER = """

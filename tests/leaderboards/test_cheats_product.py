@@ -13,7 +13,7 @@ from cheat_product import FIELD, PLAIN, TOLERANCE, Cheat, attacks, defenses
 from cheating import LEVELS, Outing, Place, board_of, opened
 from sandbox_play import need
 
-from advgym.leaderboards.opening import open_phase
+from advgym.leaderboards.rules.opening import open_phase
 
 HONEST = "def defend(victim, task):\n    return victim\n"
 ATTACKS = FIELD.replace('eps = "2/16"', 'eps = "4/16"')

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cheating import HONEYPOT, NOISE, SOFT, Place, each, opened, place  # noqa: F401
 
-from advgym.leaderboards.evaluate import Failure
+from advgym.leaderboards.runs.evaluate import Failure
 
 ONE_SHARD = HONEYPOT.replace("samples = 6", "samples = 3")
 
@@ -91,7 +91,8 @@ def test_planted_secrets_are_out_of_reach(place: Place, monkeypatch: pytest.Monk
 PATCHER = """
 import gc, inspect
 def attack(env, *, seed):
-    import advgym.verifier, advgym.run, advgym.results, advgym.goals, advgym.settle, advgym.book
+    import advgym.judge.verdict, advgym.judge.run, advgym.judge.results
+    import advgym.core.goals, advgym.core.settle, advgym.core.book
     import advgym.leaderboards.boundary.referee as referee
     yes = lambda *a, **k: True
     for module in list(sys.modules.values()):

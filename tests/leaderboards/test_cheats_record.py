@@ -14,15 +14,15 @@ import tiny
 import warm
 from cheating import HONEYPOT, NOISE, OPEN, SOFT, Place, board_of, each, place, stage_of  # noqa: F401
 
-from advgym.leaderboards import worker as working
-from advgym.leaderboards.card import pack, read_card
-from advgym.leaderboards.kin import copies, gap
-from advgym.leaderboards.opening import open_phase
-from advgym.leaderboards.reasons import Refused
-from advgym.leaderboards.recheck import verify_entry
+from advgym.leaderboards.entries.card import pack, read_card
+from advgym.leaderboards.entries.kin import copies, gap
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.rules.opening import open_phase
+from advgym.leaderboards.rules.reasons import Refused
+from advgym.leaderboards.runs import worker as working
+from advgym.leaderboards.runs.trial import try_out
 from advgym.leaderboards.store import artefacts, ledger, rebuild, record, submissions
 from advgym.leaderboards.store.db import open_store
-from advgym.leaderboards.trial import try_out
 
 
 @pytest.fixture(scope="module")

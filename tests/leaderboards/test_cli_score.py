@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from advgym import verify
-from advgym.cli import main
-from advgym.leaderboards.entry import Interval
-from advgym.leaderboards.intervals import mean_interval
-from advgym.leaderboards.matrix import Scored
+from advgym.cli.app import main
+from advgym.leaderboards.entries.entry import Interval
+from advgym.leaderboards.scoring.intervals import mean_interval
+from advgym.leaderboards.scoring.matrix import Scored
 
 BOARD = """
 title = "Small"
@@ -54,7 +54,7 @@ def advgym(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*args):
-        from advgym.cli_print import _console
+        from advgym.cli.printing import _console
 
         _console.cache_clear()  # capsys hands out new streams
         code = main([str(a) for a in args])

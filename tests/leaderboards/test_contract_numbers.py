@@ -8,13 +8,13 @@ import web_entries
 import web_server
 from store_entries import made
 
-from advgym import contract
-from advgym.leaderboards.board import load
-from advgym.leaderboards.entry import Entry, canonical
-from advgym.leaderboards.phases import PhaseCard
+from advgym.judge import contract
+from advgym.leaderboards.entries.entry import Entry, canonical
+from advgym.leaderboards.entries.stale import stale
+from advgym.leaderboards.rules.board import load
+from advgym.leaderboards.rules.phases import PhaseCard
 from advgym.leaderboards.service import data, pages
 from advgym.leaderboards.service.shelf import Shelf
-from advgym.leaderboards.stale import stale
 
 
 def test_an_old_entry_keeps_its_bytes_and_its_id():

@@ -12,14 +12,14 @@ import toy
 from scored import board, entry
 
 from advgym import AdvgymError, Victim, attack
+from advgym.core.rng import uniform
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed
-from advgym.leaderboards.dispute import DisputeRefused, held, lower, mark
-from advgym.leaderboards.entry import Rows, RowSet, canonical
-from advgym.leaderboards.facts import measure
-from advgym.leaderboards.headline import headline_defense
-from advgym.leaderboards.scoring import rank, score_task
-from advgym.rng import uniform
+from advgym.leaderboards.entries.dispute import DisputeRefused, held, lower, mark
+from advgym.leaderboards.entries.entry import Rows, RowSet, canonical
+from advgym.leaderboards.runs.facts import measure
+from advgym.leaderboards.scoring.headline import headline_defense
+from advgym.leaderboards.scoring.task_scores import rank, score_task
 
 SEEDS = [3, 4]
 BOARD = board("toy/field")

@@ -7,15 +7,15 @@ import pytest
 import tiny
 import warm
 
-from advgym.leaderboards.board import load
-from advgym.leaderboards.card import pack, read_card
-from advgym.leaderboards.engines import local, make_engine
-from advgym.leaderboards.entry import canonical
-from advgym.leaderboards.evaluate import Failure, evaluate
-from advgym.leaderboards.opening import open_phase
-from advgym.leaderboards.serve import Plan
-from advgym.leaderboards.shards import Runner
-from advgym.leaderboards.stage import Stage
+from advgym.leaderboards.entries.card import pack, read_card
+from advgym.leaderboards.entries.entry import canonical
+from advgym.leaderboards.rules.board import load
+from advgym.leaderboards.rules.opening import open_phase
+from advgym.leaderboards.runs.engines import local, make_engine
+from advgym.leaderboards.runs.evaluate import Failure, evaluate
+from advgym.leaderboards.runs.shards import Runner
+from advgym.leaderboards.runs.stage import Stage
+from advgym.leaderboards.service.serve import Plan
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

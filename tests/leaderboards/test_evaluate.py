@@ -8,16 +8,16 @@ import tiny
 import torch
 import warm
 
-from advgym.leaderboards import evaluate as module
-from advgym.leaderboards.board import BoardTask, Limits
-from advgym.leaderboards.card import read_card
-from advgym.leaderboards.contestant import Played
-from advgym.leaderboards.entry import canonical
-from advgym.leaderboards.evaluate import Failure, evaluate
-from advgym.leaderboards.reasons import Refused
-from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.shards import Runner
-from advgym.leaderboards.stage import Stage
+from advgym.leaderboards.entries.card import read_card
+from advgym.leaderboards.entries.entry import canonical
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.rules.board import BoardTask, Limits
+from advgym.leaderboards.rules.reasons import Refused
+from advgym.leaderboards.runs import evaluate as module
+from advgym.leaderboards.runs.contestant import Played
+from advgym.leaderboards.runs.evaluate import Failure, evaluate
+from advgym.leaderboards.runs.shards import Runner
+from advgym.leaderboards.runs.stage import Stage
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_a_board_that_gives_defenses_a_gpu_hands_it_on(tmp_path):
 
 def test_giving_up_is_decided_in_the_plans_order():
     from advgym.leaderboards.boundary.fault import Fault
-    from advgym.leaderboards.shards import ShardRun
+    from advgym.leaderboards.runs.shards import ShardRun
 
     def lost(n):
         return ShardRun(number=n, samples=[], fault=Fault(code="wall-limit", text="30 s"))

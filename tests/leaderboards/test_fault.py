@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.leaderboards import reasons
 from advgym.leaderboards.boundary.fault import CLASSES, OTHER, Fault, known
+from advgym.leaderboards.rules import reasons
 
 # Reasons that a submission can bring about after it was dealt samples; with "crashed" goes one of the classes.
 LATER = (

@@ -10,8 +10,8 @@ import web_entries
 import web_server
 from fastapi.testclient import TestClient
 
-from advgym.leaderboards.board import Phase
-from advgym.leaderboards.entry import Entry, Interval, Measured
+from advgym.leaderboards.entries.entry import Entry, Interval, Measured
+from advgym.leaderboards.rules.board import Phase
 from advgym.leaderboards.service.export import export
 from advgym.leaderboards.service.told import SENTENCE, told
 from advgym.leaderboards.store import jobs, ledger, record

@@ -16,15 +16,15 @@ from scored import board, entry, facts, rowset, sample
 from store_entries import made
 
 from advgym import AdvgymError, attack
-from advgym.columns import Columns
-from advgym.leaderboards.dispute import lower, mark
-from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical, rows_bytes
-from advgym.leaderboards.facts import measure
-from advgym.leaderboards.headline import headline_attack, headline_defense
-from advgym.leaderboards.intervals import mean_interval, rate_interval
-from advgym.leaderboards.measured import measure_rows
-from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.scoring import score_task
+from advgym.core.columns import Columns
+from advgym.leaderboards.entries.dispute import lower, mark
+from advgym.leaderboards.entries.entry import Entry, Rows, RowSet, canonical, rows_bytes
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.runs.facts import measure
+from advgym.leaderboards.scoring.headline import headline_attack, headline_defense
+from advgym.leaderboards.scoring.intervals import mean_interval, rate_interval
+from advgym.leaderboards.scoring.measured import measure_rows
+from advgym.leaderboards.scoring.task_scores import score_task
 from advgym.leaderboards.service.data import placed_data, table_csv
 from advgym.leaderboards.service.shelf import Placed
 from advgym.leaderboards.store.record import read_entry, read_rows, write_entry

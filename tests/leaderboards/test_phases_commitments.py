@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import commitments
+from advgym.leaderboards.rules import commitments
 
 SECRET = bytes(range(32))
 labels = st.lists(st.text(max_size=6) | st.integers(-(2**70), 2**70), max_size=4)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym import registry
-from advgym.clean import answer
-from advgym.drawn import MOST, SPLIT, read_drawn
+from advgym.core.clean import answer
+from advgym.core.task import make_task
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
+from advgym.lib.drawn import MOST, SPLIT, read_drawn
 
 WHOLE = {"graph/sbm-global", "graph/sbm-inject"}  # a sample is the drawn graph itself: tests of bundles
 TASKS = [name for name, row in registry.tasks().items() if row.get("generator") and name not in WHOLE]

@@ -9,15 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from advgym.core.task import make_task
 from advgym.errors import AdvgymError, DataError
-from advgym.leaderboards import board, commitments, hidden
-from advgym.leaderboards.entry import Entry, Interval
-from advgym.leaderboards.opening import close_phase, open_phase
-from advgym.leaderboards.phases import card_path, phase_card, phase_secret, phase_tasks, refusal, secret_path
+from advgym.judge.verdict import judge, victim_card
+from advgym.leaderboards.entries.entry import Entry, Interval
+from advgym.leaderboards.rules import board, commitments, hidden
+from advgym.leaderboards.rules.opening import close_phase, open_phase
+from advgym.leaderboards.rules.phases import card_path, phase_card, phase_secret, phase_tasks, refusal, secret_path
 from advgym.leaderboards.store import ledger
-from advgym.task import make_task
-from advgym.verifier import judge, victim_card
-from advgym.weights import weights_hash
+from advgym.lib.weights import weights_hash
 
 TEXT = """
 title = "Graphs"
@@ -156,7 +156,7 @@ def test_a_victim_that_did_not_learn_is_refused_where_samples_tell(own, tmp_path
     """0.8 of the recipe's accuracy is about 0.76; of eight samples, five right are no proof against it."""
     one = msgspec.structs.replace(own, tasks=own.tasks[:1])
     found = np.arange(samples) < right
-    monkeypatch.setattr("advgym.run.clean_pass", lambda *a: (float(found.mean()), found, []))
+    monkeypatch.setattr("advgym.judge.run.clean_pass", lambda *a: (float(found.mean()), found, []))
     monkeypatch.setattr(hidden, "train_victim", lambda row, *a: make_task(row.id).victim)
     if opens:
         assert open_phase(one, "test", tmp_path).victims["graph/sbm-edge"].clean_accuracy == right / samples
@@ -195,7 +195,7 @@ def test_anyone_makes_a_closed_phase_again(opened, tmp_path, monkeypatch):
         close_phase(own, "test", root)
     mirror = tmp_path / "mirror"
     shutil.copytree(root / "phases", mirror / "phases")
-    monkeypatch.setattr("advgym.task._loaded", {})
+    monkeypatch.setattr("advgym.core.task._loaded", {})
     monkeypatch.setattr("advgym.envs.graph.victims.fit_nodes", lambda *a, **k: pytest.fail("trained, not fetched"))
     after = phase_tasks(own, "test", mirror)
     for one, two in zip(before, after, strict=True):
@@ -213,7 +213,7 @@ def test_a_closed_phase_is_made_again_without_the_weights(opened, tmp_path, monk
     mirror = tmp_path / "mirror"
     shutil.copytree(root / "phases", mirror / "phases")
     shutil.rmtree(mirror / "phases" / "own" / "weights")
-    monkeypatch.setattr("advgym.task._loaded", {})
+    monkeypatch.setattr("advgym.core.task._loaded", {})
     assert len(phase_tasks(own, "test", mirror)) == 3  # trained anew, to the published hash
 
 

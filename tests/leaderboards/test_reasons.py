@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards import reasons
-from advgym.leaderboards.reasons import LONGEST, Refused, find, table, text, tidy
+from advgym.leaderboards.rules import reasons
+from advgym.leaderboards.rules.reasons import LONGEST, Refused, find, table, text, tidy
 
 # What the rest of the house raises, by blame.
 PLATFORM = {"worker-lost", "no-device", "victim-error", "sandbox-error", "internal-error"}

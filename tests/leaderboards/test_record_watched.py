@@ -9,8 +9,8 @@ import web_entries
 import web_server
 from fastapi.testclient import TestClient
 
-from advgym.leaderboards import opening
-from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.entries.entry import canonical
+from advgym.leaderboards.rules import opening
 from advgym.leaderboards.service.export import export
 from advgym.leaderboards.store import health, ledger, rebuild, record, tables
 
@@ -212,7 +212,7 @@ def test_a_record_that_grows_is_whole(record_root):
 
 @pytest.mark.parametrize("key", ["commitment", "opened", "panel", "board_hash"])
 def test_no_start_makes_a_changed_card_of_a_public_phase_true(tmp_path, key):
-    from advgym.leaderboards.serve import open_public
+    from advgym.leaderboards.service.serve import open_public
 
     board = web_entries.board()
     open_public({board.name: board}, tmp_path)
@@ -233,7 +233,7 @@ def test_no_start_makes_a_changed_card_of_a_public_phase_true(tmp_path, key):
 
 def test_a_board_that_changed_and_changed_back_is_no_damage(tmp_path, monkeypatch):
     """Its public phase is opened a third time, under the first commitment."""
-    from advgym.leaderboards.serve import open_public
+    from advgym.leaderboards.service.serve import open_public
 
     one = web_entries.board()
     two = msgspec.structs.replace(one, probes=False)

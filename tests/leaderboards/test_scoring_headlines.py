@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scored import board, facts, rowset, task_score
 
 from advgym import AdvgymError
-from advgym.leaderboards.entry import Interval
-from advgym.leaderboards.intervals import mean_interval
-from advgym.leaderboards.scoring import headline_attack, headline_defense, score_task
+from advgym.leaderboards.entries.entry import Interval
+from advgym.leaderboards.scoring.intervals import mean_interval
+from advgym.leaderboards.scoring.task_scores import headline_attack, headline_defense, score_task
 
 
 def missing(task, n=10):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym import AdvgymError, results
-from advgym.leaderboards.entry import Interval
-from advgym.leaderboards.intervals import curve_area, mean_interval, rate_interval, sound, worst_weighted
+from advgym import AdvgymError
+from advgym.leaderboards.entries.entry import Interval
+from advgym.leaderboards.scoring.intervals import curve_area, mean_interval, rate_interval, sound, worst_weighted
+from advgym.lib.rates import wilson
 
 rates = st.floats(0, 1)
 sizes = st.integers(1, 5000)
@@ -20,7 +21,7 @@ parts = st.lists(st.tuples(rates, sizes), min_size=1, max_size=8)
 def test_one_seed_is_wilsons_own(n, data):
     wins = data.draw(st.integers(0, n))
     found = rate_interval(wins / n, n)
-    assert (found.low, found.high) == pytest.approx(results.wilson(wins, n), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(wilson(wins, n), abs=1e-12)
 
 
 @given(rates, sizes)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from scored import entry
 
-from advgym.leaderboards.kin import copies, gap
+from advgym.leaderboards.entries.kin import copies, gap
 
 
 def team(name, when, **over):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scored import entry
 
 from advgym import AdvgymError
-from advgym.leaderboards.entry import Interval
-from advgym.leaderboards.scoring import rank, unranked
+from advgym.leaderboards.entries.entry import Interval
+from advgym.leaderboards.scoring.task_scores import rank, unranked
 
 
 def places(entries, stale=()):

@@ -11,12 +11,12 @@ from scored import board, entry
 from test_dispute import BOARD, SEEDS, defended
 
 from advgym import attack
-from advgym.leaderboards.dispute import lower
-from advgym.leaderboards.entry import Interval, Rows, RowSet, canonical
-from advgym.leaderboards.facts import measure
-from advgym.leaderboards.headline import headline_attack
-from advgym.leaderboards.recheck import verify_entry
-from advgym.leaderboards.scoring import score_task
+from advgym.leaderboards.entries.dispute import lower
+from advgym.leaderboards.entries.entry import Interval, Rows, RowSet, canonical
+from advgym.leaderboards.entries.own_rows import verify_entry
+from advgym.leaderboards.runs.facts import measure
+from advgym.leaderboards.scoring.headline import headline_attack
+from advgym.leaderboards.scoring.task_scores import score_task
 
 ATTACK_BOARD = board("toy/field")
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym import AdvgymError, Victim, attack
-from advgym.leaderboards.entry import RowSet
-from advgym.leaderboards.facts import clean_right, measure
-from advgym.leaderboards.outcome import samples_hash, won
-from advgym.leaderboards.scoring import score_task
+from advgym.leaderboards.entries.entry import RowSet
+from advgym.leaderboards.runs.facts import clean_right, measure
+from advgym.leaderboards.scoring.outcome import samples_hash, won
+from advgym.leaderboards.scoring.task_scores import score_task
 
 
 def test_it_agrees_with_an_attack_in_this_process():

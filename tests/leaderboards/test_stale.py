@@ -1,17 +1,18 @@
 """Entries turn stale when board, victims, samples or scorer change, and only then."""
 
 import ast
+import shutil
 
 import msgspec
 import pytest
 from scored import entry, facts, task_score
 
 from advgym import AdvgymError, registry
-from advgym.leaderboards import scorer
-from advgym.leaderboards.board import board_hash, load
-from advgym.leaderboards.phases import HiddenVictim, PhaseCard
-from advgym.leaderboards.scorer import CORE, scorer_hash
-from advgym.leaderboards.stale import stale
+from advgym.leaderboards.entries.stale import stale
+from advgym.leaderboards.rules.board import board_hash, load
+from advgym.leaderboards.rules.phases import HiddenVictim, PhaseCard
+from advgym.leaderboards.scoring import scorer
+from advgym.leaderboards.scoring.scorer import DECIDES, scorer_hash
 
 BOARD = load("image")
 TASK = BOARD.tasks[0].id
@@ -51,22 +52,20 @@ def test_a_title_or_a_later_end_does_not(made):
 # -- the scorer's hash -----------------------------------------------------------------------------------------------
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """A copy of the sources that decide scores, to be changed."""
-    for name in CORE:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((registry.HOME / name).read_bytes())
-    real = registry.HOME
+    """A copy of the folders that decide scores, to be changed."""
+    for folder in DECIDES:
+        shutil.copytree(registry.HOME / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(scorer.registry, "HOME", tmp_path)
-    yield tmp_path
-    monkeypatch.setattr(scorer.registry, "HOME", real)
+    return tmp_path
 
 
 def test_the_same_code_has_the_same_hash():
     assert scorer_hash(BOARD) == scorer_hash(BOARD) and len(scorer_hash(BOARD)) == 64
 
 
-@pytest.mark.parametrize("name", ["verifier.py", "leaderboards/intervals.py"])
+@pytest.mark.parametrize(
+    "name", ["judge/verdict.py", "leaderboards/scoring/intervals.py", "core/episodes.py", "lib/needs.toml"]
+)
 def test_another_source_is_another_hash(house, name):
     before = scorer_hash(BOARD)
     path = house / name
@@ -76,23 +75,40 @@ def test_another_source_is_another_hash(house, name):
     assert scorer_hash(BOARD) != before
 
 
-def test_a_source_that_is_missing_is_an_error(house):
-    (house / "verifier.py").unlink()
+def test_a_file_more_or_less_is_another_hash(house):
+    before = scorer_hash(BOARD)
+    (house / "core" / "newcomer.py").write_text("")
+    more = scorer_hash(BOARD)
+    (house / "core" / "newcomer.py").unlink()
+    (house / "judge" / "verdict.py").unlink()
+    assert len({before, more, scorer_hash(BOARD)}) == 3
+
+
+def test_a_folder_that_is_missing_is_an_error(house):
+    shutil.rmtree(house / "judge")
     with pytest.raises(AdvgymError, match="reinstall"):
         scorer_hash(BOARD)
 
 
 def test_other_domains_do_not_matter():
-    names = {key.rpartition("/")[0] for key in scorer._domain("advgym.envs.image.task")}
+    names = {key.rpartition("/")[0] for key in scorer.domain("advgym.envs.image.task")}
     assert names == {"advgym.envs.image"}
-    assert not any(key.endswith("show.py") for key in scorer._domain("advgym.envs.image.task"))
+    assert not any(key.endswith("show.py") for key in scorer.domain("advgym.envs.image.task"))
     assert scorer_hash(BOARD) != scorer_hash(load("text"))
 
 
+@pytest.mark.parametrize("room", ["tasks.nodes", "victims.recipes", "show.figures", "measures"])
+def test_the_rooms_of_a_domain_belong_together_save_what_draws(room):
+    known = scorer.domain(f"advgym.envs.graph.{room}")
+    assert known == scorer.domain("advgym.envs.graph.tasks.poison") and "advgym.envs.graph/inputs/rows.py" in known
+    assert not any("/show" in key or key.endswith("tasks.toml") for key in known)
+
+
 def test_what_columns_are_made_with_is_part_of_it():
-    known = scorer._domain("advgym.envs.text.task")
-    assert {f"advgym.envs.text/validity/{name}" for name in ("scoring.py", "calibration.json")} <= set(known)
-    assert {"columns.py", "leaderboards/measured.py"} <= set(CORE)
+    known = set(scorer.domain("advgym.envs.text.tasks.embedded"))
+    assert {f"advgym.envs.text/measures/validity/{name}" for name in ("scoring.py", "calibration.json")} <= known
+    assert "advgym.envs.text/candidates/glyphs.toml" in known
+    assert {"core/columns.py", "leaderboards/scoring/measured.py"} <= set(scorer.house())
 
 
 def test_a_tasks_row_matters(monkeypatch):
@@ -104,55 +120,33 @@ def test_a_tasks_row_matters(monkeypatch):
 
 
 def test_a_module_of_its_own_is_hashed_alone():
-    assert list(scorer._domain("toy")) == ["toy/toy.py"]
+    assert list(scorer.domain("toy")) == ["toy/toy.py"]
     with pytest.raises(AdvgymError, match="source"):
-        scorer._domain("nowhere_at_all")
+        scorer.domain("nowhere_at_all")
+
+
+DOORS = {"registry.py", "errors.py", "factory.py", "ids.py", "__init__.py"}  # names and words: they decide no score
 
 
 def imports(path):
-    """The files of the core that a file imports, wherever the statement stands."""
+    """The files of the package that a file imports, wherever the statement stands."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = [str(node.module), *(f"{node.module}.{a.name}" for a in node.names)]
         for name in names:
-            file = f"{name.removeprefix('advgym.')}.py"
+            file = f"{name.removeprefix('advgym.').replace('.', '/')}.py"
             if name.startswith("advgym.") and (registry.HOME / file).is_file():
                 yield file
 
 
-def reached(*roots):
-    """Names below the package of what the roots import, however far down."""
-    found, todo = set(), [file for root in roots for file in imports(root)]
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.add(file)
-            todo += imports(registry.HOME / file)
-    return found
-
-
-def domains():
-    return [p for p in (registry.HOME / "envs").rglob("*.py") if p.name not in scorer.SHOWN]
-
-
-def test_all_of_the_core_that_scoring_imports_is_hashed():
-    roots = [registry.HOME / name for name in ("env.py", "run.py", "verifier.py")]
-    used = {"env.py", "run.py", "verifier.py", *reached(*roots, *domains())}
-    left_out = sorted(used - set(CORE) - set(scorer.ASIDE))
-    assert not left_out, f"{left_out} can change a score: name them in CORE of leaderboards/scorer.py"
-
-
-def test_a_new_module_of_the_core_is_noticed(tmp_path, monkeypatch):
-    (tmp_path / "newcomer.py").write_text("")
-    (tmp_path / "env.py").write_text("def ask():\n    from advgym.newcomer import twice\n    return twice\n")
-    monkeypatch.setattr(registry, "HOME", tmp_path)
-    assert reached(tmp_path / "env.py") == {"newcomer.py"}
-    assert not {"newcomer.py"} & {*CORE, *scorer.ASIDE}
-
-
-@pytest.mark.parametrize("name", ["episodes.py", "reading.py", "glyphs.py"])
-def test_what_was_left_out_once_makes_another_hash(house, name):
-    before = scorer_hash(BOARD)
-    (house / name).write_bytes((house / name).read_bytes() + b"# more\n")
-    assert scorer_hash(BOARD) != before
+def test_all_that_scoring_imports_is_hashed():
+    """What the hashed folders import is hashed itself, or a door, or one of the rooms that hold files of record."""
+    aside = ("leaderboards/rules/", "leaderboards/entries/", "leaderboards/sandbox/", "leaderboards/store/")
+    known = scorer.house()
+    for name, path in known.items():
+        for file in imports(path) if name.endswith(".py") else ():
+            spared = file in DOORS or file.startswith(aside) or file == "leaderboards/service/show.py"
+            assert file in known or spared, (
+                f"{name} imports {file}, which can change a score: name its folder in DECIDES"
+            )

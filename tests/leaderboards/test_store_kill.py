@@ -9,7 +9,7 @@ import pytest
 from store_kill import KEYS
 from store_servers import url  # noqa: F401
 
-from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.entries.entry import canonical
 from advgym.leaderboards.store import ledger, rebuild, record, submissions
 from advgym.leaderboards.store.db import open_store
 

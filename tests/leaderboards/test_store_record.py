@@ -16,8 +16,8 @@ from store_entries import made
 from store_servers import clock, store, url  # noqa: F401
 
 from advgym.errors import AdvgymError, DataError
-from advgym.leaderboards.board import Quota
-from advgym.leaderboards.entry import Interval, canonical
+from advgym.leaderboards.entries.entry import Interval, canonical
+from advgym.leaderboards.rules.board import Quota
 from advgym.leaderboards.store import artefacts, jobs, ledger, rebuild, record, submissions, tables
 
 

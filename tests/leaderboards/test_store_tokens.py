@@ -177,5 +177,7 @@ def test_many_processes_may_open_a_new_database_at_once(url):
 
 
 def test_the_command_line_does_not_load_the_database():
-    code = "import sys, advgym.leaderboards.reasons, advgym.leaderboards.store as s; print('sqlalchemy' in sys.modules)"
+    code = (
+        "import sys, advgym.leaderboards.rules.reasons, advgym.leaderboards.store; print('sqlalchemy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym.errors import DataError
-from advgym.leaderboards.reasons import Refused
+from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.store.unpack import contents, unpack
 
 MB = 1 << 20

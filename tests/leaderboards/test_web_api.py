@@ -8,12 +8,12 @@ import web_entries
 import web_server
 from fastapi.testclient import TestClient
 
-from advgym.leaderboards.board import Limits, Quota
+from advgym.judge.run import attack
+from advgym.leaderboards.rules.board import Limits, Quota
 from advgym.leaderboards.service import guard
 from advgym.leaderboards.store import artefacts, jobs
 from advgym.leaderboards.store.submissions import status
 from advgym.leaderboards.store.tokens import new_token
-from advgym.run import attack
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import web_entries
 import web_server
 
-from advgym.leaderboards.entry import Entry, Rows
+from advgym.leaderboards.entries.entry import Entry, Rows
 from advgym.leaderboards.service.export import export
 from advgym.leaderboards.store import ledger
 

@@ -12,13 +12,13 @@ import web_server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.leaderboards.board import Phase
-from advgym.leaderboards.entry import canonical
+from advgym.leaderboards.entries.entry import canonical
+from advgym.leaderboards.rules.board import Phase
 from advgym.leaderboards.service import data, pages, show, views
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import ledger
 from advgym.leaderboards.store.record import read_rows, write_entry
-from advgym.report_matrix import Cell
+from advgym.report.matrix import Cell
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def again(root, entry, **changes):
 
 
 def test_ranking_is_the_scorers(shelf):
-    from advgym.leaderboards.ranking import rank
+    from advgym.leaderboards.scoring.ranking import rank
 
     book = shelf.book("showcase")
     entries = [e for e in book.entries.values() if e.track == "attack"]

@@ -6,18 +6,18 @@ import tiny
 import warm
 from msgspec import structs
 
-from advgym.leaderboards import audit
-from advgym.leaderboards import card as cards
-from advgym.leaderboards import worker as module
-from advgym.leaderboards.audit import recheck, rerun
-from advgym.leaderboards.board import Phase
-from advgym.leaderboards.opening import close_phase, open_phase
+from advgym.judge.run import attack
+from advgym.leaderboards.entries import card as cards
+from advgym.leaderboards.entries import recheck as audit
+from advgym.leaderboards.entries.recheck import recheck, rerun
+from advgym.leaderboards.rules.board import Phase
+from advgym.leaderboards.rules.opening import close_phase, open_phase
+from advgym.leaderboards.runs import worker as module
+from advgym.leaderboards.runs.worker import Worker
 from advgym.leaderboards.store import artefacts, jobs, ledger, record
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.record import check_record
 from advgym.leaderboards.store.submissions import cancel, reveal, status, submit
-from advgym.leaderboards.worker import Worker
-from advgym.run import attack
 
 # A radius in which the panel's transfer attack leaves something to dispute.
 SMALL = [structs.replace(t, constraint={"eps": "2/16"}) if t.id.endswith("linf") else t for t in tiny.board().tasks]

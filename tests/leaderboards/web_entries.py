@@ -7,15 +7,16 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from advgym.clean import assigned
-from advgym.contract import CONTRACT
-from advgym.leaderboards import scoring
-from advgym.leaderboards.board import Board, BoardTask, Defended, Phase, board_hash
-from advgym.leaderboards.entry import Entry, Rows, RowSet, canonical
+from advgym.core.clean import assigned
+from advgym.core.task import make_task
+from advgym.judge.contract import CONTRACT
+from advgym.judge.results import Result
+from advgym.judge.run import attack
+from advgym.leaderboards.entries.entry import Entry, Rows, RowSet, canonical
+from advgym.leaderboards.rules.board import Board, BoardTask, Defended, Phase, board_hash
+from advgym.leaderboards.scoring import task_scores
 from advgym.leaderboards.store.record import write_entry
-from advgym.results import Result, versions
-from advgym.run import attack
-from advgym.task import make_task
+from advgym.lib.machine import versions
 
 FEW = (("image/digits-linf", 60), ("graph/sbm-edge", 40))
 MANY = (
@@ -60,9 +61,9 @@ def row_set(result: Result, name: str = "") -> RowSet:
     )  # fmt: skip
 
 
-def facts(task: str, result: Result, queries: int, seeds: list[int], **more) -> scoring.Facts:
+def facts(task: str, result: Result, queries: int, seeds: list[int], **more) -> task_scores.Facts:
     ids = assigned(make_task(task).sizes["test"], result.episodes)
-    return scoring.Facts(
+    return task_scores.Facts(
         task=task, knowledge=str(result.threat["knowledge"]), split="test", queries=queries, gradients=10**6,
         assigned=ids, right=[s.id for s in result.samples], seeds=seeds, clean_accuracy=result.clean_accuracy,
         control_rate=result.control_rate, victim=str(result.victim.get("weights", "")),
@@ -85,8 +86,8 @@ def attack_entry(of: Board, player: tuple[str, str, str, str, str], created: str
         ] if agent else [attack(row.id, "noise", episodes=phase.samples, queries=1, knowledge="score")]  # fmt: skip
         given = [row_set(r) for r in runs] if agent else []
         sets += given
-        scores.append(scoring.score_task(given, facts(row.id, runs[0], row.queries, seeds)))
-    head = scoring.headline_attack(of, scores)
+        scores.append(task_scores.score_task(given, facts(row.id, runs[0], row.queries, seeds)))
+    head = task_scores.headline_attack(of, scores)
     return _entry(of, "attack", name, team, title, scores, sets, head, created)
 
 
@@ -109,8 +110,8 @@ def defense_entry(of: Board, player: tuple[str, str, str, str], created: str) ->
             given = [row_set(r, agent) for r in runs] if mine else []
             sets += given
             plain = facts(row.id, runs[0], row.queries, seeds, attack=agent, clean_undefended=runs[0].clean_accuracy)
-            scores.append(scoring.score_task(given, plain))
-    head = scoring.headline_defense(of, sets, scores, seeds)
+            scores.append(task_scores.score_task(given, plain))
+    head = task_scores.headline_defense(of, sets, scores, seeds)
     return _entry(of, "defense", name, team, f"{defense} in front of the victim", scores, sets, head, created)
 
 
@@ -120,7 +121,7 @@ def _entry(of, track, name, team, title, scores, sets, head, created):
     entry = Entry(
         board=of.name, phase="dev", track=track, name=name, team=team, title=title, licence="MIT",
         kind=["field", "edits"], knowledge="score", origin="submission" if team else "baseline", submission=sha,
-        code=sha[::-1], board_hash=board_hash(of), scorer=scoring.scorer_hash(of), created=created,
+        code=sha[::-1], board_hash=board_hash(of), scorer=task_scores.scorer_hash(of), created=created,
         headline=head.interval, eligible=head.eligible, footnote=head.footnote, columns=head.columns, tasks=scores,
         rows=hashlib.sha256(canonical(rows)).hexdigest(), transcript=sha[5:] + sha[:5], sandbox="bwrap", device="cpu",
         versions=versions(), run_seeds=[11, 12], flags=head.flags, contract=CONTRACT,

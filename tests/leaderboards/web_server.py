@@ -18,9 +18,9 @@ from pathlib import Path
 import uvicorn
 import web_entries
 
-from advgym.leaderboards.entry import canonical
-from advgym.leaderboards.serve import server_config
+from advgym.leaderboards.entries.entry import canonical
 from advgym.leaderboards.service.app import create_app
+from advgym.leaderboards.service.serve import server_config
 from advgym.leaderboards.store import jobs, ledger
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.record import write_entry

@@ -5,7 +5,7 @@ import toy
 from browser import new_context
 
 from advgym import attack, registry
-from advgym.report import write_report
+from advgym.report.page import write_report
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym import attack, registry
-from advgym.report import colours, write_report
-from advgym.report_matrix import Cell, agents_by_tasks, attack_by_defense, beaten, gather_flags
-from advgym.report_svg import curve, spread, ticks
-from advgym.results import wilson
+from advgym.lib.rates import wilson
+from advgym.report.matrix import Cell, agents_by_tasks, attack_by_defense, beaten, gather_flags
+from advgym.report.page import colours, write_report
+from advgym.report.svg import curve, spread, ticks
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import advgym
 pytest.importorskip("sb3_contrib")
 from sb3_contrib.common.maskable.evaluation import evaluate_policy
 
-from advgym.sb3 import AdvgymVecEnv
-from advgym.views import edit_view
+from advgym.clients.sb3 import AdvgymVecEnv
+from advgym.clients.views import edit_view
 
 QUERIES = 6
 

@@ -15,7 +15,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_suppo
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
 
-from advgym.sb3 import AdvgymVecEnv
+from advgym.clients.sb3 import AdvgymVecEnv
 
 NAMES = ("text.synth-wordswap", "graph.karate-edge", "graph.sbm-edge", "image.digits-linf")
 TEXT, GRAPH, LARGE, IMAGE = (f"advgym/{name}-v0" for name in NAMES)  # LARGE picks site and choice in two steps

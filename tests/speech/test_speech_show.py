@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from advgym.core.task import make_task
 from advgym.envs.speech import show
-from advgym.task import make_task
 
 
 @pytest.fixture(scope="module")

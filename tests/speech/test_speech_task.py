@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from advgym import rng
+from advgym.core import rng
+from advgym.core.task import make_task
+from advgym.core.victim import Victim
 from advgym.envs.speech import data, symbols
 from advgym.envs.speech.metrics import snr_db
 from advgym.envs.speech.models import CtcNet, KeywordCnn
 from advgym.envs.speech.task import ClipBatch
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.task import make_task
-from advgym.victim import Victim
 
 SYNTH = ["speech/synth-keyword", "speech/synth-transcribe"]
 IDS = [3, 0, 11, 42]

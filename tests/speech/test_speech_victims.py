@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from advgym import registry
+from advgym.core.task import load_victim, make_task
 from advgym.envs.speech.metrics import corpus_wer
 from advgym.envs.speech.models import CtcNet, KeywordCnn, LogMel
 from advgym.envs.speech.victims import WEIGHTS, augment
-from advgym.task import load_victim, make_task
 
 BUDGET = {"synth-keyword-cnn": 250, "synth-keyword-m5": 110, "synth-ctc": 850, "synth-ctc-small": 300}  # kB
 

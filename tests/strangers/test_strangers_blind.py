@@ -7,11 +7,11 @@ from torch import nn
 
 import advgym
 from advgym import registry
-from advgym.blind import blind_flag
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.modules import caching
-from advgym.task import make_task
-from advgym.victim import Victim
+from advgym.core.task import make_task
+from advgym.core.victim import Victim
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.victims.modules import caching
+from advgym.judge.blind import blind_flag
 
 EMBEDDED = ("digits", "karate", "sbm", "synth-reviews", "synth-long-reviews", "synth-headlines", "synth-digits",
             "sbm-gaussian")  # fmt: skip

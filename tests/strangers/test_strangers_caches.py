@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 import advgym
-from advgym import weights
-from advgym.content import digest
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.own import own_graph
-from advgym.envs.graph.victims import node_victim
-from advgym.envs.graph.zoo import zoo_victim
-from advgym.task import load_victim
-from advgym.weights import weights_hash
+from advgym.core.task import load_victim
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.own import own_graph
+from advgym.envs.graph.victims.recipes import node_victim
+from advgym.envs.graph.victims.zoo import zoo_victim
+from advgym.lib import weights
+from advgym.lib.content import digest
+from advgym.lib.weights import weights_hash
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("advgym.task._loaded", {})
+    monkeypatch.setattr("advgym.core.task._loaded", {})
     return tmp_path / "cache"
 
 

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 import torch
 
-from advgym import AdvgymError, Victim, attack, make, make_task, results, verify
-from advgym.agents._once import END, PATIENCE, Once, names
-from advgym.cached import asked_anew
+from advgym import AdvgymError, Victim, attack, make, make_task, verify
+from advgym.agents.shared.once import END, PATIENCE, Once, names
+from advgym.core.cached import asked_anew
+from advgym.judge import results
+from advgym.lib import rates
 
 
 def stubborn(texts):
@@ -249,7 +251,7 @@ def test_clean_accuracy_over_some_samples(tmp_path):
     whole = attack("image/digits-linf", "noise", episodes=8)
     assert result.clean_of == result.asked["clean"] == 50 and whole.clean_of == whole.clean_size == result.clean_size
     assert [s.id for s in result.samples] == [s.id for s in whole.samples]
-    assert result.clean_ci == results.wilson(round(50 * result.clean_accuracy), 50)
+    assert result.clean_ci == rates.wilson(round(50 * result.clean_accuracy), 50)
     assert verify(path) == []
     for wrong in ({"clean_accuracy": 0.5}, {"clean_of": 60}, {"clean_ci": (0.1, 0.2)}):
         assert verify(msgspec.structs.replace(result, **wrong))
@@ -270,7 +272,7 @@ def test_files_from_before_load_and_mean_the_whole_split(tmp_path):
 
 
 def test_the_command_line_says_both(tmp_path, capsys):
-    from advgym.cli_attack import print_result, say_most
+    from advgym.cli.attack import print_result, say_most
 
     told = []
     result = attack("image/digits-linf", "noise", episodes=3, clean=20, told=told.append)

@@ -9,15 +9,15 @@ import scipy.sparse as sp
 import torch
 
 import advgym
-from advgym.envs.graph.data import load_nodes, read_wholes
+from advgym.core.task import make_task
+from advgym.envs.graph.data.datasets import load_nodes, read_wholes
 from advgym.errors import AdvgymError
-from advgym.task import make_task
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("advgym.task._loaded", {})
+    monkeypatch.setattr("advgym.core.task._loaded", {})
 
 
 def planetoid_folder(folder, name, *, binary, nodes=560, width=12, classes=3, seed=0):

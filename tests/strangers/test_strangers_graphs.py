@@ -12,10 +12,10 @@ from torch_geometric.data import Data, InMemoryDataset
 from typer.testing import CliRunner
 
 import advgym
-from advgym.envs.graph.data import load_nodes
-from advgym.envs.graph.own import own_graph
+from advgym.core.task import make_task
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.own import own_graph
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
 
 SIZE = 24
 
@@ -23,7 +23,7 @@ SIZE = 24
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("advgym.task._loaded", {})
+    monkeypatch.setattr("advgym.core.task._loaded", {})
 
 
 def plain(**change):
@@ -262,7 +262,7 @@ def test_a_file_is_a_dataset(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["graphml", "csr", "scipy", "npz", "pt"])
 def test_the_command_line_takes_files(tmp_path, kind):
-    from advgym.cli import app
+    from advgym.cli.app import app
 
     name, out = _write(kind, tmp_path / "own"), tmp_path / "r.json"
     told = ["attack", "graph/edge", "--agent", "random-search", "--episodes", "2", "--set", "queries=4",

@@ -7,9 +7,9 @@ import toy
 
 import advgym
 from advgym import AdvgymError, attack, make_task, registry, verify
-from advgym.env import AttackEnv
-from advgym.needs import vocabulary
-from advgym.offers import check_fit, fits, lacking, offers
+from advgym.core.env import AttackEnv
+from advgym.core.offers import check_fit, fits, lacking, offers
+from advgym.lib.needs import vocabulary
 
 # Others of their kind stand for these.
 SLOW = {"graph/sbm-poison", "graph/sbm-poison-jaccard", "graph/sbm-poison-rgcn", "graph/sbm-rewire",
@@ -104,7 +104,7 @@ def test_joint_greedy_asks_for_no_gradient_whatever_it_may_know():
     ("task", "agent"), [("text/synth-wordswap", "textattack:greedy-word-wir"), ("graph/sbm-edge", "pyg:grbcd")]
 )
 def test_an_agent_with_an_argument_has_its_full_name_and_is_verified(tmp_path, task, agent):
-    from advgym.cli_attack import run_attack
+    from advgym.cli.attack import run_attack
 
     out = tmp_path / "r.json"
     more = ["queries=40", *(["agent.epochs=3", "agent.block=200"] if agent.startswith("pyg") else [])]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from advgym import AdvgymError, DataError, attack, make_task
-from advgym.given import check_radius
+from advgym.lib.given import check_radius
 
 NAN, INF = float("nan"), float("inf")
 

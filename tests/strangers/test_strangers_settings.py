@@ -8,8 +8,8 @@ import pytest
 import toy
 
 from advgym import AdvgymError, attack, make_task, registry
-from advgym.cli_attack import run_attack
-from advgym.settings import Range, checked, described, settings_of, type_of
+from advgym.cli.attack import run_attack
+from advgym.lib.settings import Range, checked, described, settings_of, type_of
 
 GIVEN = {"episodes": 4, "lanes": 4, "device": "cpu", "seed": 0, "split": "test", "out": None, "show": 0, "report": None}
 

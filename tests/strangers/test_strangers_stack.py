@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 import advgym
-from advgym.envs.graph.data import NodeData
-from advgym.envs.graph.graphs import Graph
-from advgym.envs.graph.modules import alone_as_together
-from advgym.envs.graph.refit import flipped
-from advgym.envs.graph.rows import GraphRows
-from advgym.envs.graph.victims import GCN, SGC
-from advgym.envs.graph.zoo import MODELS
-from advgym.task import make_task
+from advgym.core.task import make_task
+from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.inputs.graphs import Graph
+from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.victims.modules import alone_as_together
+from advgym.envs.graph.victims.recipes import GCN, SGC
+from advgym.envs.graph.victims.refit import flipped
+from advgym.envs.graph.victims.zoo import MODELS
 
 SIZE, WIDTH, CLASSES = 30, 5, 3
 

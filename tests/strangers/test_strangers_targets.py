@@ -7,7 +7,7 @@ import toy
 
 import advgym
 from advgym import AdvgymError, Malformed, attack, make_task, verify
-from advgym.cli_attack import run_attack
+from advgym.cli.attack import run_attack
 
 TASK = "image/digits-linf"
 GIVEN = {"lanes": 4, "device": "cpu", "seed": 0, "split": "test", "show": 0, "report": None}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import advgym
-from advgym import results
-from advgym.envs.text import hub
+from advgym.core.task import make_task
+from advgym.envs.text.victims import hub
 from advgym.errors import DataError
-from advgym.task import make_task
+from advgym.judge import results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "text"))
 import tiny_hub

@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 import advgym
-from advgym.envs.text.inputs import TextInput
+from advgym.core.task import make_task
+from advgym.core.victim import Victim
+from advgym.envs.text.inputs.slots import TextInput
 from advgym.errors import DataError, VictimError
-from advgym.task import make_task
-from advgym.victim import Victim
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "text"))
 import tiny_hub
@@ -104,7 +104,7 @@ def said_by(victim, names):
     """Texts with the names that the model itself gives them."""
     words = [w for w in " ".join(tiny_hub.LINES[:7]).split() if w != ","]
     texts = [" ".join(words[i : i + n]) for i in range(len(words)) for n in (1, 2, 5)]
-    module = advgym.task.load_victim(victim)
+    module = advgym.core.task.load_victim(victim)
     return [(t, names[i]) for t, i in zip(texts, module(texts).argmax(1).tolist(), strict=True)]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from advgym.envs.text import hub
+from advgym.core.task import load_victim, make_task
+from advgym.envs.text.victims import hub
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.task import load_victim, make_task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "text"))
 import tiny_hub

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import advgym
-from advgym import cli_print, columns, results
-from advgym.envs.text import validity
-from advgym.envs.text.validity import Relations, default_relations, score
-from advgym.report import _measured
+from advgym.cli import printing
+from advgym.envs.text.measures import validity
+from advgym.envs.text.measures.validity import Relations, default_relations, score
+from advgym.judge import columns, results
+from advgym.report.page import _measured
 
 LINE = "her voice was clear and strong in the hall , and the audience was very fond of it from the first note on"
 
@@ -18,7 +19,7 @@ def test_the_sentence_stands_beside_the_rate(tmp_path):
     file = str(tmp_path / "r.json")
     advgym.attack("text/synth-wordswap", "greedy", episodes=8, lanes=8, queries=40, out=file)
     result = results.load(file)
-    printed = "\n".join(cli_print.column_lines(result))
+    printed = "\n".join(printing.column_lines(result))
     page = dict(_measured(result))["Kept"]
     for said in (printed, page, page.lower()):
         assert "0.58" in said and "% of held-out pairs of claims were judged kept" in said

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import advgym
-from advgym.agents._additive import known_words
-from advgym.agents._slots import Slots
+from advgym.agents.shared.beliefs import known_words
+from advgym.agents.shared.slots import Slots
+from advgym.core.task import make_task
+from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
-from advgym.victim import Victim
 
 TABLE = {"good": ["fine"], "don't": ["never"], "café": ["bar"], "low-budget": ["cheap"], "budget": ["cost"],
          "film": ["movie"], "naïve": ["simple"], "well": ["finely"]}  # fmt: skip

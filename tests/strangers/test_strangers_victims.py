@@ -7,9 +7,9 @@ from torch import nn
 
 import advgym
 from advgym import Victim, VictimError
-from advgym.asking import passing, pieces
-from advgym.results import SILENT
-from advgym.task import load_victim, make_task
+from advgym.core.asking import passing, pieces
+from advgym.core.task import load_victim, make_task
+from advgym.judge.results import SILENT
 
 DIGITS = {"eps": "3/16", "episodes": 24, "lanes": 8}
 
@@ -141,7 +141,7 @@ def test_nothing_attacked_is_said(capsys):
     own = [(x, int(y)) for x, y in zip(samples.x, samples.labels, strict=True) if int(y) != 0]
     found = advgym.attack("image/digits-linf", "square", victim=Victim(never, access="scores"), samples=own, episodes=9)
     assert found.attacked == 0 and any("no sample right, so nothing was attacked" in f for f in found.flags)
-    from advgym.cli_attack import print_result
+    from advgym.cli.attack import print_result
 
     print_result(found)
     said = capsys.readouterr().out

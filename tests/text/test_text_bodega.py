@@ -5,7 +5,7 @@ import json
 import pytest
 
 from advgym import DataError
-from advgym.envs.text.bodega import HEADER, Claim, read_originals, read_submission, rescore, rescore_files
+from advgym.envs.text.measures.bodega import HEADER, Claim, read_originals, read_submission, rescore, rescore_files
 
 ORIGINALS = ["the film is good", "a dull and lifeless story", "it works\nsomehow", "a fine cast"]
 
@@ -101,7 +101,7 @@ def test_missing_files_and_other_lengths(files, tmp_path):
 
 
 def test_the_command_prints_json_alone(files, capsys):
-    from advgym.cli import main
+    from advgym.cli.app import main
 
     code = main(["rescore", str(files[0]), "--originals", str(files[1]), "--victim", "synth-bag", "--json"])
     found = json.loads(capsys.readouterr().out)

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advgym.envs.text import wordnet
+from advgym.core.task import make_task
 from advgym.envs.text.candidates import Source, homoglyphs, invisible, read_sources, typos
-from advgym.envs.text.candidates.keep import joined, texts_of, words_of
-from advgym.envs.text.candidates.wordnet import synonyms
+from advgym.envs.text.candidates.glyphs import plain
+from advgym.envs.text.candidates.inflected import synonyms
+from advgym.envs.text.candidates.kept import joined, texts_of, words_of
+from advgym.envs.text.candidates.lexicons import swaps_of
 from advgym.envs.text.constraints.edit_distance import levenshtein
-from advgym.envs.text.space import Space
-from advgym.envs.text.synonyms import swaps_of
+from advgym.envs.text.data import wordnet_files
+from advgym.envs.text.perturb.space import Space
 from advgym.errors import AdvgymError, DataError
-from advgym.glyphs import plain
-from advgym.task import make_task
 
 SAMPLES = [("A fine film, really.", 1), ("awful", 0), ("", 0), ("The plot is dull", 0)]
 LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFG", min_size=1, max_size=12)
@@ -187,7 +187,7 @@ def test_our_reader_says_what_nltk_says(data_dir, monkeypatch):
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
         theirs = WordNetCorpusReader(str(folder / "corpora" / "wordnet"), None)
-    ours = wordnet.open_wordnet(str(folder))
+    ours = wordnet_files.open_wordnet(str(folder))
     words = ["good", "bad", "films", "ran", "better", "happiest", "quickly", "geese", "axes", "saw", "moving", "xyzzy"]
     words += random.Random(0).sample(sorted(w for w in ours._index["n"] if "_" not in w), 60)
     for word in words:
@@ -213,7 +213,7 @@ def test_our_reader_says_what_nltk_says(data_dir, monkeypatch):
 
 @pytest.mark.realdata
 def test_substitutes_take_the_form_of_the_word(data_dir):
-    found = wordnet.open_wordnet(str(data_dir / "text" / "nltk_data"))
+    found = wordnet_files.open_wordnet(str(data_dir / "text" / "nltk_data"))
     assert {"movie", "picture"} <= set(synonyms(found, "film"))
     assert {"movies", "pictures"} <= set(synonyms(found, "films"))
     assert "movie" not in synonyms(found, "films")
@@ -226,7 +226,7 @@ def test_substitutes_take_the_form_of_the_word(data_dir):
 
 @pytest.mark.realdata
 def test_sources_over_movie_reviews(data_dir):
-    from advgym.envs.text import data
+    from advgym.envs.text.data import corpora as data
 
     corpus = data.movie_reviews()
     texts, labels = ({s: v[:200] for s, v in part.items()} for part in (corpus.texts, corpus.labels))

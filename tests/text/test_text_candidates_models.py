@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import advgym
+from advgym.core.task import make_task
 from advgym.envs.text.candidates import read_sources
-from advgym.envs.text.candidates.keep import texts_of
+from advgym.envs.text.candidates.kept import texts_of
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_language

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import advgym
+from advgym.core.task import make_task
 from advgym.envs.text.constraints import read_rules
 from advgym.envs.text.constraints.edit_distance import levenshtein
 from advgym.envs.text.constraints.perplexity import Perplexity
 from advgym.envs.text.constraints.similarity import Similarity
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.boundary import mirror
-from advgym.task import make_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_language

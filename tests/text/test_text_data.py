@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
-from advgym.envs.text import data, grammar, news, synonyms
+from advgym.core.task import make_task
+from advgym.envs.text.candidates import lexicons
+from advgym.envs.text.data import corpora, grammar, news
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
 
 
 def test_each_word_has_one_meaning():
@@ -17,7 +18,7 @@ def test_each_word_has_one_meaning():
 
 
 def test_samples_depend_on_their_index_alone():
-    first = data.reviews()
+    first = corpora.reviews()
     again = [grammar.short_review(grammar.review_rng("test", i, 0), i % 2) for i in (7, 3)]
     assert [first.texts["test"][i] for i in (7, 3)] == again
     assert max(map(len, first.texts["train"])) <= grammar.SHORT
@@ -60,7 +61,7 @@ def movie_folder(tmp_path):
         (tmp_path / "test.jsonl").write_text("\n".join(test or train))
         return str(tmp_path)
 
-    data._movie_reviews.cache_clear()
+    corpora._movie_reviews.cache_clear()
     return write
 
 
@@ -68,7 +69,7 @@ GOOD = json.dumps({"text": "it's a film that doesn't work .", "label": 0})
 
 
 def test_contractions_are_split(movie_folder):
-    found = data.movie_reviews(movie_folder([GOOD, GOOD]))
+    found = corpora.movie_reviews(movie_folder([GOOD, GOOD]))
     assert found.sizes == {"train": 2, "test": 2}
     assert found.texts["test"][0] == ["it", "'s", "a", "film", "that", "does", "n't", "work", "."]
 
@@ -88,45 +89,45 @@ def test_contractions_are_split(movie_folder):
 )
 def test_a_malformed_line_is_named(movie_folder, line, says):
     with pytest.raises(DataError, match=says):
-        data.movie_reviews(movie_folder([GOOD, line]))
+        corpora.movie_reviews(movie_folder([GOOD, line]))
 
 
 def test_missing_files_say_what_works_without_them(monkeypatch, tmp_path):
     with pytest.raises(DataError, match=r"train\.jsonl.*text/synth-wordswap"):
-        data.movie_reviews(str(tmp_path))
+        corpora.movie_reviews(str(tmp_path))
     monkeypatch.delenv("ADVGYM_DATA", raising=False)
     with pytest.raises(DataError, match=r"ADVGYM_DATA is not set.*text/synth-wordswap"):
         make_task("text/mr-wordswap")
     with pytest.raises(DataError, match=r"counterfitted.*candidates='synth'"):
-        synonyms.load_synonyms("counter-fitted")
-    assert synonyms.load_synonyms("auto") == grammar.synonyms()
+        lexicons.load_synonyms("counter-fitted")
+    assert lexicons.load_synonyms("auto") == grammar.synonyms()
     with pytest.raises(DataError, match="is no folder"):
-        data.movie_reviews("/nowhere/at-all")
+        corpora.movie_reviews("/nowhere/at-all")
     with pytest.raises(AdvgymError, match="unknown dataset 'mrr'; did you mean 'mr'"):
-        data.movie_reviews("mrr")
+        corpora.movie_reviews("mrr")
 
 
 def test_synonyms_from_a_dict_or_a_file(tmp_path):
-    assert synonyms.load_synonyms({"a": ["b"]}) == {"a": ["b"]}
+    assert lexicons.load_synonyms({"a": ["b"]}) == {"a": ["b"]}
     file = tmp_path / "own.json"
     file.write_text('{"film": ["movie"]}')
-    assert synonyms.load_synonyms(str(file)) == {"film": ["movie"]}
+    assert lexicons.load_synonyms(str(file)) == {"film": ["movie"]}
     file.with_name("bad.json").write_text("{")
     with pytest.raises(DataError, match=r"bad\.json is not a JSON table"):
-        synonyms.load_synonyms(str(file.with_name("bad.json")))
+        lexicons.load_synonyms(str(file.with_name("bad.json")))
     for wrong in ({"a": "b"}, {"a": ["two words"]}, {"a": [""]}, {1: ["b"]}):
         with pytest.raises(DataError, match="want a list of single words"):
-            synonyms.load_synonyms(wrong)
+            lexicons.load_synonyms(wrong)
     with pytest.raises(AdvgymError, match="did you mean 'wordnet'"):
-        synonyms.load_synonyms("word-net")
+        lexicons.load_synonyms("word-net")
     with pytest.raises(DataError, match=r"none\.json"):
-        synonyms.load_synonyms("none.json")
+        lexicons.load_synonyms("none.json")
 
 
 def test_capitals_and_punctuation_go_over():
-    assert synonyms.dress("(Film).") == ("(", "Film", ").") and synonyms.dress("...") == ("", "...", "")
-    own = synonyms.own_samples([("The Film, a FILM: film.", 0)])
-    lexicon = synonyms.own_lexicon(own, {"film": ["movie"], "the": ["an"]}, 2, ["the", "a"])
+    assert lexicons.dress("(Film).") == ("(", "Film", ").") and lexicons.dress("...") == ("", "...", "")
+    own = lexicons.own_samples([("The Film, a FILM: film.", 0)])
+    lexicon = lexicons.own_lexicon(own, {"film": ["movie"], "the": ["an"]}, 2, ["the", "a"])
     index, words = lexicon.vocabulary.index, lexicon.vocabulary.words
     swaps = {w: [words[i] for i in lexicon.table[index[w]] if i >= 0] for w in own.texts[0]}
     assert swaps["Film,"] == ["Movie,"] and swaps["film."] == ["movie."] and swaps["FILM:"] == ["Movie:"]
@@ -134,8 +135,8 @@ def test_capitals_and_punctuation_go_over():
 
 
 def test_log_odds_are_those_of_the_training_split():
-    corpus = data.reviews()
-    lexicon = synonyms.lexicon_of(corpus, grammar.synonyms(), 6)
+    corpus = corpora.reviews()
+    lexicon = lexicons.lexicon_of(corpus, grammar.synonyms(), 6)
     count = [[sum(t.count(w) for t, y in zip(corpus.texts["train"], corpus.labels["train"], strict=True) if y == label)
               for w in ("flick", "feature")] for label in (0, 1)]  # fmt: skip
     odds = lexicon.odds[[lexicon.vocabulary.index["flick"], lexicon.vocabulary.index["feature"]]]
@@ -147,10 +148,10 @@ def test_log_odds_are_those_of_the_training_split():
 def test_movie_reviews_and_their_tables(data_dir):
     import time
 
-    corpus = data.movie_reviews()
+    corpus = corpora.movie_reviews()
     assert corpus.sizes == {"train": 8662, "test": 1000}
     started = time.perf_counter()
-    lexicon = synonyms.lexicon_of(corpus, synonyms.load_synonyms("counter-fitted"), 8, tuple(data.STOPWORDS))
+    lexicon = lexicons.lexicon_of(corpus, lexicons.load_synonyms("counter-fitted"), 8, tuple(corpora.STOPWORDS))
     assert time.perf_counter() - started < 5
     table = json.loads((data_dir / "text/synonyms/counterfitted_neighbors.json").read_text())
     words, index = lexicon.vocabulary.words, lexicon.vocabulary.index
@@ -158,4 +159,4 @@ def test_movie_reviews_and_their_tables(data_dir):
         for word in text:
             have = [words[i] for i in lexicon.table[index[word]].tolist() if i >= 0]
             assert have == [o for o in table.get(word, []) if o != word][:8]
-            assert bool(lexicon.swappable[index[word]]) == (bool(have) and word not in data.STOPWORDS)
+            assert bool(lexicon.swappable[index[word]]) == (bool(have) and word not in corpora.STOPWORDS)

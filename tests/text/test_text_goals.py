@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.text.bleu import sentence_bleu
-from advgym.envs.text.goals import UNSEEN, SequenceGoal, margin
-from advgym.envs.text.seq2seq import END, ENDED, seal
+from advgym.envs.text.goals.sequences import UNSEEN, SequenceGoal, margin
+from advgym.envs.text.measures.bleu import sentence_bleu
+from advgym.envs.text.models.writers import END, ENDED, seal
 from advgym.errors import AdvgymError
 
 WORDS, T = ("bank", "cuts", "city", "coast"), 4

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import advgym
-from advgym.envs.text import hub, hub_seq2seq
-from advgym.envs.text.goals import margin
-from advgym.envs.text.inputs import TextInput, as_text
-from advgym.envs.text.own import PAIR, join_pair, split_pair
-from advgym.envs.text.vocabulary import UNKNOWN, Vocabulary
+from advgym.core.task import make_task
+from advgym.envs.text.goals.sequences import margin
+from advgym.envs.text.inputs.slots import TextInput, as_text
+from advgym.envs.text.inputs.vocabulary import UNKNOWN, Vocabulary
+from advgym.envs.text.victims import hub, hub_seq2seq
+from advgym.envs.text.victims.own import PAIR, join_pair, split_pair
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.task import make_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_hub

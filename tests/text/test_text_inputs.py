@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from advgym.envs.text.inputs import TextInput, as_text, remap_to
-from advgym.envs.text.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
+from advgym.envs.text.inputs.slots import TextInput, as_text, remap_to
+from advgym.envs.text.inputs.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
 from advgym.errors import AdvgymError
 
 WORDS = Vocabulary(["a", "film", "movie", "fine", "is"])

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import make_task
-from advgym.check import check_vector_env
-from advgym.envs.text.joint import JointBatch
-from advgym.envs.text.joint_tasks import budget
-from advgym.envs.text.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
+from advgym.clients.check import check_vector_env
+from advgym.core.moves import edit_mask
+from advgym.envs.text.inputs.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
+from advgym.envs.text.perturb.wordings import JointBatch
+from advgym.envs.text.tasks.paraphrasing import budget
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.boundary import mirror
-from advgym.moves import edit_mask
 
 GROUPS = {"film": ["movie", "flick"], "fine": ["good", "nice"], "odd": ["weird"], "it": []}
 # Two texts of two sentences at most; the second text has one sentence with one paraphrase.

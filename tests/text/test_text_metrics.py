@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import DataError, attack, make_task, verify
-from advgym.envs.text import validity
-from advgym.envs.text.measures import pairs, per_row, perplexity_column, similarity_column, strings_of
-from advgym.envs.text.metrics import COLUMNS, char_edit, edit_distance, words_changed
+from advgym.envs.text.measures import validity
+from advgym.envs.text.measures.columns import COLUMNS, char_edit, edit_distance, words_changed
+from advgym.envs.text.measures.named_models import pairs, per_row, perplexity_column, similarity_column, strings_of
 
 TASK = "text/synth-wordswap"
 FEW = st.text("abcż \U0001d4b6", max_size=40)

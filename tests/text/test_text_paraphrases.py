@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from advgym import attack, make_task, verify
-from advgym.envs.text import data, paraphrases
-from advgym.envs.text.paraphrases import from_grammar, gather, load_paraphrases, split_sentences
-from advgym.envs.text.rewording import reword, tokens
+from advgym.envs.text.candidates import paraphrases
+from advgym.envs.text.candidates.paraphrases import from_grammar, gather, load_paraphrases, split_sentences
+from advgym.envs.text.candidates.rewording import reword, tokens
+from advgym.envs.text.data import corpora
 from advgym.errors import AdvgymError, DataError
-from advgym.weights import cache_in
+from advgym.lib.weights import cache_in
 
 SAMPLES = [("The plot is dull. I liked it because the cast is good!", 1), ("dull", 0), ("", 0)]
 TABLE = {"The plot is dull.": ["What a dull plot.", "the PLOT is dull"], "I liked it because the cast is good!": []}
@@ -70,7 +71,7 @@ def test_rules_keep_the_words():
 
 
 def test_the_grammar_paraphrases_what_it_wrote():
-    for review in data.wordings("test", 20):
+    for review in corpora.wordings("test", 20):
         for said, _ in review:
             found = from_grammar(" ".join(said))
             meaning = paraphrases._meaning(said[:-1])

@@ -3,9 +3,9 @@ import json
 import pytest
 
 import advgym
-from advgym.envs.text.readers import read
+from advgym.core.task import make_task
+from advgym.envs.text.data.readers import read
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
 
 GROUPS = {"fine": ["good"], "film": ["movie"], "awful": ["terrible"]}
 

@@ -1,6 +1,6 @@
 import torch
 
-from advgym.task import make_task
+from advgym.core.task import make_task
 
 
 def test_a_line_and_a_fragment_of_a_word_swap():

@@ -8,12 +8,12 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from advgym.envs.text.inputs import TextInput
-from advgym.envs.text.sklearn_victims import TfIdf, from_sklearn
-from advgym.envs.text.vocabulary import Vocabulary
+from advgym.core.task import load_victim, make_task
+from advgym.core.victim import Victim
+from advgym.envs.text.inputs.slots import TextInput
+from advgym.envs.text.inputs.vocabulary import Vocabulary
+from advgym.envs.text.victims.pipelines import TfIdf, from_sklearn
 from advgym.errors import VictimError
-from advgym.task import load_victim, make_task
-from advgym.victim import Victim
 
 WORDS = ["a", "film", "fine", "awful", "dull", "good", "plot", "movie"]
 TRAIN = ["a fine film", "awful plot awful film", "a good movie a good plot", "dull dull dull", "fine good", "awful"]
@@ -90,7 +90,7 @@ def test_an_empty_text_and_unknown_words_are_the_intercept(pipeline):
 @pytest.mark.realdata
 def test_the_movie_review_victim_reaches_its_mark(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path))
-    from advgym.task import _load_victim
+    from advgym.core.task import _load_victim
 
     card = _load_victim("mr-tfidf", {}).card
     assert card["clean_accuracy"] >= 0.76 and card["train_seconds"] < 60

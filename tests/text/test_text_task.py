@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 import advgym
-from advgym.envs.text import grammar
-from advgym.envs.text.inputs import TextInput
-from advgym.envs.text.task import word_limit
+from advgym.core.task import load_victim, make_task
+from advgym.core.victim import Victim
+from advgym.envs.text.data import grammar
+from advgym.envs.text.inputs.slots import TextInput
+from advgym.envs.text.tasks.embedded import word_limit
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.task import load_victim, make_task
-from advgym.victim import Victim
 
 SYNTH = ("text/synth-wordswap", "text/synth-paraphrase", "text/synth-headline")
 PAIRS = [(t, v) for t in SYNTH[:2] for v in ("synth-bert", "synth-bag")]
@@ -313,7 +313,7 @@ def test_movie_reviews_with_own_victim(data_dir):
 @pytest.mark.slow
 def test_the_movie_review_victim_trains_to_its_mark(data_dir, monkeypatch, tmp_path):
     monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path))
-    from advgym.task import _load_victim
+    from advgym.core.task import _load_victim
 
     card = _load_victim("mr-cnn", {}).card
     assert card["clean_accuracy"] >= 0.75 and card["train_seconds"] < 120

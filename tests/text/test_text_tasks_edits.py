@@ -9,12 +9,12 @@ import torch
 
 import advgym
 from advgym import check_vector_env, make
-from advgym.edits import Table
-from advgym.envs.text.inputs import make_randomise
-from advgym.envs.text.vocabulary import UNKNOWN
+from advgym.core.edits import Table
+from advgym.core.task import make_task
+from advgym.envs.text.inputs.slots import make_randomise
+from advgym.envs.text.inputs.vocabulary import UNKNOWN
 from advgym.errors import AdvgymError, DataError, Malformed
 from advgym.leaderboards.boundary import mirror
-from advgym.task import make_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_tasks import NEW, SAMPLES, Linear, batch_of, own, victim
@@ -63,7 +63,7 @@ def test_every_word_may_stand_anywhere():
 
 @pytest.mark.parametrize("tile", [2048, 3])
 def test_ranking_a_vocabulary_in_tiles_is_brute_force(tile, monkeypatch):
-    monkeypatch.setattr("advgym.envs.text.every_word.TILE", tile)
+    monkeypatch.setattr("advgym.envs.text.perturb.every_word.TILE", tile)
     b = batch_of(own("wordswap", candidates="vocabulary", share=1.0))
     model = Linear(b.lexicon.vocabulary)
     form = b.null()

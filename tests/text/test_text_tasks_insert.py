@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import make
-from advgym.envs.text.insertion import cover, interleaved, packed
-from advgym.envs.text.keep import KeepGoal
+from advgym.envs.text.goals.unchanged import KeepGoal
+from advgym.envs.text.perturb.word_edits import cover, interleaved, packed
 from advgym.errors import AdvgymError
 
 sys.path.insert(0, str(Path(__file__).parent))

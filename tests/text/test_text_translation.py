@@ -5,13 +5,15 @@ import torch
 import torch.nn.functional as F
 
 import advgym
-from advgym.envs.text import captions, translation, victims
-from advgym.envs.text.inputs import TextInput, as_text
-from advgym.envs.text.sequences import common_phrases, often
-from advgym.envs.text.translators import Gru, Transformer
-from advgym.envs.text.vocabulary import Vocabulary
+from advgym.core.task import make_task
+from advgym.envs.text.data import captions
+from advgym.envs.text.inputs.slots import TextInput, as_text
+from advgym.envs.text.inputs.vocabulary import Vocabulary
+from advgym.envs.text.models.translators import Gru, Transformer
+from advgym.envs.text.tasks import translating
+from advgym.envs.text.tasks.sequences import common_phrases, often
+from advgym.envs.text.victims import recipes
 from advgym.errors import AdvgymError, DataError
-from advgym.task import make_task
 
 WORDS = Vocabulary([f"w{i}" for i in range(9)])
 TOKENS, T = 11, 7
@@ -69,7 +71,7 @@ def test_the_sampled_softmax_is_the_whole_one_in_the_limit_and_on_average(build)
 def test_batches_of_like_lengths_hold_every_sample_once():
     g = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 40, (1000,), generator=g)
-    parts = victims._buckets(torch.randperm(1000, generator=g), lengths, 8, g)
+    parts = recipes._buckets(torch.randperm(1000, generator=g), lengths, 8, g)
     assert sorted(torch.cat(parts).tolist()) == list(range(1000))
     spread = torch.tensor([float(lengths[p].max() - lengths[p].min()) for p in parts])
     assert spread.mean() < 4
@@ -102,10 +104,10 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_a_translator_learns_and_its_task_has_four_goals(tiny, monkeypatch):
-    monkeypatch.setattr(translation, "DRAWN", 8)
-    victim = translation.translator("tiny", model="gru", epochs=10, lr=1e-2, batch=16, width=24, hidden=32, drop=0.0)
+    monkeypatch.setattr(translating, "DRAWN", 8)
+    victim = translating.translator("tiny", model="gru", epochs=10, lr=1e-2, batch=16, width=24, hidden=32, drop=0.0)
     assert victim.card["bleu_test"] > 60 and victim.card["train_cpu_seconds"] >= 0
-    again = translation.translator("tiny", model="gru", epochs=10, lr=1e-2, batch=16, width=24, hidden=32, drop=0.0)
+    again = translating.translator("tiny", model="gru", epochs=10, lr=1e-2, batch=16, width=24, hidden=32, drop=0.0)
     assert again.card["bleu_test"] == victim.card["bleu_test"]  # from the cache
     for goal in ("untargeted", "keyword", "phrase", "bleu"):
         settings = {"victim": victim, "candidates": GROUPS, "goal": goal, "antonyms": False, "phrase": 1}
@@ -129,7 +131,7 @@ def test_a_translator_learns_and_its_task_has_four_goals(tiny, monkeypatch):
     b = exact.samples("test", list(range(16)))
     right = exact.goal.right(exact.victim(b.inputs(b.null())), b.labels)
     found = captions.captions()
-    said = translation.translate(victim.model, found.source["test"], found.words, found.vocabulary)
+    said = translating.translate(victim.model, found.source["test"], found.words, found.vocabulary)
     assert right.tolist() == [s == " ".join(w) for s, w in zip(said, found.target["test"], strict=True)]
     env = advgym.make("text/multi30k-wordswap", lanes=2, victim=victim, candidates=GROUPS, queries=5,
                       knowledge="decision")  # fmt: skip
@@ -144,7 +146,7 @@ def test_files_that_are_missing_or_broken_are_named(tiny, monkeypatch):
     with pytest.raises(AdvgymError, match="text/seq2seq-wordswap takes yours"):
         make_task("text/multi30k-wordswap", samples=["a man"])
     with pytest.raises(AdvgymError, match="unknown model"):
-        translation.translator("x", model="lstm")
+        translating.translator("x", model="lstm")
     (tiny / "val.de.gz").write_bytes(b"no gzip")
     captions._captions.cache_clear()
     with pytest.raises(DataError, match=r"val\.de\.gz is not gzipped"):

@@ -5,7 +5,7 @@ import torch
 
 import advgym
 from advgym import AdvgymError, attack, make_task
-from advgym.envs.text.trigger import TriggerBatch
+from advgym.envs.text.tasks.triggers import TriggerBatch
 
 SMALL = {"texts": 4, "choices": 60}
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import AdvgymError
-from advgym.envs.text.validity import Relations, calibration, default_relations, score
-from advgym.envs.text.validity.changes import CELLS, compare, read_words
-from advgym.envs.text.validity.features import NAMES, features
-from advgym.envs.text.validity.relations import inflected, slip
-from advgym.envs.text.validity.scoring import TABLE
+from advgym.envs.text.measures.validity import Relations, calibration, default_relations, score
+from advgym.envs.text.measures.validity.changes import CELLS, compare, read_words
+from advgym.envs.text.measures.validity.features import NAMES, features
+from advgym.envs.text.measures.validity.relations import inflected, slip
+from advgym.envs.text.measures.validity.scoring import TABLE
 
 LINE = "a fine film that never loses its sense of humour and keeps you watching until the very end ."
 BARE = Relations()

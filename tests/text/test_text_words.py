@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from advgym import rng
-from advgym.envs.text.inputs import make_randomise
-from advgym.envs.text.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
-from advgym.envs.text.words import TextBatch
+from advgym.core import rng
+from advgym.envs.text.inputs.slots import make_randomise
+from advgym.envs.text.inputs.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
+from advgym.envs.text.perturb.words import TextBatch
 from advgym.errors import AdvgymError, DataError
 
 GROUPS = {"film": ["movie", "flick", "show"], "movie": ["film"], "fine": ["good", "nice"], "odd": ["weird"]}

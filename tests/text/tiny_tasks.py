@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from advgym.task import make_task
+from advgym.core.task import make_task
 
 SAMPLES = [
     ("the plot of this film is awful", 0),

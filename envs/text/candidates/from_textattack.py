@@ -9,10 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from advgym.envs.text.candidates.sources import Source
-from advgym.envs.text.data import STOPWORDS
+from advgym.envs.text.data.corpora import STOPWORDS
 from advgym.errors import DataError, unknown
-from advgym.foreign import own_states, quiet_import
-from advgym.weights import cache_dir
+from advgym.lib.foreign import own_states, quiet_import
+from advgym.lib.weights import cache_dir
 
 STOPS = tuple(sorted(STOPWORDS))  # for its import, where no corpus of them is on the machine
 

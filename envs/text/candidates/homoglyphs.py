@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
+from advgym.envs.text.candidates.glyphs import look_alikes
 from advgym.envs.text.candidates.sources import Source
-from advgym.glyphs import look_alikes
 
 
 def homoglyphs() -> Source:
     """Words with all their letters, or one of them, replaced by its nearest look-alike; the whole word first.
 
     A reader sees no difference, so these words are a track of their own: normalising defenses and scores of validity
-    undo them (`advgym.glyphs.plain`, whose table this one reads the other way).
+    undo them (`advgym.envs.text.candidates.glyphs.plain`, whose table this one reads the other way).
     """
     return Source(
         "homoglyphs", words=lambda words: {w: variants(w) for w in words}, cased=True, offers=frozenset({"bugs"})

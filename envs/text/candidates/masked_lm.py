@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from advgym.envs.text.candidates.sources import Source
-from advgym.envs.text.dressing import dress
-from advgym.envs.text.hub_parts import load_part
+from advgym.envs.text.inputs.dressing import dress
+from advgym.envs.text.models.hub_parts import load_part
 from advgym.errors import DataError
-from advgym.weights import weights_hash
+from advgym.lib.weights import weights_hash
 
 TOP = 48  # words per place, as BERT-Attack; a task takes the first `choices` of them
 WINDOW = 64  # words on each side that the model reads

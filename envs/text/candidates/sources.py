@@ -61,7 +61,7 @@ PLAIN = {
     "invisible": "advgym.envs.text.candidates.invisible:invisible",
 }
 NAMED = {
-    "wordnet": "advgym.envs.text.candidates.wordnet:wordnet",
+    "wordnet": "advgym.envs.text.candidates.inflected:wordnet",
     "masked-lm": "advgym.envs.text.candidates.masked_lm:masked",
     "unmasked-lm": "advgym.envs.text.candidates.masked_lm:unmasked",
     "textattack": "advgym.envs.text.candidates.from_textattack:named",
@@ -111,7 +111,7 @@ def _read(item: Any, rules: list[Any]) -> Source:
 
         return transformed(item, rules)
     if callable(item):
-        from advgym.envs.text.candidates.own import own
+        from advgym.envs.text.candidates.callables import own
 
         return own(item)
     raise unknown("candidates", item, PLAIN, HINT)

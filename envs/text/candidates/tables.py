@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from advgym.envs.text import grammar
 from advgym.envs.text.candidates.sources import Source
-from advgym.envs.text.data import missing
+from advgym.envs.text.data import grammar
+from advgym.envs.text.data.corpora import missing
 from advgym.errors import DataError
-from advgym.weights import data_dir
+from advgym.lib.weights import data_dir
 
 log = logging.getLogger("advgym")
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from advgym.envs.text.constraints.rules import Test
-from advgym.envs.text.wordnet import PARTS, WordNet, find_wordnet, need_wordnet
+from advgym.envs.text.data.wordnet_files import PARTS, WordNet, find_wordnet, need_wordnet
 from advgym.errors import AdvgymError
 
 

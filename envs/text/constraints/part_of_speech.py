@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from advgym.envs.text.constraints.rules import Test
-from advgym.envs.text.wordnet import need_wordnet
+from advgym.envs.text.data.wordnet_files import need_wordnet
 
 
 def test(wanted: bool) -> Test | None:

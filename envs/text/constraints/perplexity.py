@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.text.hub_parts import load_part
+from advgym.envs.text.models.hub_parts import load_part
 
 CHUNK, KEPT = 32, 1 << 18  # texts per forward; figures kept
 

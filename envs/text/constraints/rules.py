@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from advgym.envs.text.data import STOPWORDS
-from advgym.envs.text.dressing import plain_core
+from advgym.envs.text.data.corpora import STOPWORDS
+from advgym.envs.text.inputs.dressing import plain_core
 from advgym.errors import AdvgymError
 
 Test = Callable[[str, str], bool]  # (lower-case word, lower-case substitute) -> whether it may stand there

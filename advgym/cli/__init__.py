@@ -1,0 +1,1 @@
+"""The command line: `app` holds the commands, one file each does the work."""

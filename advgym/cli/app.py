@@ -1,0 +1,260 @@
+"""The command line. Heavy modules are imported inside the commands, so that `advgym --help` is quick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from advgym.cli.board import board, new_board
+from advgym.cli.compare import compare
+from advgym.cli.record import baseline, export_, look, rerun
+from advgym.cli.rescore import rescore
+from advgym.cli.score import score
+from advgym.cli.serve import serve, token
+from advgym.cli.submit import cancel, status, submit, test
+from advgym.errors import AdvgymError
+
+UNEXPECTED = 70  # sysexits' EX_SOFTWARE
+
+app = typer.Typer(
+    name="advgym",
+    help="A domain-general gym for adversarial attacks: one step/reward contract, one budget, one scorer.",
+    epilog="Start with [bold]advgym demo[/]. Names take wildcards in [bold]advgym list[/].",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+new = typer.Typer(help="Start an agent, a defense or a board of your own.",
+                  no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
+app.add_typer(new, name="new")
+app.add_typer(board, name="board")
+app.add_typer(token, name="token")
+new.command("board")(new_board)
+board.command("record")(look)
+board.command("rerun")(rerun)
+board.command("export")(export_)
+board.command("baseline")(baseline)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="A setting; `agent.k=v` and `task.k=v` say whose. May be repeated."),
+]
+Device = Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")]
+Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from advgym import __version__
+
+        typer.echo(f"advgym {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where index.html and results/ go; may exist.", metavar="DIR")] = Path(
+        "demo"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer samples and queries: about a third of the time.")
+    ] = False,
+) -> int:
+    """Attack five embedded tasks with the agents made for them, then behind defenses; write an HTML report."""
+    from advgym.cli.demo import run_demo
+
+    return run_demo(out, quick=quick)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
+    pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
+    as_json: Json = False,
+    task: Annotated[str, typer.Option(help="Agents that play this task alone.", metavar="TASK")] = "",
+) -> int:
+    """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
+    from advgym.cli.listing import show_list
+
+    return show_list(what, pattern, as_json=as_json, task=task)
+
+
+@app.command()
+def attack(
+    task: Annotated[str, typer.Argument(help="As `advgym list tasks` names it.", metavar="TASK")],
+    agent: Annotated[str, typer.Option(help="A name, a .py file, or a folder with agent.py.", metavar="NAME|PATH")],
+    settings: Set = None,
+    defense: Annotated[
+        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; applied in order.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="Samples of the split.", min=1, metavar="N")] = 100,
+    lanes: Annotated[int, typer.Option(help="Episodes at once.", min=1, metavar="B")] = 64,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the attack's own randomness.")] = 0,
+    split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Result file; an interrupted run goes on from it.", metavar="JSON")
+    ] = None,
+    show: Annotated[int, typer.Option(help="Examples to print.", min=0, metavar="K")] = 0,
+    report: Annotated[Path | None, typer.Option(help="An HTML report of this attack.", metavar="HTML")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that needs a model: perplexity=gpt2. May be repeated.", metavar="COLUMN=MODEL"),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="What a targeted attack wants of every sample; one each: --set targets=[...].", metavar="T"),
+    ] = "",
+    clean: Annotated[
+        int | None,
+        typer.Option(help="Clean accuracy over N samples, the assigned ones among them; all.", min=1, metavar="N"),
+    ] = None,
+) -> int:
+    """Attack a task with one agent; every success is judged by the verifier."""
+    from advgym.cli.attack import run_attack
+
+    return run_attack(
+        task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
+        split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
+    )  # fmt: skip
+
+
+for _command in (score, compare, rescore, test, submit, status, cancel, serve):
+    app.command()(_command)
+
+
+@app.command()
+def verify(
+    result: Annotated[Path, typer.Argument(help="A result file.", metavar="RESULT.JSON")], device: Device = "cpu"
+) -> int:
+    """Re-apply and re-score every stored perturbation; exit 1 on any disagreement."""
+    from advgym.cli.attack import run_verify
+
+    return run_verify(result, device)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A victim, or a defense with --task.", metavar="NAME")],
+    task: Annotated[str | None, typer.Option(help="The task a defense is built for.", metavar="TASK")] = None,
+    settings: Set = None,
+    force: Annotated[bool, typer.Option("--force", help="Train anew, whatever is kept.")] = False,
+) -> int:
+    """Load or train a victim (or build a defense) and print its card."""
+    from advgym.cli.train import run_train
+
+    return run_train(name, task, settings or [], force=force)
+
+
+@new.command("agent")
+def new_agent(
+    path: Annotated[Path, typer.Argument(help="A folder that does not exist, or is empty.", metavar="PATH")],
+    kind: Annotated[str, typer.Option(help="field or edits: what the agent plays.", metavar="KIND")] = "field",
+) -> int:
+    """A folder with a small attack that works, its card, and a test."""
+    from advgym.cli.new import write_folder
+
+    return write_folder("agent", path, kind)
+
+
+@new.command("defense")
+def new_defense(
+    path: Annotated[Path, typer.Argument(help="A folder that does not exist, or is empty.", metavar="PATH")],
+) -> int:
+    """A folder with a small defense that works, its card, and a test."""
+    from advgym.cli.new import write_folder
+
+    return write_folder("defense", path, "field")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="One of them; the rest of the line goes to it.", metavar="[NAME]")
+    ] = None,
+) -> int:
+    """Run a benchmark of the checkout; without NAME, list them."""
+    from advgym.cli.bench import run_bench
+
+    return run_bench(name, list(context.args))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; the exit code: 1 for a bad outcome, 2 for a user's error, 70 for ours, 130 for Ctrl-C."""
+    _quiet()
+    try:
+        code = app(args=args, prog_name="advgym", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except AdvgymError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # `advgym list tasks | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's usage errors, of whichever click
+            return _usage(error)
+        if type(error).__name__ in ("Abort", "Exit"):
+            return int(getattr(error, "exit_code", 130))
+        if os.environ.get("ADVGYM_TRACEBACK"):
+            raise
+        text = f"{type(error).__name__}: {error}\nplease report; run with ADVGYM_TRACEBACK=1 for the traceback"
+        return _fail(text, UNEXPECTED)
+
+
+def _fail(text: str, code: int) -> int:
+    from advgym.cli.printing import err
+
+    err().print(f"[bold red]advgym:[/] {_escape(text)}", soft_wrap=True, highlight=False)
+    return code
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _usage(error: Any) -> int:
+    """What was wrong, and where the help is."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "advgym"
+    message = error.format_message().strip()
+    if not message:  # no arguments: the help was shown
+        return int(error.exit_code)
+    return _fail(f"{message}\nTry `{command} --help`.", int(error.exit_code))
+
+
+def _quiet() -> None:
+    """Notices of ours go to stderr in one line each; warnings of other libraries do not."""
+    from advgym.cli.printing import Notices
+
+    log = logging.getLogger("advgym")
+    if not any(isinstance(h, Notices) for h in log.handlers):
+        log.addHandler(Notices())
+        log.propagate = False
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", message="advgym ")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What the attacker wants: an objective that is > 0 exactly on success, and a differentiable surrogate.
+
+`ClassGoal` serves every classifier, `BundleGoal` several samples at once; domains with sequences write their own with
+the same methods.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advgym.core import rng
+from advgym.errors import AdvgymError
+from advgym.lib.given import class_of
+
+SPELLED = 8  # outputs of a bundle that are named one by one; more are counted
+SUCCESS = 1e-6  # a verdict needs objective > SUCCESS
+
+
+class Goal:
+    """One goal of a task. All tensors are batched by row; `ref` and `target` hold one entry per row.
+
+    Attributes:
+        name: "untargeted", "targeted", or a domain's own.
+        needs_target: whether `judge` reads `target`.
+        scores_shape, output_shape: of one row.
+    """
+
+    name: str
+    needs_target: bool = False
+    scores_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    outputs: int  # output entries are integers in [-1, outputs)
+
+    def output(self, scores: Tensor) -> Tensor:
+        """The victim's answer as integers, (n, *output_shape): a class, a token sequence padded with -1."""
+        raise NotImplementedError
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Whether the victim has each clean sample right: bool (n,). Others are not attacked."""
+        raise NotImplementedError
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(objective, surrogate), float32 (n,), against the victim's own clean output `ref`."""
+        raise NotImplementedError
+
+    def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
+        """What outputs alone tell of how far a failure got, float32 (n,) below 0; None where they tell nothing.
+
+        Under decision knowledge failures are ordered by it, as by the objective elsewhere.
+        """
+        return None
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        """A target for each lane that names none, keyed by (seed, sample)."""
+        raise NotImplementedError
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """What a training run minimises, float32 (n,): the untargeted surrogate against the truth."""
+        raise NotImplementedError
+
+    def describe(self, output: Tensor) -> str:
+        """One output in words."""
+        return str(output.tolist())
+
+    def parse_target(self, value: Any) -> Tensor:
+        """A target from `options["targets"]` or the command line, one entry."""
+        return torch.as_tensor(value, dtype=torch.int64).reshape(self.output_shape)
+
+
+class BundleGoal(Goal):
+    """One perturbation for M members: the objective is the mean of theirs.
+
+    Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
+    most of it right.
+
+    Args:
+        inner: of one member, without targets.
+        members: M.
+        right_of_all: where the members are what the victim has right among more candidates, the share that it has.
+    """
+
+    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
+        if inner.needs_target:
+            raise AdvgymError(f"a bundle has no targets: goal {inner.name!r} is for single samples")
+        self.inner, self.members, self.name = inner, members, inner.name
+        self.right_of_all = right_of_all
+        self.scores_shape = (members, *inner.scores_shape)
+        self.output_shape = (members, *inner.output_shape)
+        self.outputs = inner.outputs
+
+    def _by_member(self, values: Tensor) -> Tensor:
+        return values.view(-1, self.members, *values.shape[1:])
+
+    def output(self, scores: Tensor) -> Tensor:
+        return self._by_member(self.inner.output(scores.flatten(0, 1)))
+
+    def won(self, scores: Tensor, ref: Tensor) -> Tensor:
+        """Bool (n, M): members for which the goal is reached."""
+        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)[0]
+        return self._by_member(objective) > SUCCESS
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        each = self.inner.right(scores.flatten(0, 1), labels.flatten(0, 1))
+        return self._by_member(each).double().mean(1) > 0.5
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)
+        return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+
+    def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
+        """The share of members that turned, less one."""
+        turned = (output != ref).reshape(len(output), self.members, -1).any(2)
+        return turned.float().mean(1) - 1
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return self._by_member(self.inner.loss(scores.flatten(0, 1), labels.flatten(0, 1))).mean(1)
+
+    def describe(self, output: Tensor) -> str:
+        if len(output) <= SPELLED:
+            return ", ".join(self.inner.describe(o) for o in output)
+        names = Counter(self.inner.describe(o) for o in output).most_common()
+        counted = ", ".join(f"{many} x {name}" for name, many in names[:SPELLED])
+        return counted + (" ..." if len(names) > SPELLED else "")
+
+
+class ClassGoal(Goal):
+    """Margin goals of a classifier with scores (n, classes).
+
+    Untargeted: the best other class minus the reference; targeted: the target minus the best other.
+
+    >>> goal = ClassGoal(3)
+    >>> objective, _ = goal.judge(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([0]), None)
+    >>> objective.item()
+    2.0
+    """
+
+    output_shape = ()
+
+    def __init__(self, classes: int, name: str = "untargeted", labels: list[str] | None = None) -> None:
+        self.name, self.needs_target = name, name == "targeted"
+        self.scores_shape, self.outputs = (classes,), classes
+        self.labels = labels
+
+    def output(self, scores: Tensor) -> Tensor:
+        return scores.argmax(1)
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return scores.argmax(1) == labels
+
+    def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        label = (target if self.needs_target and target is not None else ref).unsqueeze(1)
+        own = scores.gather(1, label).squeeze(1)
+        other = scores.scatter(1, label, -torch.inf).amax(1)
+        margin, cross = other - own, -torch.log_softmax(scores, 1).gather(1, label).squeeze(1)
+        return (-margin, -cross) if self.needs_target else (margin, cross)
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        shift = rng.bits(seed, keys, (), 31) % (self.outputs - 1) + 1
+        return (ref + shift) % self.outputs
+
+    def parse_target(self, value: Any) -> Tensor:
+        try:
+            label = class_of(value, self.labels or ())
+        except AdvgymError:
+            label = -1
+        if not 0 <= label < self.outputs:
+            named = f", or {', '.join(self.labels)}" if self.labels else ""
+            raise AdvgymError(f"target {value!r} is no class: classes are 0 to {self.outputs - 1}{named}")
+        return torch.tensor(label)
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(scores, labels, reduction="none")
+
+    def describe(self, output: Tensor) -> str:
+        label = int(output)
+        return self.labels[label] if self.labels else str(label)

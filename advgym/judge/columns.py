@@ -1,0 +1,94 @@
+"""Columns of a result: what was measured of its rows, summed up, and measured again by whoever verifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from advgym.core.clean import CHUNK
+from advgym.core.columns import Meter
+from advgym.lib.rates import mean, wilson
+
+if TYPE_CHECKING:
+    from advgym.core.task import Task
+    from advgym.judge.results import Result, Sample
+
+
+class Column(msgspec.Struct, kw_only=True):
+    """One column of a result: means over the attacked and over the successes, and what its bar leaves of the successes.
+
+    `success_rate` counts successes whose value is at least `bar`, over all attacked samples, with Wilson's interval.
+    """
+
+    mean: float
+    mean_success: float | None = None  # None without a success
+    bar: float | None = None
+    success_rate: float | None = None
+    success_ci: tuple[float, float] | None = None
+
+
+def summarise(rows: Sequence[Sample], bars: Mapping[str, float]) -> dict[str, Column]:
+    """The block of a result; empty where the rows have no columns."""
+    out: dict[str, Column] = {}
+    for name in rows[0].columns if rows else ():
+        values = [row.columns[name] for row in rows]
+        won = [v for v, row in zip(values, rows, strict=True) if row.success]
+        column = Column(mean=mean(values), mean_success=mean(won) if won else None)
+        if name in bars:
+            many = sum(v >= bars[name] for v in won)
+            column.bar, column.success_rate = bars[name], many / len(rows)
+            column.success_ci = wilson(many, len(rows))
+        out[name] = column
+    return out
+
+
+def barred(result: Result) -> list[tuple[str, Column]]:
+    """The columns of a result that have a bar: valid successes in their sense."""
+    return [(name, column) for name, column in result.columns.items() if column.bar is not None]
+
+
+def check(result: Result, task: Task, device: Any, tolerance: float) -> list[str]:
+    """Disagreements of a result's columns with those computed again, in words."""
+    if not result.columns and not any(s.columns for s in result.samples):
+        return []
+    models = {k: v for k, v in result.columns_about.items() if task.columns is not None and k in task.columns.models}
+    meter = Meter(task, models)
+    if meter.about != result.columns_about:
+        return [f"columns were made with {result.columns_about}, here they are made with {meter.about}"]
+    wrong: list[str] = []
+    for start in range(0, len(result.samples), CHUNK):
+        part = result.samples[start : start + CHUNK]
+        batch = task.samples(result.split, [s.id for s in part], device)
+        form = batch.look(batch.load([s.perturbation for s in part])).form
+        for sample, found in zip(part, meter.rows(batch, form), strict=True):
+            wrong += _differences(sample, found, tolerance)
+    bars = {} if task.columns is None else task.columns.bars
+    if not wrong and not _same(summarise(result.samples, bars), result.columns):
+        wrong.append("the summary of the columns does not follow from the samples")
+    return wrong
+
+
+def _differences(sample: Sample, found: dict[str, float], tolerance: float) -> list[str]:
+    if set(found) != set(sample.columns):
+        return [f"sample {sample.id}: columns are {sorted(found)}, the file has {sorted(sample.columns)}"]
+    return [
+        f"sample {sample.id}: {name} is {value:.6g}, the file says {sample.columns[name]:.6g}"
+        for name, value in found.items()
+        if not abs(sample.columns[name] - value) <= tolerance * max(1.0, abs(value))
+    ]
+
+
+def _same(one: dict[str, Column], other: dict[str, Column]) -> bool:
+    """Equal up to rounding."""
+
+    def flat(columns: dict[str, Column]) -> list[float | None]:
+        return [v for name in sorted(columns) for c in [columns[name]]
+                for v in (c.mean, c.mean_success, c.bar, c.success_rate, *(c.success_ci or (None, None)))]  # fmt: skip
+
+    a, b = flat(one), flat(other)
+    return sorted(one) == sorted(other) and len(a) == len(b) and all(
+        (x is None and y is None) or (x is not None and y is not None and abs(x - y) <= 1e-9)
+        for x, y in zip(a, b, strict=True)
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a figure is compared with: no attack, but the row beside every attack."""

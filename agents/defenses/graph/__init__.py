@@ -1,0 +1,1 @@
+"""Defenses that change the graph before the victim sees it."""

@@ -1,0 +1,1 @@
+"""Defenses that change the input before the victim sees it."""

@@ -1,0 +1,1 @@
+"""Defenses that answer by a vote over random draws."""

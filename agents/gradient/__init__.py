@@ -1,0 +1,1 @@
+"""Attacks that follow a gradient, the victim's or a surrogate's."""

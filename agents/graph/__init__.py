@@ -1,0 +1,1 @@
+"""Attacks on graphs: edges, features, injected nodes, poisoned training."""

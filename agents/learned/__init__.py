@@ -1,0 +1,1 @@
+"""Attacks that were trained before they attack; their weights are in `agents/weights`."""

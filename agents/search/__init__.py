@@ -1,0 +1,1 @@
+"""Attacks that search with scores alone."""

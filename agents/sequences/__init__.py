@@ -1,0 +1,1 @@
+"""Attacks on what a model writes, and on several texts at once."""

@@ -1,0 +1,1 @@
+"""What several attacks share. No file here is an attack."""

@@ -1,0 +1,1 @@
+"""Attacks of the literature on words."""

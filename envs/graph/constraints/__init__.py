@@ -1,0 +1,1 @@
+"""What keeps an attack on a graph unnoticeable."""

@@ -1,0 +1,1 @@
+"""Graph networks and defenses of the literature, and their trainers."""

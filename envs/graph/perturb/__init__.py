@@ -1,0 +1,1 @@
+"""Flips as perturbations: the batches that apply them."""

@@ -1,0 +1,1 @@
+"""Attacked graphs for people: pictures and lines."""

@@ -1,0 +1,1 @@
+"""The tasks on graphs, built from the rows of tasks.toml."""

@@ -1,0 +1,1 @@
+"""Graph networks wrapped as victims: recipes, training runs, modules of one's own."""

@@ -1,0 +1,1 @@
+"""Goals of text attacks beyond a wrong class."""

@@ -1,0 +1,1 @@
+"""What is measured of a pair of texts, after the attack."""

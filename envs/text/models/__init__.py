@@ -1,0 +1,1 @@
+"""Networks on words, and what is asked of models of `transformers`."""

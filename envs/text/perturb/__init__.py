@@ -1,0 +1,1 @@
+"""Edits of texts as perturbations: the space of choices, and the batch that applies them."""

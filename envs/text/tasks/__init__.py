@@ -1,0 +1,1 @@
+"""The tasks on texts, built from the rows of tasks.toml."""

@@ -1,0 +1,1 @@
+"""Models wrapped as victims: recipes of the shipped ones, checkpoints, pipelines, callables of one's own."""

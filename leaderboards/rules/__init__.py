@@ -1,0 +1,1 @@
+"""What a board says, before anyone plays: tasks, budgets, phases, commitments, reasons."""

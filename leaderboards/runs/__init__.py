@@ -1,0 +1,1 @@
+"""A submission is run: stages, shards, contestants, workers and engines."""
