@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from advgym import _moved
 from advgym.ids import register_id
 from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
 
@@ -49,5 +50,6 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])
 
 
+_moved.install()
 for _task in built_in_tasks():
     register_id(_task)

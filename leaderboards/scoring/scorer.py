@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +63,8 @@ def domain(module: str) -> dict[str, Path]:
         return {f"{package}/{place.name}": place}
     folder = place.parent
     if package.startswith("advgym.envs."):  # a domain's rooms belong together
-        depth = package.count(".") - 2
-        package, folder = ".".join(package.split(".")[:3]), folder.parents[depth - 1] if depth else folder
+        package = ".".join(package.split(".")[:3])
+        folder = Path(str(importlib.import_module(package).__file__)).parent
     return {f"{package}/{name}": path for name, path in _sources(folder).items()}
 
 
