@@ -11,7 +11,7 @@ from rich.table import Table
 
 from advgym import registry
 from advgym.cli.printing import escape, out
-from advgym.cli.values import keywords, pair
+from advgym.cli.values import keywords, pair, task_keys
 from advgym.errors import AdvgymError, unknown
 
 
@@ -85,14 +85,17 @@ def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool
     from advgym.lib import weights
 
     train = _learner(name)
-    known = keywords(train)
+    taken = inspect.signature(train).parameters
+    task = registry.task_row(task or str(settings.pop("task", taken["task"].default)))[0]
+    known = [key for key, p in taken.items() if p.kind is p.KEYWORD_ONLY]
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):  # options of the task
+        known += [key for key in task_keys(task) if key not in known]
     for key in settings:
-        if known is not None and key not in known:
+        if key not in known:
             raise unknown(f"setting of {name}", key, known)
-    given = {**({} if task is None else {"task": task}), **settings}
+    given = {"task": task, **settings}
     if force:
-        usual = inspect.signature(train).parameters["task"].default
-        weights.retrain(f"{name}-{given.get('task', usual)}".replace("/", "-"))
+        weights.retrain(f"{name}-{task}".replace("/", "-"))
     _, card = train(**given)
     _print(name, card, _kept(str(card.get("name", name)), card))
     return 0

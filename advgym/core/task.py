@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,7 @@ class Task:
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for
     adapt: Callable[[Victim], Victim] | None = None  # makes a caller's surrogate one of this task's inputs
     notes: tuple[str, ...] = ()  # what reading the data changed of it, in words
+    lacks: Mapping[str, str] = field(default_factory=dict)  # splits that there are none of, and what would give them
 
     @property
     def domain(self) -> str:
@@ -91,8 +92,10 @@ class Task:
         return self.name.split("/")[0]
 
     def check_split(self, split: str) -> str:
-        """The split, or an error that lists them."""
+        """The split, or an error that lists them, or says what would give it."""
         if split not in self.sizes:
+            if split in self.lacks:
+                raise AdvgymError(f"{self.name} has no split {split!r} here: {self.lacks[split]}")
             raise unknown("split", split, self.sizes)
         return split
 
@@ -107,6 +110,16 @@ class Task:
         for i in ids:
             if not 0 <= i < size:
                 raise AdvgymError(f"no sample {i} in split {split!r} of {self.name}: ids are 0 to {size - 1}")
+
+
+GIVE = "these samples are the attacked ones, and nobody gave others to train on: pass train="
+ATTACKED = "these samples are the attacked ones, and the task takes no others to train on"
+
+
+def untrained(task: Task, why: str = GIVE) -> Task:
+    """The task without a split "train": what is attacked is nothing to train on."""
+    sizes = {split: size for split, size in task.sizes.items() if split != "train"}
+    return replace(task, sizes=sizes, lacks={**task.lacks, "train": why})
 
 
 _loaded: dict[tuple[Any, ...], Victim] = {}
@@ -206,13 +219,16 @@ def make_task(
         dataset: another dataset's name, or a local path. Named victims and surrogates that were trained on the row's
             data are trained on this.
         train: samples, a dataset's name or a path for the split "train" of the caller's own data: what is public of
-            training data, policies and adversarial training use it. Without it nothing is assumed.
+            training data, policies and adversarial training use it. Without it nothing is assumed, and `samples` have
+            no such split.
         defenses: names, (name, settings) pairs or callables, applied in order.
         options: knowledge, goal, queries, gradients, least, probes, widen, and the constraint's own (eps, edits ...).
 
     Raises:
         AdvgymError: for a name or option that does not exist, or knowledge that the task does not give.
     """
+    # Read more than once: by the task, and by what trains on it.
+    samples, train = (list(v) if isinstance(v, Iterator) else v for v in (samples, train))
     if isinstance(name, Task):
         if any(v is not None for v in (victim, samples, surrogate, dataset, train)) or options:
             raise AdvgymError("a task object is complete: options go to make_task, or make the task by name")
@@ -225,6 +241,8 @@ def make_task(
             raise unknown(f"option of {name}", key, fields | set(constraint))
     if train is not None and not row.get("train"):
         raise AdvgymError(f"task {name!r} takes no train=: its training data is its own, or none")
+    if train is not None and row["train"] == "samples" and samples is None:
+        raise AdvgymError(f"task {name!r} takes no train= without samples=: a dataset has a training split of its own")
     if isinstance(victim, str):
         victim = follow(victim, row, dataset)
     elif victim is not None:
@@ -259,7 +277,9 @@ def make_task(
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
         found = follow(source, row, dataset) if isinstance(source, str) else as_victim(source)
         task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
-    plain = partial(make_task, name, victim=task.victim, samples=samples, dataset=dataset, train=train)
+    reads = {key: options[key] for key in row.get("reads", ()) if key in options}
+    same = victim if samples is not None else task.victim  # own samples are read for the victim that was named
+    plain = partial(make_task, name, victim=same, samples=samples, dataset=dataset, train=train, **reads)
     return defend(replace(task, plain=plain), defenses)
 
 

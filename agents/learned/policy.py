@@ -10,6 +10,7 @@ import torch
 from advgym import make, register_agent
 from advgym.agents.shared.common import choose, clean_fitness, fitness, halfway, hand_in
 from advgym.agents.shared.once import once
+from advgym.agents.shared.played import content_of
 from advgym.agents.shared.policy_net import CellPolicy, State, ppo, sample
 from advgym.errors import DataError
 from advgym.lib.weights import load_or_train, load_weights
@@ -28,7 +29,7 @@ def attack(env, *, weights="", seed=0):
             (`text/mr-wordswap`); "" for that of `text/synth-wordswap`, trained with ten queries.
         seed: of its draws.
     """
-    return play(env, read(weights) if weights else train()[0], seed)
+    return play(env, read(weights or TASK), seed)
 
 
 def play(env, policy: CellPolicy, seed: int) -> torch.Tensor:
@@ -57,9 +58,12 @@ def play(env, policy: CellPolicy, seed: int) -> torch.Tensor:
 
 
 def train(
-    task: str = TASK, *, steps: int = 200_000, lanes: int = 64, queries: int = 10, lr: float = 2e-3, seed: int = 0
-) -> tuple[CellPolicy, dict[str, Any]]:
+    task: str = TASK, *, steps: int = 200_000, lanes: int = 64, queries: int = 10, lr: float = 2e-3, seed: int = 0,
+    **options: Any,
+) -> tuple[CellPolicy, dict[str, Any]]:  # fmt: skip
     """A policy for a task, and its card: shipped, from the cache, or trained now on the task's training split.
+
+    What is kept is of the samples, the tables and the victim that it was trained on, whatever the task is called.
 
     Args:
         task: of Edits, with score knowledge.
@@ -68,14 +72,16 @@ def train(
         queries: of an episode.
         lr: learning rate, falling to a twentieth.
         seed: of everything.
+        options: of the task, as `advgym.make` takes them: victim, samples or dataset with `train`, the threat model.
     """
-    recipe = {"task": task, "steps": steps, "lanes": lanes, "queries": queries, "lr": lr, "seed": seed}
+    recipe = {"task": task, "steps": steps, "lanes": lanes, "queries": queries, "lr": lr, "seed": seed,
+              **content_of(task, options, ("knowledge", "gradients"))}  # fmt: skip
 
     def learn(policy: torch.nn.Module) -> dict[str, Any]:
         totals: list[float] = []
         assert isinstance(policy, CellPolicy)
         ppo(
-            policy, lambda: make(task, lanes, split="train", knowledge="score", queries=queries),
+            policy, lambda: make(task, lanes, split="train", knowledge="score", queries=queries, **options),
             steps=steps, lanes=lanes, queries=queries, lr=lr, seed=seed, tell=lambda _, mean: totals.append(mean),
         )  # fmt: skip
         return {"first_return": sum(totals[:10]) / len(totals[:10]), "return": sum(totals[-10:]) / len(totals[-10:])}

@@ -11,6 +11,7 @@ import torch
 from advgym import register_agent, registry
 from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in
 from advgym.agents.shared.once import once
+from advgym.agents.shared.played import content_of
 from advgym.agents.shared.s2v_net import S2V, Scene, lane_features, open_first, open_second, q_learning
 from advgym.agents.shared.targets import offer
 from advgym.errors import AdvgymError, DataError
@@ -19,6 +20,7 @@ from advgym.lib.weights import load_or_train, load_weights
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 TASK = "graph/sbm-edge"
+FIXED = ("knowledge", "queries", "gradients")  # options that training sets by itself
 
 
 @register_agent("rl-s2v", kind="edits", knowledge="score", needs=("edges", "target"))
@@ -39,7 +41,7 @@ def attack(env, *, weights="", seed=0):
     obs = {k: v[:, 0] if env.proposals is not None and k in ("scores", "output", "objective", "surrogate") else v
            for k, v in obs.items()}  # fmt: skip
     scene = Scene.of(env, obs)
-    net = (read(weights) if weights else train()[0]).to(scene.target.device)
+    net = read(weights or SHIPPED / f"rl-s2v-{TASK.replace('/', '-')}.safetensors").to(scene.target.device)
     limit, most = env.table.limit, int(env.table.limit.max())
     spare = int(env.knowledge == "transfer")
     best, held = clean_fitness(obs), env.threat.null()
@@ -88,9 +90,11 @@ def _next(net, env, scene, state, objective, limit, tried, *, opening: bool):
 
 def train(
     task: str = TASK, *, also: str = "graph/karate-edge", graphs: int = 6, rounds: int = 420, lanes: int = 48,
-    lr: float = 3e-3, seed: int = 0,
+    lr: float = 3e-3, seed: int = 0, **options: Any,
 ) -> tuple[S2V, dict[str, Any]]:  # fmt: skip
     """A policy for a task of edges, and its card: shipped, from the cache, or trained now through the edit view.
+
+    What is kept is of the graphs and the victims that it was trained on, whatever the tasks are called.
 
     Args:
         task: of edge flips around one node. Where its graphs come from a generator, `graphs` others are drawn, each
@@ -101,13 +105,19 @@ def train(
         lanes: at once.
         lr: learning rate, falling to a twentieth.
         seed: of everything.
+        options: of `task`, as `advgym.make` takes them: victim, samples, the threat model. Its training split is
+            played then, whatever its data come from.
     """
     recipe = {"task": task, "also": also, "graphs": graphs, "rounds": rounds, "lanes": lanes, "lr": lr, "seed": seed}
+    _edits(task)
+    content = [*content_of(task, options, FIXED).values(), *(content_of(also, {}).values() if also else ())]
+    if content:
+        recipe["content"] = content
 
     def learn(net: torch.nn.Module) -> dict[str, Any]:
         totals: list[float] = []
         assert isinstance(net, S2V)
-        views = [v for name in (task, also) if name for v in _views(name, graphs, lanes)]
+        views = _views(task, graphs, lanes, **options) + (_views(also, graphs, lanes) if also else [])
         q_learning(net, views, rounds=rounds, lr=lr, seed=seed, tell=lambda _, mean: totals.append(mean))
         some = max(len(views), len(totals) // 10)
         return {"first_return": sum(totals[:some]) / some, "return": sum(totals[-some:]) / some}
@@ -118,17 +128,22 @@ def train(
     return net, card
 
 
-def _views(task: str, graphs: int, lanes: int) -> list[Any]:
-    """Edit views to learn on: other graphs of the task's generator, or its training split."""
-    row = registry.task_row(task)[1]
-    edits = row.get("constraint", {}).get("edits")
+def _edits(task: str) -> int:
+    """The most edges of an episode, by the task's row."""
+    edits = registry.task_row(task)[1].get("constraint", {}).get("edits")
     if edits is None:
         raise AdvgymError(f"task {task!r} flips no edges around a node: `rl-s2v` learns on tasks such as {TASK!r}")
-    options = {"knowledge": "score", "queries": int(edits)}
-    if not row.get("generator"):
-        return [_view(task, lanes, split="train", **options)]
+    return int(edits)
+
+
+def _views(task: str, graphs: int, lanes: int, **options: Any) -> list[Any]:
+    """Edit views to learn on: other graphs of the task's generator, or its training split."""
+    row, edits = registry.task_row(task)[1], int(options.get("edits", _edits(task)))
+    threat = {"knowledge": "score", "queries": edits}
+    if options or not row.get("generator"):
+        return [_view(task, lanes, split="train", **threat, **options)]
     drawn = [f"{row['dataset']}#{1000 + i}:120" for i in range(graphs)]
-    return [_view(task, lanes, split="hidden", dataset=name, **options) for name in drawn]
+    return [_view(task, lanes, split="hidden", dataset=name, **threat) for name in drawn]
 
 
 def _view(task: str, lanes: int, **options: Any) -> Any:

@@ -202,42 +202,43 @@ def _parse_idx(file: BinaryIO, path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
 
-def own(samples: Iterable[Any], names: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def own(samples: Iterable[Any], names: Sequence[str] = (), given: str = "samples") -> tuple[Tensor, Tensor]:
     """The caller's samples, (image, label) pairs, as float32 (N, C, H, W) and int64 (N,).
 
     Images are tensors or arrays (C, H, W) or (H, W) with values in [0, 1] (float noise beyond it is clamped away), all
-    of one shape; labels whole numbers of any kind, or `names` of classes.
+    of one shape; labels whole numbers of any kind, or `names` of classes. `given` is the argument that errors name.
     """
+    one = given.removesuffix("s")
     pixels, truth = [], []
     if not isinstance(samples, Iterable):
-        raise DataError(f"samples= is {type(samples).__name__}; want a list of (image, label) pairs")
+        raise DataError(f"{given}= is {type(samples).__name__}; want a list of (image, label) pairs")
     for i, sample in enumerate(samples):
         try:
             image, label = sample
             x = torch.as_tensor(np.asarray(image) if not isinstance(image, Tensor) else image.detach().cpu())
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"sample {i} is not a pair (image, label): {error}; of two arrays it is list(zip(images, labels))"
+                f"{one} {i} is not a pair (image, label): {error}; of two arrays it is list(zip(images, labels))"
             ) from None
         x = x.unsqueeze(0) if x.dim() == 2 else x
         if x.dim() != 3 or x.numel() == 0:
-            raise DataError(f"sample {i} has an image of shape {tuple(x.shape)}; want (C, H, W) or (H, W)")
+            raise DataError(f"{one} {i} has an image of shape {tuple(x.shape)}; want (C, H, W) or (H, W)")
         if pixels and x.shape != pixels[0].shape:
             raise DataError(
-                f"sample {i} is {tuple(x.shape)}, but sample 0 is {tuple(pixels[0].shape)}: one shape per task"
+                f"{one} {i} is {tuple(x.shape)}, but {one} 0 is {tuple(pixels[0].shape)}: one shape per task"
             )
         x = x.to(torch.float32)
         fits = inside(x, 0.0, 1.0)
         if fits is None:
             low, high = float(x.min()), float(x.max())
             raise DataError(
-                f"sample {i} has pixels from {low:g} to {high:g}; want values in [0, 1] (bytes: divide by 255)"
+                f"{one} {i} has pixels from {low:g} to {high:g}; want values in [0, 1] (bytes: divide by 255)"
             )
         try:
             truth.append(class_of(label, names))
         except AdvgymError as error:
-            raise DataError(f"sample {i} has the label {label!r}: {error}") from None
+            raise DataError(f"{one} {i} has the label {label!r}: {error}") from None
         pixels.append(fits)
     if not pixels:
-        raise DataError("samples= is empty; want a list of (image, label) pairs")
+        raise DataError(f"{given}= is empty; want a list of (image, label) pairs")
     return torch.stack(pixels), torch.tensor(truth)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from advgym.core.batch import Batch
 from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal
-from advgym.core.task import Spec, Task
+from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
-from advgym.envs.image import data
+from advgym.envs.image import data, own
 from advgym.envs.image.pixels import PixelBatch, random_levels
 from advgym.envs.image.show import line, show
 from advgym.errors import AdvgymError, DataError, VictimError
@@ -87,9 +87,12 @@ def _task(
 ) -> Task:  # fmt: skip
     """The parts that all image tasks share: samples, victim, goal; `check` is told how many values an image has."""
     lattice = constraint["lattice"] or None
-    sizes, source = _source(spec, lattice)
+    given = own.read_own(spec) if spec.samples is not None else {}
+    sizes, source = _source(spec, given, lattice)
     check(source("test" if sizes.get("test") else "train", [0])[0].numel())
-    victim, classes = _victim(spec, sizes, source)
+    victim, classes = _victim(spec, given, sizes, source)
+    for part in given.values():
+        part.check_labels(classes, victim.name)
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
         x, labels = source(split, ids)
@@ -103,16 +106,17 @@ def _task(
         sizes=sizes,
         deal=deal,
     )
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=_notes(spec, lattice))
+    task = untrained(task) if given and "train" not in given else task
+    notes = _notes(spec, given, lattice)
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
 
 
-def _notes(spec: Spec, lattice: int | None) -> tuple[str, ...]:
+def _notes(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[str, ...]:
     """What the lattice changes of the pixels, of the caller's samples or of a dataset's levels."""
     if lattice is None:
         return ()
-    if spec.samples is not None:
-        x, _ = data.own(spec.samples, names_of(spec.victim))
-        off = float((data.canonical(x, lattice) - x).abs().max())
+    if given:
+        off = own.rounding(given, lattice)
     else:
         top = data.top(spec.load_dataset())
         levels = torch.arange(top + 1) / top
@@ -121,12 +125,12 @@ def _notes(spec: Spec, lattice: int | None) -> tuple[str, ...]:
     return (f"pixels are rounded to k/{lattice}: they move by up to {off:.2g}",) if off > 1e-6 else ()
 
 
-def _source(spec: Spec, lattice: int | None) -> tuple[dict[str, int], Source]:
+def _source(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[dict[str, int], Source]:
     """Sizes of the splits, and what serves (pixels, labels) of some ids, rounded onto the lattice."""
-    if spec.samples is not None:
-        x, labels = data.own(spec.samples, names_of(spec.victim))
-        x = data.canonical(x, lattice)
-        return {"train": len(x), "test": len(x)}, lambda split, ids: (x[ids], labels[ids])
+    if given:
+        held = own.rounded(given, lattice)
+        sizes = {split: len(labels) for split, (_, labels) in held.items()}
+        return sizes, lambda split, ids: (held[split][0][ids], held[split][1][ids])
     dataset = spec.load_dataset()
 
     def source(split: str, ids: list[int]) -> tuple[Tensor, Tensor]:
@@ -136,7 +140,7 @@ def _source(spec: Spec, lattice: int | None) -> tuple[dict[str, int], Source]:
     return data.sizes(dataset), source
 
 
-def _victim(spec: Spec, sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
+def _victim(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
     """The victim and its number of classes; one that the task does not name is asked about the first sample."""
     victim = spec.load_victim()
     if spec.victim is None and spec.samples is None and spec.dataset is None:
@@ -148,7 +152,7 @@ def _victim(spec: Spec, sizes: dict[str, int], source: Source) -> tuple[Victim, 
     with torch.no_grad():
         scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
     if victim.access == "labels" and scores.dim() == 1:
-        classes = int(victim.card.get("classes", 0)) or _most_label(spec, source, sizes, int(scores[0])) + 1
+        classes = int(victim.card.get("classes", 0)) or _most_label(spec, given, sizes, int(scores[0])) + 1
         return _labels_only(victim, classes), classes
     if scores.dim() != 2 or scores.shape[1] < 2 or not bool(torch.isfinite(scores).all()):
         raise VictimError(
@@ -162,12 +166,12 @@ def _victim(spec: Spec, sizes: dict[str, int], source: Source) -> tuple[Victim, 
     return victim, scores.shape[1]
 
 
-def _most_label(spec: Spec, source: Source, sizes: dict[str, int], answer: int) -> int:
+def _most_label(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], answer: int) -> int:
     """The largest label known of: of the samples, or in the victim's first answer."""
-    if spec.samples is None:
-        known = max(int(data.labels(spec.load_dataset(), split).max()) for split in sizes)
+    if given:
+        known = own.most_label(given)
     else:
-        known = int(source("test", list(range(sizes["test"])))[1].max())
+        known = max(int(data.labels(spec.load_dataset(), split).max()) for split in sizes)
     return max(known, answer, 1)
 
 

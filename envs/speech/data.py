@@ -279,7 +279,9 @@ def _utterances(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     return pack(waves, samples, texts)
 
 
-def own_clips(samples: Any, *, transcripts: bool, length: int | None = None, names: Sequence[str] = ()) -> Clips:
+def own_clips(
+    samples: Any, *, transcripts: bool, length: int | None = None, names: Sequence[str] = (), given: str = "samples"
+) -> Clips:
     """The caller's recordings.
 
     Args:
@@ -287,6 +289,7 @@ def own_clips(samples: Any, *, transcripts: bool, length: int | None = None, nam
         transcripts: labels are texts.
         length: samples that the victim wants; None for the longest recording.
         names: of classes, which labels may be given by.
+        given: the argument that errors name.
     """
     waves, texts, labels = [], [], []
     want = "a transcript (a text of one word or more)" if transcripts else "a class (a whole number from 0)"
@@ -294,30 +297,30 @@ def own_clips(samples: Any, *, transcripts: bool, length: int | None = None, nam
         try:
             wave, label = entry
         except (TypeError, ValueError):
-            raise DataError(f"samples[{i}] is not a pair (waveform, {want})") from None
+            raise DataError(f"{given}[{i}] is not a pair (waveform, {want})") from None
         wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
         if wave.ndim != 1 or not wave.size:
-            raise DataError(f"the waveform of samples[{i}] has shape {wave.shape}; want one axis of samples")
+            raise DataError(f"the waveform of {given}[{i}] has shape {wave.shape}; want one axis of samples")
         if wave.dtype != np.int16:
             if wave.dtype.kind != "f":
-                raise DataError(f"the waveform of samples[{i}] is {wave.dtype}; want int16, or floats in [-1, 1]")
+                raise DataError(f"the waveform of {given}[{i}] is {wave.dtype}; want int16, or floats in [-1, 1]")
             fits = inside(torch.from_numpy(wave.astype(np.float64)), -1.0, 1.0)
             if fits is None:
-                raise DataError(f"the waveform of samples[{i}] has values up to {np.abs(wave).max():g}; want floats in "
+                raise DataError(f"the waveform of {given}[{i}] has values up to {np.abs(wave).max():g}; want floats in "
                                 "[-1, 1] (16-bit numbers: divide by 32768, or give int16)")  # fmt: skip
             wave = np.clip(np.round(fits.numpy() * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
         if transcripts and not (isinstance(label, str) and label.split()):
-            raise DataError(f"the label of samples[{i}] is {label!r}; want {want}")
+            raise DataError(f"the label of {given}[{i}] is {label!r}; want {want}")
         try:
             labels.append(0 if transcripts else class_of(label, names))
         except AdvgymError as error:
-            raise DataError(f"the label of samples[{i}] is {label!r}; want {want}: {error}") from None
+            raise DataError(f"the label of {given}[{i}] is {label!r}; want {want}: {error}") from None
         if length is not None and len(wave) > length:
-            raise DataError(f"samples[{i}] has {len(wave)} samples; this task takes {length} at most")
+            raise DataError(f"{given}[{i}] has {len(wave)} samples; this task takes {length} at most")
         waves.append(wave)
         texts.append(symbols.tidy(label) if transcripts else "")
     if not waves:
-        raise DataError(f"samples is empty; want pairs (waveform, {want})")
+        raise DataError(f"{given} is empty; want pairs (waveform, {want})")
     return pack(waves, length or max(map(len, waves)), texts, labels)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal, Goal
-from advgym.core.task import Spec, Task
+from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, probe, symbols
+from advgym.envs.speech import data, own, probe, symbols
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.show import line, show
 from advgym.errors import AdvgymError, DataError, unknown
@@ -98,10 +98,9 @@ def check_clips(clips: data.Clips, samples: int, constraint: Mapping[str, Any], 
 def keyword(spec: Spec) -> Task:
     """One word, a class: `samples` are (waveform, class) pairs, the victim maps (n, samples) to (n, classes)."""
     source = _source(spec, data.keywords, data.word_sizes, data.WORD_SAMPLES, transcripts=False)
-    known = len(symbols.DIGITS) if source.own is None else int(source.own.labels.max()) + 1
+    known = own.most_label(source.own) + 1 if source.own else len(symbols.DIGITS)
     victim, classes = probe.classifier(spec.load_victim(), source.samples, known)
-    if known > classes:
-        raise DataError(f"the samples name class {known - 1}, but victim {victim.name!r} scores {classes} classes")
+    own.check_labels(source.own, classes, victim.name)
     digits = classes == len(symbols.DIGITS) and "dataset" in spec.row
     names = names_of(victim) or (list(symbols.DIGITS) if digits else [])
     goal = ClassGoal(classes, spec.threat.goal, names if len(names) == classes else None)
@@ -116,22 +115,22 @@ def transcribe(spec: Spec) -> Task:
     """
     source = _source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
     victim = spec.load_victim()
-    own = "alphabet" in spec.threat.constraint
-    alphabet = str(spec.threat.constraint["alphabet"]) if own else symbols.ALPHABET
+    free = "alphabet" in spec.threat.constraint
+    alphabet = str(spec.threat.constraint["alphabet"]) if free else symbols.ALPHABET
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
     if probe.writes(victim, source.samples):
-        longest = max((len(t) for t in source.own.texts), default=0) if source.own is not None else 0
+        longest = max((len(t) for clips in source.own.values() for t in clips.texts), default=0)
         victim = probe.spelled(victim, alphabet, longest)
-    elif own:
+    elif free:
         victim = probe.blank_first(victim, spec.threat.constraint["blank"], len(alphabet) + 1)
     frames = probe.frames(
-        victim, source.samples, alphabet, "; another order or alphabet: alphabet=, blank=" if own else ""
+        victim, source.samples, alphabet, "; another order or alphabet: alphabet=, blank=" if free else ""
     )
     vocabulary: tuple[str, ...] = symbols.DIGITS
-    if source.own is not None:
-        vocabulary = tuple(sorted({word for text in source.own.texts for word in text.split()}))
-        _ids(source.own.texts, alphabet, frames)  # refuses what the victim cannot say
+    if source.own:
+        vocabulary = tuple(sorted({word for text in source.own["test"].texts for word in text.split()}))
+        own.check_texts(source.own, alphabet, frames)
     goal = CtcGoal(frames, alphabet, spec.threat.goal, vocabulary)
     return _task(spec, victim, goal, source, lambda clips: _ids(clips.texts, alphabet, frames))
 
@@ -147,7 +146,7 @@ class _Source:
     samples: int  # per recording
     sizes: Mapping[str, int]
     load: Callable[[str], data.Clips]
-    own: data.Clips | None
+    own: dict[str, data.Clips]  # the caller's splits
     notes: tuple[str, ...] = ()
 
 
@@ -161,17 +160,16 @@ def _source(
         wide = data.samples_of(dataset, samples)
         real = dataset.partition("#")[0] != "synth-digits"
         notes = (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
-        return _Source(wide, sizes(dataset), partial(load, dataset), None, notes)
+        return _Source(wide, sizes(dataset), partial(load, dataset), {}, notes)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
     names = names_of(spec.victim) or (list(symbols.DIGITS) if "dataset" in spec.row and not transcripts else [])
-    if not isinstance(spec.samples, Iterable):
-        raise DataError(f"samples= is {type(spec.samples).__name__}; want a list of (waveform, label) pairs")
-    given = list(spec.samples)
-    own = data.own_clips(given, transcripts=transcripts, length=fixed, names=names)
-    check_clips(own, own.wave.shape[1], spec.threat.constraint, "samples")
-    notes = ("waveforms are rounded to 16 bits",) if data.rounds(given) else ()
-    return _Source(own.wave.shape[1], {split: len(own) for split in data.SPLITS}, lambda split: own, own, notes)
+    parts, moved = own.read_own(spec, load, names, transcripts=transcripts, length=fixed)
+    wide = parts["test"].wave.shape[1]
+    for split, clips in parts.items():
+        check_clips(clips, wide, spec.threat.constraint, own.CALLED[split])
+    notes = ("waveforms are rounded to 16 bits",) if moved else ()
+    return _Source(wide, {split: len(clips) for split, clips in parts.items()}, parts.__getitem__, parts, notes)
 
 
 def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Callable[[data.Clips], Tensor]) -> Task:
@@ -190,5 +188,9 @@ def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Calla
         return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
 
     task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate}, notes=source.notes)
+    if source.own and "train" not in source.own:
+        task = untrained(task)
+    elif not source.sizes.get("train"):
+        task = untrained(task, f"no recording is for training: want files named {data.NAMING}")
     task.show, task.line = partial(show, task=task), partial(line, task=task)
     return task

@@ -164,7 +164,7 @@ def crossings(x: torch.Tensor) -> torch.Tensor:
 
 def test_own_classifier_and_recordings():
     task = make_task("speech/keyword", victim=crossings, samples=tones(), eps=0.1)
-    assert task.sizes == {"train": 4, "test": 4} and task.victim.access == "scores"
+    assert task.sizes == {"test": 4} and task.victim.access == "scores"
     assert task.threat.knowledge == "score"
     batch = task.samples("test", [0, 1, 2, 3])
     assert batch.x.shape == (4, 2000) and batch.length.tolist() == [2000, 1900, 1800, 1700]
@@ -177,7 +177,7 @@ def test_own_labels_only_victim():
     victim = Victim(lambda x: crossings(x).argmax(1), access="labels")
     task = make_task("speech/keyword", victim=victim, samples=tones())
     assert task.threat.knowledge == "decision" and task.goal.outputs == 2
-    batch = task.samples("train", [1, 2])
+    batch = task.samples("test", [1, 2])
     assert task.goal.right(task.victim(batch.x), batch.labels).all()
 
 

@@ -143,12 +143,13 @@ def test_texts_of_a_changed_folder(tmp_path):
 
 
 def test_adversarial_training_is_of_its_samples():
-    """Two sets of own images, as many each, and one victim: two defenses."""
+    """Two sets of own training images, as many each, and one victim: two defenses, whatever is attacked."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     sets = [[(torch.rand(1, 2, 2), i % 2) for i in range(6)] for _ in range(2)]
     settings = ("adversarial-training", {"epochs": 1, "queries": 4})
-    found = [advgym.make_task("image/linf", victim=net, samples=s, defenses=[settings]) for s in (*sets, sets[0])]
+    given = {"victim": net, "samples": [(torch.rand(1, 2, 2), 0)], "defenses": [settings]}
+    found = [advgym.make_task("image/linf", train=s, **given) for s in (*sets, sets[0])]
     hashes = [weights_hash(t.victim.module) for t in found]
     assert hashes[0] == hashes[2] != hashes[1]
 

@@ -223,7 +223,7 @@ def keyword_victim(texts):
 
 def test_five_lines_with_your_own_victim():
     task = make_task("text/wordswap", victim=keyword_victim, samples=SAMPLES, candidates=GROUPS)
-    assert task.threat.knowledge == "score" and task.sizes == {"train": 4, "test": 4}
+    assert task.threat.knowledge == "score" and task.sizes == {"test": 4}
     b, _, ref = play(task, 4)
     assert ref.tolist() == [1, 0, 1, 0] and b.sites == 9
     p = b.null()

@@ -34,7 +34,7 @@ def defend(
         raise AdvgymError(f"victim {victim.name!r} is no module, so it cannot be trained")
     if task.plain is not None:  # one defended victim, whatever eps, goal and budget it is attacked with
         task = replace(task.plain(), victim=victim)
-    split = "train" if "train" in task.sizes else next(iter(task.sizes))
+    split = task.check_split("train")  # never what is attacked
     kind = task.samples(split, [0]).kind
     entry = registry.agent(agent or ("pgd" if kind == "field" else "first-order"))
     recipe = {

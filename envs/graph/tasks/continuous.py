@@ -23,7 +23,7 @@ from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.perturb.view import node_summary
 from advgym.envs.graph.show import neighbourhood
-from advgym.envs.graph.tasks.nodes import adapted, data_and_victim, known_labels, public, surrogate_of
+from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, known_labels, lacking, public, surrogate_of
 from advgym.envs.graph.victims.recipes import node_victim
 from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
@@ -116,14 +116,14 @@ def features(spec: Spec) -> Task:
         raise AdvgymError(
             f"{most} nodes of {data.graph.features} features are more than {ELEMENTS} numbers: ask for fewer nodes"
         )
-    known = known_labels(data)
+    known, dealt = known_labels(data), apart(data)
     low, high = float(data.graph.x.min()), float(data.graph.x.max())
     wide = (most * data.graph.features) ** 0.5 if norm == "l2" else 1.0
     check_radius("eps", eps, most=(high - low) * wide, hint=f" Features lie between {low:g} and {high:g}.")
 
     def deal(split: str, ids: list[int], device: Any) -> NodeFieldBatch:
         graph, identity = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)
-        target = data.nodes[split].to(device)[identity]
+        target = dealt[split].to(device)[identity]
         nodes = beside(graph, target, most) if influence else target.unsqueeze(1)
         return NodeFieldBatch(
             identity, data.labels.to(device)[target], graph, target, nodes, known.to(device), data.classes, radius=eps,
@@ -132,9 +132,9 @@ def features(spec: Spec) -> Task:
 
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
-        spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in data.nodes.items()}, deal,
+        spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,
         context=public(data), randomise=randomise, line=partial(line, goal=goal),
-        surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes,
+        surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes, lacks=lacking(dealt),
         show=partial(picture, labels=data.labels, goal=goal),
         offers=frozenset({"graph", "target"}),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from advgym.lib.given import check_radius
 
 log = logging.getLogger("advgym")
 FLIPS = "undirected flips"
+TRAIN = "all its labelled nodes are attacked: give the graph training nodes (`split` of its nodes, or train_mask)"
 PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
 
 
@@ -53,12 +55,12 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         check_radius("edits", edits, most=every * (size if influence and kind is FeatureBatch else 1))
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
-    known = known_labels(data)
+    known, dealt = known_labels(data), apart(data)
 
     def deal(split: str, ids: list[int], device: Any) -> NodeBatch:
         graph = data.graph.to(device)
         identity = torch.tensor(ids, dtype=torch.int64)
-        target = data.nodes[split][identity]
+        target = dealt[split][identity]
         moved = (t.to(device) for t in (identity, data.labels[target]))
         return kind(
             *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence,
@@ -72,7 +74,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         victim,
         goal,
         spec.threat,
-        {split: len(nodes) for split, nodes in data.nodes.items()},
+        {split: len(nodes) for split, nodes in dealt.items()},
         deal,
         context=context,
         randomise=randomise_edges if kind is EdgeBatch else randomise_cells,
@@ -82,8 +84,21 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         surrogate=surrogate_of(spec, data),
         adapt=adapted,
         notes=data.notes,
+        lacks=lacking(dealt),
         offers=frozenset({"graph", "target", "flips"} | ({"edges"} if kind is EdgeBatch else set())),
     )
+
+
+def apart(data: NodeData) -> dict[str, Tensor]:
+    """The nodes of each split: in "train" none that is attacked, and no such split where none is left."""
+    train = data.nodes["train"]
+    rest = train[~torch.isin(train, data.nodes["test"])]
+    return {split: nodes for split, nodes in {**data.nodes, "train": rest}.items() if split != "train" or len(rest)}
+
+
+def lacking(nodes: Mapping[str, Tensor]) -> dict[str, str]:
+    """What would give the split "train", where there is none."""
+    return {} if "train" in nodes else {"train": TRAIN}
 
 
 def known_labels(data: NodeData) -> Tensor:

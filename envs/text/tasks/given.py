@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advgym.core.batch import Batch
 from advgym.core.goals import ClassGoal, Goal
-from advgym.core.task import Spec, Task
+from advgym.core.task import ATTACKED, Spec, Task, untrained
 from advgym.core.victim import Victim
 from advgym.envs.text import show
 from advgym.envs.text.candidates import lexicons
@@ -187,7 +187,7 @@ def make_task(
     sizes = {split: len(given.texts[split]) for split in space.splits}
     if given.drawn is not None:
         sizes[SPLIT] = len(given.drawn[0])
-    return Task(
+    task = Task(
         spec.name, given.victim, goal or ClassGoal(given.classes, spec.threat.goal, given.names),
         replace(spec.threat, constraint={key: _told(value) for key, value in spec.threat.constraint.items()}),
         sizes=sizes, deal=deal,
@@ -197,3 +197,11 @@ def make_task(
         columns=columns.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
         offers=space.offers | {"text"} | (set() if space.whole else {"words"}),
     )  # fmt: skip
+    return split_of_own(spec, task) if given.mine else task
+
+
+def split_of_own(spec: Spec, task: Task) -> Task:
+    """A task of the caller's texts: without `train=` it has no training split."""
+    if spec.train is not None:
+        return task
+    return untrained(task) if spec.row.get("train") else untrained(task, ATTACKED)

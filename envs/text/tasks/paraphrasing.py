@@ -26,7 +26,7 @@ from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.wordings import JointBatch
 from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name, whole
-from advgym.envs.text.tasks.given import NEEDS, labelled
+from advgym.envs.text.tasks.given import NEEDS, labelled, split_of_own
 from advgym.envs.text.victims import own
 from advgym.errors import AdvgymError
 from advgym.lib.drawn import SPLIT
@@ -263,12 +263,12 @@ def paraphrase(spec: Spec) -> Task:
     space = _space(corpus, every, options, mine=True)
     parts = {s: _gapped(encode(part, corpus.labels[s], space.lexicon, shape), part, corpus, s, shape)
              for s, part in texts.items()}  # fmt: skip
-    parts.setdefault("train", parts["test"])
-    sizes = {s: len(corpus.texts[s]) for s in ("train", "test")}
+    sizes = {s: len(corpus.texts[s]) for s in parts}
     goal = ClassGoal(classes, spec.threat.goal, own.named_classes(victim, classes))
-    return make_joint(
+    task = make_joint(
         spec, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
     )  # fmt: skip
+    return split_of_own(spec, task)
 
 
 def _gapped(

@@ -198,7 +198,8 @@ def own_trigger(spec: Spec) -> Task:
     words = _candidates(options["candidates"], corpus, whole(options, "choices", 1))
     lexicon = lexicons.lexicon_of(corpus, {}, 1, more=words)
     names = own.named_classes(victim, classes) or [str(c) for c in range(classes)]
-    return _task(spec, corpus, lexicon, victim, names, torch.tensor(lexicon.vocabulary.encode(words)))
+    task = _task(spec, corpus, lexicon, victim, names, torch.tensor(lexicon.vocabulary.encode(words)))
+    return given.split_of_own(spec, task)
 
 
 def _candidates(value: Any, corpus: corpora.Corpus, most: int) -> list[str]:
