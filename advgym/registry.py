@@ -19,12 +19,12 @@ from typing import Any
 
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib.needs import vocabulary
+from advgym.lib.rooms import rooms
 from advgym.lib.settings import Allowed, checked, settings_of
 
 HOME = Path(__file__).parent
 KINDS = ("field", "edits")
 KNOWLEDGE = ("transfer", "decision", "score", "white-box")  # from least to most
-NO_ROOMS = ("shared", "defenses")  # of `agents`: no file there is an attack
 OWN = "own"  # as results call an agent that is no registered one
 
 _tasks: dict[str, dict[str, Any]] = {}
@@ -277,52 +277,39 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-@cache
-def _files(what: str) -> dict[str, str]:
-    """Names to module paths of what ships: one attack or defense, one file, in a room of `agents` or `agents/defenses`.
-
-    A file that reads its own domain says so first, as in `text_normalise`; its name is what follows.
-    """
-    found = {}
-    for path in sorted((HOME / "agents").glob("defenses/*/[a-z]*.py" if what == "defense" else "*/[a-z]*.py")):
-        room = path.parent.relative_to(HOME).parts
-        if room[-1] in NO_ROOMS:
-            continue
-        name = path.stem
-        for domain in _domains():
-            name = name.removeprefix(f"{domain}_")
-        found[name.replace("_", "-")] = ".".join(("advgym", *room, path.stem))
-    return found
-
-
-@cache
-def _domains() -> tuple[str, ...]:
-    return tuple(sorted(path.parent.name for path in HOME.glob("envs/*/tasks.toml")))
+def names(what: str) -> set[str]:
+    """Names of agents or of defenses that ship or were registered; nothing of theirs is imported."""
+    return {*rooms(HOME, what), *(_defenses if what == "defense" else _agents)}
 
 
 def _find(name: str, what: str, table: dict[str, Any]) -> Any:
     name = _import_prefix(name)
     if name not in table:
-        files = _files(what)
+        files = rooms(HOME, what)
         if name in files:
             importlib.import_module(files[name])
         else:
             _plugins()
     if name not in table:
-        raise unknown(what, name, {*_files(what), *table})
+        raise unknown(what, name, names(what))
     return table[name]
 
 
 def agent(name: str) -> Agent:
     """The agent of that name; only its own file is imported."""
     head, value = _argument(name)
-    if head in {*_files("agent"), *_agents}:
+    if head in names("agent"):
         entry: Agent = _find(head, "agent", _agents)
         if entry.argument:
             given = {entry.argument: need_argument("agent", head, value)}
             return replace(entry, name=name, attack=partial(entry.attack, **given))
     found: Agent = _find(name, "agent", _agents)
     return found
+
+
+def entry_of(attack: Callable[..., None]) -> Agent | None:
+    """The registered agent that a function is, or None."""
+    return next((entry for entry in _agents.values() if entry.attack is attack), None)
 
 
 def defense(name: str) -> Defense:
@@ -333,7 +320,7 @@ def defense(name: str) -> Defense:
 
 def agents() -> dict[str, Agent]:
     """Every agent; imports them all."""
-    for path in _files("agent").values():
+    for path in rooms(HOME, "agent").values():
         importlib.import_module(path)
     _plugins()
     return dict(sorted(_agents.items()))
@@ -341,7 +328,7 @@ def agents() -> dict[str, Agent]:
 
 def defenses() -> dict[str, Defense]:
     """Every defense; imports them all."""
-    for path in _files("defense").values():
+    for path in rooms(HOME, "defense").values():
         importlib.import_module(path)
     _plugins()
     return dict(sorted(_defenses.items()))

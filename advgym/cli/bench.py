@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def folder() -> Path:
 
 def scripts() -> dict[str, Path]:
     """Names to paths."""
-    return {p.stem.replace("_", "-"): p for p in sorted(folder().glob("[a-z]*.py"))}
+    return {p.stem.replace("_", "-"): p for p in sorted(folder().rglob("[a-z]*.py"))}
 
 
 def summary(path: Path) -> str:
@@ -55,4 +56,5 @@ def run_bench(name: str | None, rest: list[str]) -> int:
         raise unknown("benchmark", name, found)
     command = [sys.executable, str(found[key]), *rest]
     err().print(f"[dim]$ {escape(' '.join(command))}[/]", soft_wrap=True)
-    return subprocess.run(command, cwd=folder().parent, check=False).returncode
+    path = os.pathsep.join(filter(None, [str(folder().parent), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(command, cwd=folder().parent, env={**os.environ, "PYTHONPATH": path}, check=False).returncode

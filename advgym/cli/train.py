@@ -21,7 +21,7 @@ def run_train(name: str, task: str | None, pairs: list[str], *, force: bool) -> 
     victims = registry.victims()
     if name in victims:
         return _victim(name, settings, force=force)
-    guards = {*registry._files("agents/defenses"), *registry._defenses}
+    guards = registry.names("defense")
     if name not in guards and ":" not in name:
         guards = set(registry.defenses())
     if name in guards or ":" in name:

@@ -132,11 +132,11 @@ def read_agent(text: str) -> registry.Agent:
         raise AdvgymError(
             f"{path} has no function `attack(env, *, seed)`; `advgym new agent PATH` writes one that works"
         )
-    for entry in registry._agents.values():
-        if entry.attack is attack:  # it registers itself
-            return entry
+    known = registry.entry_of(attack)
+    if known is not None:  # it registers itself
+        return known
     name = str(card.get("name", path.stem if path.stem != "agent" else path.parent.name))
-    if name in registry._files("agents") or name in registry._agents:
+    if name in registry.names("agent"):
         raise AdvgymError(
             f"{text} is called {name!r}, and so is an agent of the registry: give it another `name` in card.toml"
         )

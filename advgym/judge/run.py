@@ -307,8 +307,7 @@ def _entry(agent: str | registry.Agent | Callable[..., None]) -> registry.Agent:
     """The agent of a name, of itself, or of a function: a registered one has its name, any other is "own"."""
     if isinstance(agent, str | registry.Agent):
         return registry.agent(agent) if isinstance(agent, str) else agent
-    known = next((entry for entry in registry._agents.values() if entry.attack is agent), None)
-    return known or registry.Agent(registry.OWN, agent, registry.KINDS, "white-box")
+    return registry.entry_of(agent) or registry.Agent(registry.OWN, agent, registry.KINDS, "white-box")
 
 
 def _pairs(defenses: Any) -> list[tuple[str, dict[str, Any]]]:

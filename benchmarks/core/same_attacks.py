@@ -1,7 +1,7 @@
 """The same attacks before and after a change: hashes of the perturbations of some sixty (task, agent, seed) rows.
 
-    python benchmarks/core/same_attacks.py --out before.json     # at the commit before
-    python benchmarks/core/same_attacks.py --against before.json # at the commit after; exits 1 where they differ
+    python -m benchmarks.core.same_attacks --out before.json     # at the commit before
+    python -m benchmarks.core.same_attacks --against before.json # at the commit after; exits 1 where they differ
 
 It uses the public names alone, so one file runs at both commits. Rows are in `same_attacks.toml`.
 """

@@ -137,10 +137,8 @@ def entry_point(module: ModuleType, name: str, call: str) -> Any:
 
 def loaded(attack: Any) -> m.Loaded:
     """What a registered attack says of itself; its card must say the same."""
-    for entry in registry._agents.values():
-        if entry.attack is attack:
-            return m.Loaded(True, sorted(entry.kinds), entry.knowledge, entry.proposals)
-    return m.Loaded()
+    entry = registry.entry_of(attack)
+    return m.Loaded() if entry is None else m.Loaded(True, sorted(entry.kinds), entry.knowledge, entry.proposals)
 
 
 def crashed(error: BaseException, folder: str, code: str = "crashed", before: str = "") -> Failure:

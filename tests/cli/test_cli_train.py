@@ -3,7 +3,7 @@
 import pytest
 
 from advgym import registry
-from advgym.cli.app import bench
+from advgym.cli import bench
 
 
 def test_a_shipped_victim_prints_its_card(advgym):

@@ -21,10 +21,10 @@ QUERIES = 6
 @pytest.fixture(scope="module")
 def rl():
     """The benchmark as a module."""
-    folder = str(Path(__file__).parents[2] / "benchmarks")
+    folder = str(Path(__file__).parents[2])
     sys.path.insert(0, folder)
     try:
-        return importlib.import_module("rl_maskable_ppo")
+        return importlib.import_module("benchmarks.learned.rl_maskable_ppo")
     finally:
         sys.path.remove(folder)
 

@@ -262,7 +262,7 @@ def test_shipped_policies_are_of_their_content(caplog, monkeypatch):
         assert "content" not in module.train()[1]["recipe"]
     assert "policy" not in caplog.text and "rl-s2v" not in caplog.text
     monkeypatch.setitem(played.RELEASED, "graph/karate-edge", "another")
-    assert played.content_of("graph/karate-edge", {}) and not _played.content_of("graph/sbm-edge", {})
+    assert played.content_of("graph/karate-edge", {}) and not played.content_of("graph/sbm-edge", {})
 
 
 @pytest.mark.realdata

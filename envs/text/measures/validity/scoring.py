@@ -23,7 +23,7 @@ def calibration() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
     if tuple(table["features"]) != NAMES:
         raise AdvgymError(f"{TABLE.name} was made for {table['features']}, the code computes {list(NAMES)}; "
-                          "make it again: python benchmarks/validity.py --write")  # fmt: skip
+                          "make it again: python -m benchmarks.text.validity --write")  # fmt: skip
     return table
 
 

@@ -1,0 +1,1 @@
+"""The commands behind the figures in README.md: `advgym bench`, or `python -m benchmarks.<room>.<name>`."""
