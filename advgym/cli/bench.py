@@ -56,5 +56,5 @@ def run_bench(name: str | None, rest: list[str]) -> int:
         raise unknown("benchmark", name, found)
     command = [sys.executable, str(found[key]), *rest]
     err().print(f"[dim]$ {escape(' '.join(command))}[/]", soft_wrap=True)
-    path = os.pathsep.join(filter(None, [str(folder().parent), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.run(command, cwd=folder().parent, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
+    places = os.pathsep.join(filter(None, [str(folder().parent), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(command, cwd=folder().parent, env={**os.environ, "PYTHONPATH": places}, check=False).returncode

@@ -1,8 +1,9 @@
 """What a costly model answered, kept: each distinct input is asked once, in memory or in a file under a name.
 
 Answers are kept for whole rows of strings and of tensors, and of inputs that say what they are (`contents`), by the
-SHA-256 of their content; whatever else is asked anew. A file belongs to the name and version that the user gives: what
-it holds is what the model said under that name, so a changed model wants another version.
+SHA-256 of their content; a call of several tensors (a graph's x, edge_index, edge_weight) is one input, whose answer is
+kept whole. Whatever else is asked anew. A file belongs to the name and version that the user gives: what it holds is
+what the model said under that name, so a changed model wants another version.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -99,22 +100,26 @@ class Store:
 
 
 class Remembering:
-    """A callable of one batch of inputs that asks `model` for what it has not answered yet.
+    """A callable of one batch of inputs, or of one graph's tensors, that asks `model` for what it has not answered yet.
 
-    Attributes of the model are its own.
+    Attributes of the model are its own, and so is its signature.
     """
 
     def __init__(self, model: Callable[..., Any], store: Store, tally: Tally) -> None:
         self.model, self.store, self.tally = model, store, tally
+        self.__wrapped__ = model
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("model", "store", "tally"):
+        if name in ("model", "store", "tally", "__wrapped__"):
             raise AttributeError(name)
         return getattr(self.model, name)
 
     def __call__(self, *inputs: Any, **more: Any) -> Any:
-        keys = contents(inputs[0]) if len(inputs) == 1 and not more and not _anew.get() else None
-        if keys is None or (torch.is_grad_enabled() and wants_gradient(inputs[0])):
+        anew = _anew.get() or (torch.is_grad_enabled() and any(map(wants_gradient, (*inputs, *more.values()))))
+        if len(inputs) > 1 or more:
+            return self._whole(inputs, more, None if anew else content(inputs, more))
+        keys = None if anew else contents(inputs[0])
+        if keys is None:
             return self.model(*inputs, **more)  # counted by whoever calls
         x = inputs[0]
         known = self.store.find(keys)
@@ -131,6 +136,17 @@ class Remembering:
             return answers
         device = x.device if isinstance(x, Tensor) else "cpu"
         return torch.stack([a for a in answers if isinstance(a, Tensor)]).to(device)
+
+    def _whole(self, inputs: tuple[Any, ...], more: dict[str, Any], key: bytes | None) -> Any:
+        """The answer to a call of several tensors, by its key: the scores of the first one's rows."""
+        answer = None if key is None else self.store.find([key]).get(key)
+        self.tally.add(int(answer is None))  # a graph, for whichever of its nodes
+        if key is None:
+            return self.model(*inputs, **more)
+        if answer is None:
+            answer = scores_of(self.model(*inputs, **more), len(inputs[0])).detach().cpu().clone()
+            self.store.keep({key: answer})
+        return answer.to(inputs[0].device) if isinstance(answer, Tensor) else answer
 
 
 def wants_gradient(x: Any) -> bool:
@@ -159,6 +175,18 @@ def contents(x: Any) -> list[bytes] | None:
     return [hashlib.sha256(row).digest() for row in rows]
 
 
+def content(inputs: tuple[Any, ...], more: Mapping[str, Any]) -> bytes | None:
+    """The digest of all tensors of a call together; None where something is no dense tensor."""
+    named = [*((str(i), v) for i, v in enumerate(inputs)), *sorted(more.items())]
+    if not all(isinstance(v, Tensor) and v.layout == torch.strided and v.dim() for _, v in named):
+        return None
+    found = hashlib.sha256(b"call ")
+    for name, value in named:
+        found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        found.update(tensor_bytes(value.detach().cpu()))
+    return found.digest()
+
+
 def all_strings(x: Any) -> bool:
     """Whether x is a list of strings."""
     return isinstance(x, (list, tuple)) and all(isinstance(row, str) for row in x)
@@ -177,13 +205,25 @@ def rows_of(answer: Any, n: int) -> list[Answer]:
         return list(answer)
     if isinstance(answer, np.ndarray) and answer.dtype.kind in "US" and answer.shape == (n,):
         return [str(a) for a in answer]
+    return list(scores_of(answer, n).detach().cpu().clone())
+
+
+def scores_of(answer: Any, n: int) -> Tensor:
+    """The n rows of scores in an answer.
+
+    Raises:
+        VictimError: where there are none.
+    """
+    from advgym.core.victim import _scores_of
+
+    answer = _scores_of(answer, n)
     try:
         found = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
     except (TypeError, ValueError, RuntimeError) as error:
         raise VictimError(f"cache= keeps scores, labels and strings; the model answered none: {error}") from None
     if not found.dim() or len(found) != n:
         raise VictimError(f"the model answered {tuple(found.shape)} to {n} inputs; want one row of scores per input")
-    return list(found.detach().cpu().clone())
+    return found
 
 
 def _encoded(value: Answer) -> tuple[str, bytes]:

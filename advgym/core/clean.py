@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from advgym.core import keyed
-from advgym.core.batch import Batch
-from advgym.core.goals import Goal
+from advgym.core.batch import Batch, capped
+from advgym.core.goals import SUCCESS, Goal
 from advgym.core.task import Task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, VictimError
@@ -44,6 +44,16 @@ def unanswered(scores: Tensor) -> Tensor:
 def right(goal: Goal, scores: Tensor, labels: Tensor) -> Tensor:
     """Whether the victim has each clean sample right, bool (n,); no answer is not right."""
     return goal.right(torch.nan_to_num(scores), labels) & ~unanswered(scores)
+
+
+def reached(goal: Goal, batch: Batch, scores: Tensor, target: Tensor | None) -> Tensor:
+    """Bool (n,): clean samples whose answer, and so the label of what is right, is what the attacker wants already."""
+    ref = goal.output(torch.nan_to_num(scores))
+    objective = capped(batch, goal.judge(scores, ref, target)[0], batch.look(batch.null()).form)
+    there = objective > SUCCESS
+    if target is None or target.shape != ref.shape:
+        return there
+    return there | (target.to(ref.device) == ref).reshape(len(ref), -1).all(1)  # by name, where two scores are a tie
 
 
 class Clean:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from advgym.core.batch import Batch, capped
 from advgym.core.book import Book
-from advgym.core.clean import Clean
-from advgym.core.goals import SUCCESS, Goal
+from advgym.core.clean import Clean, reached
+from advgym.core.goals import Goal
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
 
@@ -60,7 +60,7 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
         form = batch.look(batch.null()).form
         objective, surrogate = task.goal.judge(scores, ref, target)
         objective = capped(batch, objective, form)
-        already = capped(batch, task.goal.judge(truth, said, target)[0], form) > SUCCESS
+        already = reached(task.goal, batch, truth, target)
     # Where the clean answer already is what the attacker wants there is nothing to attack.
     told = objective if task.threat.knowledge != "decision" else task.goal.progress(ref, ref)
     book = Book(batch, task.threat, told, right & ~already)

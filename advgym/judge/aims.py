@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from advgym.core.batch import capped
-from advgym.core.clean import CHUNK, answer
-from advgym.core.goals import SUCCESS
+from advgym.core.clean import CHUNK, answer, reached
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
 
@@ -59,16 +57,15 @@ def read_aims(task: Task, given: Any, ids: list[int]) -> Aims | None:
 @torch.no_grad()
 def check_aims(task: Task, split: str, aims: Aims, ids: list[int], device: Any) -> None:
     """Refuse targets that the victim's clean answers, and so the labels of what it has right, reach already."""
-    reached = []
+    there: list[int] = []
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
         batch = task.samples(split, part, device)
         ref = task.goal.output(scores := answer(task.victim.on(device), batch, task.goal))
         target = torch.stack([task.goal.parse_target(aims[i]) for i in part]).to(ref.device)
-        objective = capped(batch, task.goal.judge(scores, ref, target)[0], batch.look(batch.null()).form)
-        reached += [i for i, there in zip(part, (objective > SUCCESS).tolist(), strict=True) if there]
-    if reached:
-        told = ", ".join(f"{i} ({aims[i]!r})" for i in reached[:8]) + (" ..." if len(reached) > 8 else "")
+        there += [i for i, yes in zip(part, reached(task.goal, batch, scores, target).tolist(), strict=True) if yes]
+    if there:
+        told = ", ".join(f"{i} ({aims[i]!r})" for i in there[:8]) + (" ..." if len(there) > 8 else "")
         raise AdvgymError(
             f"the target is what the victim says already, and the label, of samples {told}: name another one for them, "
             "as in targets={sample: target}"

@@ -15,7 +15,7 @@ from torch import Tensor
 from advgym.core import keyed
 from advgym.core.batch import Batch, capped
 from advgym.core.cached import asked_anew
-from advgym.core.clean import CHUNK, Clean, answer, assigned, right, unanswered
+from advgym.core.clean import CHUNK, Clean, answer, assigned, reached, right, unanswered
 from advgym.core.goals import SUCCESS
 from advgym.core.task import Task, defend, make_task
 from advgym.errors import AdvgymError, DataError
@@ -39,6 +39,7 @@ class Verdict(NamedTuple):
     after: Tensor
     labels: Tensor
     silent: Tensor  # no answer to the perturbed input: no success of an attack, and broken for a defense
+    already: Tensor  # the clean answer is what the target asks for: no target
 
 
 @torch.no_grad()
@@ -101,6 +102,7 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any,
         goal.output(torch.nan_to_num(scores)),
         batch.labels,
         silent,
+        reached(goal, batch, clean, target) if target is not None else torch.zeros_like(silent),
     )
 
 
@@ -153,6 +155,8 @@ def _verify(r: results.Result, task: Task, device: Any, tolerance: float) -> lis
             ("after", s.after, found.after[i].tolist()),
         ]
         wrong += [f"sample {s.id}: {name} is {new!r}, the file says {old!r}" for name, old, new in pairs if old != new]
+        if found.already[i]:
+            wrong.append(f"sample {s.id}: the target {s.target!r} is what the victim says already, and no target")
         for name, claimed, value in (
             ("objective", s.objective, found.objective[i]),
             ("distance", s.distance, found.distance[i]),

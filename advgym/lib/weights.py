@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import getpass
 import hashlib
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +36,49 @@ def retrain(name: str) -> None:
 
 
 def cache_dir() -> Path:
-    """Where trained victims and tables are kept: $ADVGYM_CACHE, else ~/.cache/advgym; or as `cache_in` says."""
-    return _cache.get() or Path(os.environ.get("ADVGYM_CACHE") or Path.home() / ".cache" / "advgym")
+    """Where trained victims and tables are kept: $ADVGYM_CACHE, else ~/.cache/advgym; or as `cache_in` says.
+
+    Whoever has no home (a container's uid without a passwd entry) gets a folder that goes with the process.
+    """
+    if (found := _cache.get()) is not None:
+        return found
+    if given := os.environ.get("ADVGYM_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "advgym"
+    except RuntimeError:
+        return _homeless()
+
+
+@cache
+def _homeless() -> Path:
+    folder = tempfile.mkdtemp(prefix="advgym-")  # of this process alone: a name known ahead could be somebody else's
+    atexit.register(_leave, folder, os.getpid())
+    log.warning(
+        "no home folder is known: set ADVGYM_CACHE, or %s goes with this process, and all trained in it", folder
+    )
+    return Path(folder)
+
+
+def _leave(folder: str, process: int) -> None:
+    if os.getpid() == process:  # not a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def spare_torch_a_name() -> None:
+    """Name torch's folder of compiled code where the uid has no name.
+
+    Making an optimiser imports torch's compiler, whose default folder is called after `getpass.getuser()`.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_dir() / "torchinductor")
+
+
+spare_torch_a_name()  # here, since whatever trains imports this module before it makes an optimiser
 
 
 @contextmanager

@@ -74,6 +74,8 @@ def _rows(entry: Entry, rs: RowSet, task: Task, device: Any, tolerance: float) -
             ("before", s.before, found.before[i].tolist()), ("after", s.after, found.after[i].tolist()),
         ]  # fmt: skip
         wrong += [f"sample {s.id}: {name} is {new!r}, the rows say {old!r}" for name, old, new in pairs if old != new]
+        if found.already[i] and found.right[i]:
+            wrong.append(f"sample {s.id}: the target {s.target!r} is what the victim says already, and no target")
         for name, claimed, value in (
             ("objective", s.objective, float(found.objective[i])),
             ("distance", s.distance, float(found.distance[i])),

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from advgym import registry
+
 ROOT = Path(__file__).parents[2]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.name != "rl.md"]
 
@@ -20,6 +22,12 @@ def blocks() -> list:
 @pytest.mark.parametrize(("page", "code"), blocks())
 def test_the_example_runs(page, code):
     exec(compile(code, page, "exec"), {"__name__": "example"})
+
+
+def test_nothing_that_a_page_registered_is_left():
+    """After the blocks above: `advgym list agents` showed the README's `my-pgd` in later tests of this process."""
+    found = {**registry.agents(), **registry.defenses()}
+    assert found and [name for name, entry in found.items() if entry.origin == "example"] == []
 
 
 def test_links_of_the_pages_exist():

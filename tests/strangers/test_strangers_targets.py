@@ -3,11 +3,15 @@
 import json
 
 import pytest
+import torch
 import toy
+from msgspec import structs
 
 import advgym
 from advgym import AdvgymError, Malformed, attack, make_task, verify
-from advgym.cli.attack import run_attack
+from advgym.cli.attack import run_attack, run_verify
+from advgym.judge.results import save
+from advgym.judge.verdict import judge
 
 TASK = "image/digits-linf"
 GIVEN = {"lanes": 4, "device": "cpu", "seed": 0, "split": "test", "show": 0, "report": None}
@@ -51,6 +55,42 @@ def test_the_label_is_no_target():
     first = attack(TASK, "noise", episodes=1, knowledge="decision", queries=1).samples[0]
     with pytest.raises(AdvgymError, match=rf"says already, and the label, of samples {first.id} \({first.label}\)"):
         attack(TASK, "pgd", episodes=1, goal="targeted", targets=[first.label])
+
+
+PLAYED = {
+    "class": (TASK, "pgd", {"eps": "6/16"}),
+    "keyword": ("text/synth-headline", "random-search", {"goal": "keyword", "queries": 5}),
+    "transcript": ("speech/synth-transcribe", "noise", {"queries": 2, "knowledge": "score"}),
+}
+
+
+@pytest.mark.parametrize("played", PLAYED)
+def test_a_file_whose_target_is_the_clean_answer_is_refused(played, tmp_path):
+    """Such rows were agreed with: a targeted "success" was what the victim says to the clean sample."""
+    task, agent, options = PLAYED[played]
+    result = attack(task, agent, episodes=3, **{"goal": "targeted", **options})
+    assert verify(result) == []
+    first = result.samples[0]
+    said = [first.before[0]] + [-1] * (len(first.before) - 1) if played == "keyword" else first.before
+    for target in (said, None):
+        made = make_task(task, **{"goal": "targeted", **options})
+        again = judge(made, "test", [first.id], [first.perturbation], seed=result.seed, targets=[target])
+        row = structs.replace(
+            first, target=target, success=bool(again.success[0]), objective=float(again.objective[0]),
+            first_success=1 if again.success[0] else -1,
+        )  # fmt: skip
+        path = tmp_path / "tampered.json"
+        save(structs.replace(result, samples=[row, *result.samples[1:]]), path)
+        said_so = f"sample {first.id}: the target {target!r} is what the victim says already, and no target"
+        assert said_so in verify(path)
+        assert run_verify(path, "cpu") == 1
+
+
+def test_a_target_that_ties_with_the_answer_is_none():
+    """Two scores alike: the objective of what is said already is zero, and no success."""
+    tie = make_task(TASK, goal="targeted", victim=lambda x: torch.ones(len(x), 10))
+    zero = next(i for i in range(50) if int(tie.samples("test", [i], "cpu").labels[0]) == 0)
+    assert judge(tie, "test", [zero], tie.samples("test", [zero], "cpu").null(), targets=[0]).already.tolist() == [True]
 
 
 @pytest.mark.parametrize(

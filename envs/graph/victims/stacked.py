@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.core.cached import Remembering
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.pairs import random_block
@@ -29,7 +30,8 @@ class Stacked(nn.Module):
     evaluation of our own. `edge_weight` is only passed where flips are relaxed or ranked, so a model without it can be
     attacked with up to score knowledge on edges. A model whose answer for one graph depends on the others of a stack
     (global pooling, statistics over nodes) or that takes so many nodes and no others is noticed, before it is used
-    and on rows of its first forwards, and gets one graph at a time. See `modules` for how it is asked.
+    and on rows of its first forwards, and gets one graph at a time. So does one whose answers are kept (`cache=`): a
+    graph is met again, a stack of several hardly ever. See `modules` for how it is asked.
     """
 
     takes_rows = True
@@ -38,7 +40,7 @@ class Stacked(nn.Module):
         super().__init__()
         self.model, self.name = model, name
         self.weighted = accepts_weights(model)
-        self._stackable: bool | None = None
+        self._stackable: bool | None = False if isinstance(model, Remembering) else None
         self._watched = 0
 
     def forward(self, rows: GraphRows | GlobalRows | RawGraph) -> Tensor:

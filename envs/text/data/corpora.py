@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -53,6 +54,10 @@ class Corpus:
     def sizes(self) -> dict[str, int]:
         """Samples of each split."""
         return {split: len(texts) for split, texts in self.texts.items()}
+
+    def gap_rows(self) -> Iterator[list[str]]:
+        """The gaps of every text of every split."""
+        return (row for part in (self.gaps or {}).values() for row in part)
 
     @property
     def longest(self) -> int:

@@ -6,6 +6,7 @@ byte-level BPE, SentencePiece with its default split); `Pieces.faithful` compare
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from advgym.envs.text.victims.own import PAIR, split_pair
 ANCHOR = "a"  # stands before a word whose sub-tokens after a space are asked for
 SOLID = "。"  # the same for words with nothing before them: no tokenizer joins it with what follows
 CHECKED = 64  # texts that `faithful` compares
-FORMS = 96  # ways of standing in a text that are tokenised ahead
+FORMS = 96  # different gaps before words that are tokenised ahead
+ALWAYS = ("", " ")  # before a first word, and before one that is put in
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ def _find(part: list[int], whole: list[int], start: int) -> int:
     return next((i for i in range(start, len(whole) - len(part) + 1) if whole[i : i + len(part)] == part), -1)
 
 
+def few(gaps: Iterable[str]) -> bool:
+    """Whether so many different gaps are tokenised ahead."""
+    return len({*ALWAYS, *gaps}) <= FORMS
+
+
 class Pieces:
     """The sub-tokens of every word of a vocabulary, in one form for each way that it may stand in a text.
 
@@ -92,14 +99,18 @@ class Pieces:
         self.cut: set[str] = set()  # other texts that were too long
         self.paired = any(PAIR in word for word in vocabulary.words)
         self._plain = [w for w in vocabulary.words if PAIR not in w]
+        # The last entry answers for -1, no word.
+        self.pairs = torch.tensor([*(PAIR in w for w in vocabulary.words), False], device=device)
+        self.opens = torch.tensor([*(w.endswith(PAIR) for w in vocabulary.words), False], device=device)
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep no forms but those that every text has."""
         self._rows: list[list[int]] = []
         self._kinds: list[list[int]] = []
         self._blocks: dict[tuple[str, str], int] = {}  # where the words of a form, or a lone gap, begin in the tables
         for key in (("after", " "), ("begin", "")):
             self._block(key)
-        # The last entry answers for -1, no word.
-        self.pairs = torch.tensor([*(PAIR in w for w in vocabulary.words), False], device=device)
-        self.opens = torch.tensor([*(w.endswith(PAIR) for w in vocabulary.words), False], device=device)
 
     def _block(self, key: tuple[str, str]) -> int:
         """Where the entries of a form begin: ("after" or "begin", gap) of all words, or ("gap", gap) alone."""
@@ -187,11 +198,10 @@ class Pieces:
         return at[code], tail[ids[:, -1]]
 
     def known(self, x: TextInput) -> bool:
-        """Whether the texts' gaps are few enough for a form each."""
+        """Whether the texts' gaps, with those met before, are few enough for forms of their own."""
         if x.gaps is None:
             return True
-        found = [x.gaps[1][i] for i in x.gaps[0].unique().tolist()]
-        return len({("after", g) for g in found} | set(self._blocks)) <= FORMS
+        return few({x.gaps[1][i] for i in x.gaps[0].unique().tolist()} | {gap for _, gap in self._blocks})
 
     def forms(self, x: TextInput) -> tuple[Tensor, Tensor, Tensor]:
         """(form of each part int64 (n, W', K), its weight float (n, W', K), whether a slot is of the second text).

@@ -24,6 +24,7 @@ from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.tasks.embedded import SPLITS, _check_name, whole
 from advgym.envs.text.victims import own
+from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
 from advgym.lib.drawn import SPLIT
 
@@ -65,7 +66,7 @@ class Given:
     def spacing(self) -> Spacing | None:
         """What stands between the words of the caller's texts; None where that is one blank."""
         gaps = self.corpus.gaps
-        return None if gaps is None else Spacing((g for part in gaps.values() for g in part), between=self.between)
+        return None if gaps is None else Spacing(self.corpus.gap_rows(), between=self.between)
 
     @property
     def paired(self) -> bool:
@@ -96,6 +97,7 @@ def _mine(spec: Spec) -> Given:
     found = lexicons.own_samples(samples.samples_of(spec), attacked, split)
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
     corpus = labelled(spec, found, victim, classes, attacked, split)
+    victim = fit_gaps(victim, corpus.gap_rows())
     names = own.named_classes(victim, classes)
     # In a script without blanks a word that is put in brings none.
     solid = split != "blanks" and not any(" " in g for row in found.gaps for g in row)

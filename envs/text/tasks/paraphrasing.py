@@ -28,6 +28,7 @@ from advgym.envs.text.perturb.wordings import JointBatch
 from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name, whole
 from advgym.envs.text.tasks.given import NEEDS, labelled, split_of_own
 from advgym.envs.text.victims import own
+from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
 from advgym.lib.drawn import SPLIT
 
@@ -256,6 +257,7 @@ def paraphrase(spec: Spec) -> Task:
     source = paraphrases.load_paraphrases(options["paraphrases"])
     victim, classes = own.own_victim(spec, given.rows, own.first_text(given.texts[0], given.gaps[0]))
     corpus = labelled(spec, given, victim, classes)
+    victim = fit_gaps(victim, corpus.gap_rows())
     made = {s: corpus.texts[s] for s in (("train", "test") if spec.train is not None else ("test",))}
     texts = {s: paraphrases.gather(part, source, whole(options, "wordings", 1)) for s, part in made.items()}
     every = [t for part in texts.values() for t in part]

@@ -22,6 +22,7 @@ from advgym.envs.text.tasks import swapping
 from advgym.envs.text.tasks.embedded import SPLITS, whole
 from advgym.envs.text.tasks.given import Given, make_task, space_of
 from advgym.envs.text.victims import hub_seq2seq
+from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError, VictimError
 
 OFTEN = 3  # other outputs that a keyword or a phrase must stand in to be drawn as a target
@@ -148,7 +149,7 @@ def seq2seq_wordswap(spec: Spec) -> Task:
     model = writer.narrowed(keep)
     labels: Any = torch.where(said >= 0, torch.searchsorted(keep, said) + 1, -1).tolist()
     corpus = replace(found.corpus, labels=dict.fromkeys(SPLITS, labels))
-    fresh = victim.like(model)
+    fresh = fit_gaps(victim.like(model), found.gaps)
     rows = [[t for t in row if t > 0] for row in labels]
     telling = {i + 1 for i, word in enumerate(model.words[:-1]) if _begins_a_word(model, word)}
     goal = sequence_goal(spec, model.words, model.length, rows, telling, joined=model.joined)

@@ -28,6 +28,7 @@ from advgym.envs.text.perturb.words import TextBatch
 from advgym.envs.text.tasks import given
 from advgym.envs.text.tasks.embedded import whole
 from advgym.envs.text.victims import own
+from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
 
 
@@ -125,7 +126,7 @@ def _task(
     gaps: dict[str, Tensor] = {}
     spaces: tuple[str, ...] = ()
     if corpus.gaps is not None:
-        spacing = Spacing(g for part in corpus.gaps.values() for g in part)
+        spacing = Spacing(corpus.gap_rows())
         spaces, gaps = spacing.texts, {s: spacing.rows(part, width) for s, part in corpus.gaps.items()}
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> TriggerBatch:
@@ -195,6 +196,7 @@ def own_trigger(spec: Spec) -> Task:
         raise AdvgymError("text/trigger takes single texts, not pairs; text/insert puts words into one of a pair")
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
     corpus = given.labelled(spec, found, victim, classes, split=options["splitter"])
+    victim = fit_gaps(victim, corpus.gap_rows())
     words = _candidates(options["candidates"], corpus, whole(options, "choices", 1))
     lexicon = lexicons.lexicon_of(corpus, {}, 1, more=words)
     names = own.named_classes(victim, classes) or [str(c) for c in range(classes)]

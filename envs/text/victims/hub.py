@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core.victim import Victim
-from advgym.envs.text.inputs.pieces import Pieces, find_template
+from advgym.envs.text.inputs.pieces import FORMS, Pieces, few, find_template
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.hub_heads import check_complete, check_single_label, pools_last, replaced
@@ -21,6 +21,7 @@ from advgym.errors import AdvgymError, DataError, VictimError
 
 log = logging.getLogger("advgym")
 CAP = {"cpu": 4096, "cuda": 65536}  # tokens per forward
+GAPS = f"more than {FORMS} different gaps stand between the words of these texts, so that they are tokenised whole"
 WORKS = "mr-cnn, mr-bert, mr-tfidf, the synth victims, and any callable of list[str] work without it"
 LONGEST = 512  # tokens, where neither tokenizer nor configuration says
 _SAFE = "weights are read from safetensors alone, for a .bin file is a pickle, which can run code"
@@ -117,7 +118,7 @@ class Reader(nn.Module):
         # Classifiers without a class token find the end of a text by the configuration's padding.
         self.padding = int((known if known is not None and known >= 0 else tokenizer.pad_token_id) or 0)
         self.alike = False  # whether only texts of one length go together, so that nothing is padded
-        self._tables: dict[tuple[str, torch.device], tuple[Pieces, bool]] = {}
+        self._tables: dict[tuple[str, torch.device], tuple[Pieces, bool | None]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -144,14 +145,16 @@ class Reader(nn.Module):
             made = Pieces(self.tokenizer, self.template, x.vocabulary, self.longest, self.device, self.padding)
             if made.paired and not self.template.middle:
                 raise VictimError("this tokenizer takes one text, and the samples are pairs")
-            plain = TextInput(x.ids, x.vocabulary, gaps=x.gaps).to(self.device)
-            faithful = made.known(plain) and made.faithful(plain)
+            self._tables[key] = (made, None)
+        made, faithful = self._tables[key]
+        if faithful is None and made.known(plain := TextInput(x.ids, x.vocabulary, gaps=x.gaps).to(self.device)):
+            faithful = made.faithful(plain)
             if not faithful:
                 log.warning(
                     "this tokenizer joins words across spaces: texts are tokenised whole, and there are no gradients"
                 )
             self._tables[key] = (made, faithful)
-        return self._tables[key]
+        return made, bool(faithful)
 
     def run(self, x: Any, forward: Callable[..., Tensor]) -> Tensor:
         """`forward(ids, embeddings or None, mask, types)` over length buckets, rows in their own order."""
@@ -159,11 +162,14 @@ class Reader(nn.Module):
             return self._strings(_texts(x), forward)
         soft = x.weight is not None and x.swap is not None
         found = self.pieces(x)
-        if found is None or not found[1] or not found[0].known(x):
+        if soft and found is not None and not found[0].known(x):  # after other texts over the same words
+            found[0].forget()
+            found = self.pieces(x)
+        known = found is not None and found[0].known(x)
+        if found is None or not found[1] or not known:
             if soft:
-                raise VictimError(
-                    "this tokenizer hides which tokens are whose, or joins words: no gradients in words, use scores"
-                )
+                why = "this tokenizer hides which tokens are whose, or joins words" if known or found is None else GAPS
+                raise VictimError(f"{why}: no gradients in words, use scores")
             return self._strings(unpaired(x.strings()), forward)
         made = found[0]
         x = x.to(self.device)
@@ -301,6 +307,14 @@ def load(source: str, *, name: str | None = None, longest: int | None = None, ca
         log.warning("%s gives scores alone, no gradients in words: %s", source, why)
         card["no_gradients"] = why
     return Victim(module, name=name or source, access="scores" if why else "gradients", card=card)
+
+
+def fit_gaps(victim: Victim, gaps: Iterable[Sequence[str]]) -> Victim:
+    """The victim, with scores alone where what stands between the words is of too many kinds to be tokenised ahead."""
+    if victim.access != "gradients" or not isinstance(victim.model, Reader) or few(g for row in gaps for g in row):
+        return victim
+    log.warning("%s gives scores alone, no gradients in words: %s", victim.name, GAPS)
+    return victim.like(victim.model, access="scores", card={**victim.card, "no_gradients": GAPS})
 
 
 def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -> Victim:
