@@ -38,7 +38,7 @@ class Agent:
     """A registered attack: `attack(env, *, seed=0, **settings)`, and what it needs."""
 
     name: str
-    attack: Callable[..., None]
+    attack: Callable[..., Any]
     kinds: tuple[str, ...]
     knowledge: str
     proposals: int | None = None
@@ -82,7 +82,7 @@ class Rows:
 def register_agent(
     name: str, *, kind: str | tuple[str, ...], knowledge: str, proposals: int | None = None, argument: str = "",
     needs: tuple[str, ...] = (), allowed: Mapping[str, Allowed] | None = None, inner: str = "",
-) -> Callable[[Callable[..., None]], Callable[..., None]]:  # fmt: skip
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Declare an attack.
 
     Args:
@@ -106,7 +106,7 @@ def register_agent(
     if name == OWN:
         raise AdvgymError(f"{OWN!r} is what results call agents without a name: register it under another")
 
-    def register(attack: Callable[..., None]) -> Callable[..., None]:
+    def register(attack: Callable[..., Any]) -> Callable[..., Any]:
         given = _declared(name, attack, allowed)
         origin = attack.__module__
         _agents[name] = Agent(name, attack, kinds, knowledge, proposals, origin, argument, needs, given, inner)
@@ -307,7 +307,7 @@ def agent(name: str) -> Agent:
     return found
 
 
-def entry_of(attack: Callable[..., None]) -> Agent | None:
+def entry_of(attack: Callable[..., Any]) -> Agent | None:
     """The registered agent that a function is, or None."""
     return next((entry for entry in _agents.values() if entry.attack is attack), None)
 

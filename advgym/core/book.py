@@ -9,6 +9,7 @@ from advgym.core.batch import Batch
 from advgym.core.task import ThreatModel
 
 REASONS = ("", "success", "queries", "steps", "not attacked")
+NOT_ATTACKED = REASONS.index("not attacked")
 SOLVED = 0.5  # a potential is at most 0 before a success, and at least 1 (up to rounding) after it
 
 
@@ -18,6 +19,7 @@ class Book:
     Attributes:
         live: bool (B,), lanes whose episode runs; reason: index into REASONS, 0 while it does.
         queries_left, gradients_left: int64 (B,); began: the step at which the lane's episode began.
+        reserve: int64 (B,), queries kept beside those for what the attack returns: one under transfer, until paid.
         held: the perturbation that the verdict would be on, (B, *shape), as its canonical proposal.
         potential: float32 (B,), what the best so far is worth (see `worth`); rewards are its increase.
         first_success: queries spent at the first success, -1 before.
@@ -29,10 +31,12 @@ class Book:
         """`clean_objective` is None where knowledge does not tell one failure from another."""
         self.threat, self.price, self.ordered = threat, batch.price, clean_objective is not None
         device, lanes = batch.ids.device, len(batch)
-        self.queries_left = torch.full((lanes,), threat.queries, device=device)
+        kept = min(batch.price, threat.queries) if threat.knowledge == "transfer" else 0
+        self.reserve = torch.full((lanes,), kept, device=device)
+        self.queries_left = torch.full((lanes,), threat.queries - kept, device=device)
         self.gradients_left = torch.full((lanes,), threat.gradients, device=device)
         self.granted = threat.gradients  # no lane has fewer gradients left: most backwards need no look
-        self.floor = threat.queries  # no running lane has fewer queries left: most steps need no look either
+        self.floor = threat.queries - kept  # no running lane has fewer queries left: most steps need no look either
         self.step, self.earliest = 0, 0  # steps so far, and the least of `began`, for the same reason
         self.began = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.held = batch.null()
@@ -42,7 +46,8 @@ class Book:
         self.potential = self.worth(nothing if clean_objective is None else clean_objective, nothing, no)
         self.first_success = torch.full((lanes,), -1, device=device)
         self.unsolved = True  # some lane has had no success
-        self.live, self.reason = attacked, torch.where(attacked, 0, 4)
+        asking = attacked & (self.queries_left >= self.price)  # nothing is left where the one query is kept
+        self.live, self.reason = asking, torch.where(asking, 0, torch.where(attacked, 2, 4))
         self.broken = torch.zeros(lanes, dtype=torch.int64, device=device)  # answers that were not finite
         self.asked: list[tuple[Tensor, Tensor]] = []  # (lane, digest) of every query, for the distinct count
         self.untold, self.late = no, False  # lanes that ended outside a step of theirs; whether there are any
@@ -51,6 +56,11 @@ class Book:
     def success(self) -> Tensor:
         """Lanes that hold a success (of the surrogate's, under transfer): bool (B,)."""
         return self.potential > SOLVED
+
+    @property
+    def used(self) -> Tensor:
+        """Queries charged, int64 (B,)."""
+        return self.threat.queries - self.queries_left - self.reserve
 
     def put(self, lanes: Tensor, other: Book) -> None:
         """Start new episodes in some lanes."""
@@ -124,6 +134,13 @@ class Book:
         self.gradients_left = self.gradients_left.index_add(0, lanes, granted.long(), alpha=-1)
         self.granted = int(self.gradients_left.min())
         return None if torch.equal(granted, asked) else granted
+
+    def hand_in(self, form: Tensor, taken: Tensor, paid: Tensor, digest: Tensor) -> None:
+        """What an attack returned, as canonical proposals: held where `taken`, charged to the reserve where `paid`."""
+        self.held = torch.where(taken.view(-1, *[1] * (form.dim() - 1)), form, self.held)
+        self.reserve = torch.where(paid, 0, self.reserve)
+        lane = paid.nonzero().squeeze(1)
+        self.asked.append((lane, digest[lane]))
 
     def finish(self, lanes: Tensor | None = None, *, tell: bool = True) -> Tensor | None:
         """Close the lanes whose episode is over (success, a spent budget, as many steps as queries were given).

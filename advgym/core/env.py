@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from advgym.core.batch import pick
+from advgym.core.book import NOT_ATTACKED
 from advgym.core.clean import Clean, Deck
 from advgym.core.edits import EditsBatch
 from advgym.core.episodes import deal
@@ -187,6 +188,25 @@ class AttackEnv(Lanes):
         merged = {k: torch.where(over.view(-1, *[1] * (v.dim() - 1)), first[k], v) for k, v in obs.items()}
         mask = over.cpu().numpy()
         return merged, {**info, "final_obs": final, "_final_obs": mask}
+
+    def _hand_in(self, returned: Any) -> None:
+        """What an attack returned is its last word under transfer; elsewhere the best that was asked counts.
+
+        None is the last proposed. What is not valid changes nothing; the null perturbation is the clean sample, free.
+
+        Raises:
+            Malformed: for anything but one perturbation per lane.
+        """
+        if returned is None or self.knowledge != "transfer":
+            return
+        given = returned.detach() if isinstance(returned, Tensor) else returned
+        p, weights = read_proposal(given, self._batch, (self.num_envs,), self.device, white=True)
+        if weights is not None:
+            raise Malformed("an attack returns whole edits, without weights")
+        batch, book = self._batch, self._book
+        look = bound(batch.look(p), p, None, batch.reach, self._task.threat.widen)
+        mine = book.reason != NOT_ATTACKED
+        book.hand_in(batch.proposal(look.form), mine & look.valid & look.real, mine & ~look.null, look.digest)
 
     # -- more of the victim ----------------------------------------------------------------------------------
     def rank(

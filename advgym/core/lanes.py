@@ -148,7 +148,7 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         values = {
             "sample": self._batch.ids, "success": book.success, "perturbation": book.held,
             "distance": self._batch.look(book.held).distance,
-            "queries": self._task.threat.queries - book.queries_left,
+            "queries": book.used,
             "gradients": self._task.threat.gradients - book.gradients_left,
         }  # fmt: skip
         final = self._present({k: self._mine(v) for k, v in values.items()})

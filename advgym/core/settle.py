@@ -42,7 +42,7 @@ def settle(
         book.potential = book.potential.index_copy(0, lanes, after)
         book.held = book.held.index_copy(0, lanes, torch.where(keep, last, book.held[lanes]))
     if book.unsolved and bool((better & success).any()):
-        used = book.threat.queries - book.queries_left
+        used = book.used
         book.first_success = torch.where(book.success & (book.first_success < 0), used, book.first_success)
         book.unsolved = bool((book.first_success < 0).any())
     return after - before

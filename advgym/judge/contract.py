@@ -19,6 +19,8 @@ CHANGES: dict[int, tuple[str, ...]] = {
         "a share of a defense's answers is asked again in a fresh process, in another order, gradients included",
         "the defense track always has a transfer row, from the undefended victim",
         "what is raised while a request is answered is the participant's fault",
+        "under transfer the verdict is on what an attack returns, for which one query is kept from the start; nothing "
+        "returned is the last proposed",
     ),
 }
 

@@ -43,7 +43,7 @@ Progress = Callable[[int, int, int], None]  # (done, total, successes)
 
 
 def attack(
-    task: str | Task, agent: str | registry.Agent | Callable[..., None] = "pgd", *, episodes: int = 100,
+    task: str | Task, agent: str | registry.Agent | Callable[..., Any] = "pgd", *, episodes: int = 100,
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
     defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
     measures: dict[str, str] | None = None, targets: Any = None, clean: int | None = None,
@@ -172,7 +172,7 @@ def play(
     check_fit(entry, task, env._batch, settings)
     error = ""
     try:
-        entry.attack(env, seed=seed, **settings)
+        env._hand_in(entry.attack(env, seed=seed, **settings))
     except BudgetExhausted:
         pass
     except Exception as failure:
@@ -195,7 +195,7 @@ def play(
     for i, sample in enumerate(ids):
         success = bool(found.success[i])
         first = int(book.first_success[i])
-        used = task.threat.queries - int(book.queries_left[i])
+        used = int(book.used[i])
         reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
         reason = results.SILENT if bool(found.silent[i]) else reason
         rows.append(
@@ -303,7 +303,7 @@ def chunks(items: list[int], size: int) -> list[list[int]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def _entry(agent: str | registry.Agent | Callable[..., None]) -> registry.Agent:
+def _entry(agent: str | registry.Agent | Callable[..., Any]) -> registry.Agent:
     """The agent of a name, of itself, or of a function: a registered one has its name, any other is "own"."""
     if isinstance(agent, str | registry.Agent):
         return registry.agent(agent) if isinstance(agent, str) else agent

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, halfway, hand_in
+from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import PATIENCE, first_new, known_of, names
 from advgym.agents.shared.slots import Slots
 
@@ -52,9 +52,7 @@ def attack(env, *, seed=0):
         hit = obs["success"] & obs["valid"] & answered
         turn = torch.where(hit, 0, torch.where(found & new, turn + 1, turn))
         x, found = choose(hit, trial, x), found | hit
-        if halfway(env, obs):
-            break
-    return hand_in(env, slots.edits(x.unsqueeze(1))[:, 0])
+    return slots.edits(x.unsqueeze(1))[:, 0]
 
 
 def _named(env, slots: Slots, x: Tensor) -> tuple[Tensor, Tensor]:

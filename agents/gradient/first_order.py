@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in, spent, sweep
+from advgym.agents.shared.common import choose, clean_fitness, fitness, sweep
 from advgym.agents.shared.once import once
 
 
@@ -24,7 +24,7 @@ def attack(env, *, exchange=True, classes=True, seed=0):
     state, best, most = env.threat.null(), clean_fitness(obs), int(env.table.limit.max())
     held, best, state = _fill(env, state, state, best, most)
     idle, row = 0, 0
-    while exchange and not spent(env) and idle < most:
+    while exchange and not env.done and idle < most:
         dropped = held.clone()
         dropped[:, row % most] = -1
         before = best
@@ -37,7 +37,7 @@ def attack(env, *, exchange=True, classes=True, seed=0):
         for nth in range(scores.shape[1] - 1):
             aim = torch.nn.functional.one_hot(order[:, nth], scores.shape[1]).float() - own.float()
             held, best, _ = _fill(env, env.threat.null(), held, best, most, aim)
-    return hand_in(env, held)
+    return held
 
 
 def _fill(env, state: Tensor, held: Tensor, best: Tensor, edits: int, aim: Tensor | None = None):
@@ -50,7 +50,7 @@ def _fill(env, state: Tensor, held: Tensor, best: Tensor, edits: int, aim: Tenso
     """
     lane = torch.arange(len(state), device=state.device)
     for _ in range(edits):
-        if spent(env):
+        if env.done:
             break
         found, gains = env.rank(state, cotangent=aim, k=env.proposals)
         room = (state[..., 0] >= 0).sum(1) < env.table.limit

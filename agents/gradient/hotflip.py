@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in, spare, spent
+from advgym.agents.shared.common import choose, clean_fitness, fitness
 
 WIDTH = 4
 
@@ -25,23 +25,22 @@ def attack(env, *, seed=0):
         torch.arange(WIDTH, device=held.device) > 0, -torch.inf
     )  # fmt: skip
     for _ in range(int(env.table.limit.max())):
-        if spent(env):
+        if env.done:
             break
         edits, promise = [], []
         for w in range(WIDTH):
-            if spent(env) or not bool(value[:, w].isfinite().any()):
+            if env.done or not bool(value[:, w].isfinite().any()):
                 break
             found, gain = env.rank(beam[:, w], k=WIDTH)
             room = (beam[:, w, :, 0] >= 0).sum(1) < env.table.limit
             edits.append(found)
             promise.append(torch.where(room.unsqueeze(1), value[:, w : w + 1] + gain, -torch.inf))
-        if not edits or spent(env):
+        if not edits or env.done:
             break
         top, at = torch.cat(promise, 1).topk(WIDTH, 1)
         parent, edit = beam[lane.unsqueeze(1), at // WIDTH], torch.cat(edits, 1)[lane.unsqueeze(1), at]
         beam = env.threat.compose(parent, torch.where(top.isfinite().unsqueeze(2), edit, -1))
         fine = top.isfinite() & ~_same(beam) & env.threat.check(beam) & env.live.unsqueeze(1)
-        fine = spare(env, fine)
         if not bool(fine.any()):
             break
         beam = torch.where(fine.view(n, WIDTH, 1, 1), beam, -1)
@@ -50,7 +49,7 @@ def attack(env, *, seed=0):
         now, first = torch.where(fine, fitness(obs), -torch.inf).max(1)
         better = now > best
         best, held = torch.where(better, now, best), choose(better, beam[lane, first], held)
-    return hand_in(env, held)
+    return held
 
 
 def _same(beam: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.targets import advance
 
 SPARE = 8  # further down the ranking than this no edit is looked for when the threat model refuses the best
@@ -28,4 +27,4 @@ def attack(env, *, seed=0):
         if new is None:
             break
         state = new
-    return hand_in(env, state)
+    return state

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.targets import (  # fmt: skip
     PublicGraph,
     advance,
@@ -52,7 +51,7 @@ def attack(env, *, attackers=0, seed=0):
         if new is None:
             break
         state = new
-    return hand_in(env, state)
+    return state
 
 
 def margin_aim(env, obs: dict) -> tuple[Tensor | None, Tensor | None]:

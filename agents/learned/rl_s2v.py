@@ -9,7 +9,7 @@ import gymnasium
 import torch
 
 from advgym import register_agent, registry
-from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in
+from advgym.agents.shared.common import choose, clean_fitness, fitness
 from advgym.agents.shared.once import once
 from advgym.agents.shared.played import content_of
 from advgym.agents.shared.s2v_net import S2V, Scene, lane_features, open_first, open_second, q_learning
@@ -43,13 +43,12 @@ def attack(env, *, weights="", seed=0):
     scene = Scene.of(env, obs)
     net = read(weights or SHIPPED / f"rl-s2v-{TASK.replace('/', '-')}.safetensors").to(scene.target.device)
     limit, most = env.table.limit, int(env.table.limit.max())
-    spare = int(env.knowledge == "transfer")
     best, held = clean_fitness(obs), env.threat.null()
     tried = torch.zeros(scene.fixed.shape[:2], dtype=torch.bool, device=scene.target.device)
-    while not env.done and int(obs["queries_left"].max()) > spare and not bool(tried.all()):
+    while not env.done and not bool(tried.all()):
         state, objective = env.threat.null(), scene.start
         for nth in range(most):
-            if env.done or int(obs["queries_left"].max()) <= spare:
+            if env.done:
                 break
             edit, tried = _next(net, env, scene, state, objective, limit, tried, opening=nth == 0)
             state = choose((edit[:, 0] >= 0) & (nth < limit), env.threat.compose(state, edit), state)
@@ -62,7 +61,7 @@ def attack(env, *, weights="", seed=0):
             held, best = choose(better, state, held), torch.where(better, value, best)
         if env.knowledge == "transfer":  # the first set is what it has learned; nothing says when to stop
             break
-    return hand_in(env, held)
+    return held
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared.beliefs import COUNTS, Effects, known_words
-from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in, spent
+from advgym.agents.shared.common import choose, clean_fitness, fitness
 from advgym.agents.shared.slots import Slots
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
@@ -58,7 +58,7 @@ def attack(env, *, price=0.01, last=20, most=100, prior=True, seed=0):
         idle = idle + (~worth).to(idle)
         active = active & able & (worth | ((value == VALUE) & (idle <= last)))
         p = torch.where((active & env.live).view(-1, 1, 1), model.slots.edits(x.unsqueeze(1))[:, 0], -1)
-        if spent(env, 2) or not bool((p >= 0).any()):
+        if env.done or not bool((p >= 0).any()):
             break
         p = env.threat.project(p)  # where a task allows less than its table and limit say
         obs, *_ = env.step(p)
@@ -175,4 +175,4 @@ def firmest(env, model: Effects, best: Tensor, found: Tensor) -> Tensor:
         p = env.threat.project(model.slots.edits(prefixes(model.slots, mean.unsqueeze(1))[:, 0, -1:])[:, 0])
         obs, *_ = env.step(p)
         found = choose(fitness(obs) > best, p, found)
-    return hand_in(env, found)
+    return found

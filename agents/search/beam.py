@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import best_of, choose, clean_fitness, hand_in, spent
+from advgym.agents.shared.common import best_of, choose, clean_fitness
 from advgym.agents.shared.slots import Memory, Slots
 from advgym.lib.settings import COUNT
 
@@ -24,7 +24,7 @@ def attack(env, *, width=4, seed=0):
     best, held = clean_fitness(obs), env.threat.null()
     beam, here = slots.clean(1), torch.ones(len(best), 1, dtype=torch.bool, device=best.device)
     for _ in range(int(slots.limit.max())):
-        if spent(env):
+        if env.done:
             break
         value, key = _extensions(env, slots, memory, beam, here)
         top, at = _first(value, key).topk(min(width, value.shape[1]), 1)
@@ -37,7 +37,7 @@ def attack(env, *, width=4, seed=0):
         first, winner = best_of(top, slots.edits(beam))
         better = first > best
         best, held = torch.where(better, first, best), choose(better, winner, held)
-    return hand_in(env, held)
+    return held
 
 
 def _extensions(env, slots: Slots, memory: Memory, beam: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import halfway, hand_in
 from advgym.agents.shared.eva_memory import LARGEST, Memory
 from advgym.agents.shared.margins import margins
 from advgym.agents.shared.pairs_population import genes_of, tournament
@@ -97,10 +96,8 @@ def attack(env, *, mutation=0.75, rivals=5, near=0.0, focus=0.5, memory=True, se
                 if mind.ready and bool(env.live[i]):
                     better = mind.children(population[i], answers[i], mother[i], father[i], by_chance[i])
                     child[i] = torch.where(guided[i].unsqueeze(1), genes.fit(better), child[i])
-        if halfway(env, obs):
-            break
     best = genes.proposals(population[:, :1])[:, 0] if aim is not None else env.threat.null()
-    return hand_in(env, best)
+    return best
 
 
 def _left(obs: dict, won: Tensor, ref: Tensor, focus: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, edits_at, fitness, hand_in
+from advgym.agents.shared.common import choose, edits_at, fitness
 from advgym.agents.shared.slots import DENSE, ask
 from advgym.errors import AdvgymError
 
@@ -51,7 +51,7 @@ def attack(env, *, exact=False, seed=0):
         top, at = value.max(1)
         state = choose(top.isfinite(), on_top(env, state, edits, at.unsqueeze(1))[:, 0], state)
         held, best = choose(top > best, state, held), torch.maximum(best, top)
-    return hand_in(env, held)
+    return held
 
 
 def every_edit(env, most: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, halfway, hand_in, spared, wide
+from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, wide
 from advgym.agents.shared.once import once
 from advgym.lib.settings import POSITIVE, SHARE
 
@@ -27,7 +27,6 @@ def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
     population = env.threat.random(seed, POPULATION)
     asked = once(env)
     while not asked.done:
-        population = spared(env, population)
         obs, *_ = asked.step(population)
         value = fitness(obs)
         top, winner = best_of(value, population)
@@ -44,9 +43,7 @@ def attack(env, *, mutation=0.1, temperature=0.3, seed=0):
         breed = _breed_field if env.kind == "field" else _breed_edits
         population = breed(env, draws, a, b, mutation)
         population[:, 0] = held  # the elite; where nothing was found yet it is the clean sample, and free
-        if halfway(env, obs):
-            break
-    return hand_in(env, held)
+    return held
 
 
 def _pick(weight: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, clean_fitness, fitness, hand_in, wide
+from advgym.agents.shared.common import choose, clean_fitness, fitness, wide
 from advgym.agents.shared.once import PATIENCE, SMALL, Known, first_new, known_of, names
 from advgym.lib.settings import Range
 
@@ -43,7 +43,7 @@ def attack(env, *, p_init=0.3, seed=0):
         value = fitness(obs)
         better = value > best
         best, held = torch.where(better, value, best), choose(better, delta, held)
-    return hand_in(env, held)
+    return held
 
 
 def _proposal(env, draws, held: torch.Tensor, p_init: float, progress: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, hand_in, spent, sweep
+from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, sweep
 from advgym.agents.shared.once import once
 from advgym.lib.settings import COUNT, Range
 
@@ -49,7 +49,7 @@ def search(env, positions: int, ranked: int, *, exchange: bool, guided: bool, se
     else:
         held, best, hints = lazy_greedy(env, held, held, best, ~own, seed)
     row, idle, most = 0, 0, int(env.table.limit.max())
-    while exchange and not spent(env) and idle < most:
+    while exchange and not env.done and idle < most:
         before = best
         dropped = env.threat.compose(held, held[:, row % most])  # and what lives under it
         if fill is not None:
@@ -58,7 +58,7 @@ def search(env, positions: int, ranked: int, *, exchange: bool, guided: bool, se
             held, best, hints = lazy_greedy(env, dropped, held, best, ~own, seed, hints)
         idle = 0 if bool(((best > before) & env.live).any()) else idle + 1
         row += 1
-    return hand_in(env, held)
+    return held
 
 
 def _parents(env) -> Tensor:
@@ -139,7 +139,7 @@ def lazy_greedy(env, state: Tensor, held: Tensor, best: Tensor, sites: Tensor, s
         floor = torch.full_like(best, -torch.inf)  # of a set with a hole: whatever fills it best
     for _ in range(int(env.table.limit.max())):
         if not fresh:
-            if spent(env):
+            if env.done:
                 break
             fits = _fits(env, state, edits) & (edits[..., 0] >= 0)
             top, at = torch.where(fits, gain, -torch.inf).topk(min(width, gain.shape[1]), 1)
@@ -154,11 +154,11 @@ def lazy_greedy(env, state: Tensor, held: Tensor, best: Tensor, sites: Tensor, s
         fresh = False
         top, pick = best_of(value, asked)
         go = top > floor
-        if not bool((go & env.live).any()):
-            break
         state = choose(go, env.threat.compose(state, pick), state)
         floor = torch.where(go, top, floor)
-        held, best = choose(top > best, state, held), torch.maximum(best, top)
+        held, best = choose(go & (top > best), state, held), torch.maximum(best, torch.where(go, top, best))
+        if not bool((go & env.live).any()):
+            break
     return held, best, (edits, gain)
 
 
@@ -166,7 +166,7 @@ def _guided(env, state: Tensor, held: Tensor, best: Tensor, positions: int, rank
     """Rounds of: rank all edits by one gradient, ask the best ones, then every combination of the best `positions`."""
     combinations = [m for m in range(2**positions) if m.bit_count() > 1][: env.proposals]
     for _ in range(int(env.table.limit.max())):
-        if spent(env):
+        if env.done:
             break
         found, gains = env.rank(state, k=ranked)
         found = torch.where(gains.isfinite().unsqueeze(2), found, -1)
@@ -177,7 +177,7 @@ def _guided(env, state: Tensor, held: Tensor, best: Tensor, positions: int, rank
         top = _apart(torch.where(single.isfinite().unsqueeze(2), found, -1).gather(1, order), positions)
         value, pick = best_of(single, found)
         new = env.threat.compose(state, pick)
-        if combinations and not spent(env, len(combinations)):
+        if combinations and not env.done:
             asked = env.threat.null().unsqueeze(1).repeat(1, env.proposals, 1, 1)
             for nth, mask in enumerate(combinations):
                 asked[:, nth] = _joined(env, state, top, [j for j in range(positions) if mask >> j & 1])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared import keywords
-from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, halfway, hand_in, sweep
+from advgym.agents.shared.common import best_of, choose, clean_fitness, fitness, sweep
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
 START = 0.5  # weight of a new edit
@@ -73,11 +73,9 @@ def attack(env, *, steps=4, sets=2, rate=0.5, lasso=0.15, ranked=64, width=20, s
         best, held = torch.maximum(best, local), choose(top, state, held)
         if idle:  # elsewhere
             state, local, idle, starts = env.threat.null(), torch.full_like(best, -torch.inf), 0, starts + 1
-        if halfway(env, obs):
-            break
     if env.threat.model.least:
         prune(env, held)
-    return hand_in(env, held)
+    return held
 
 
 def repair(env, state: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

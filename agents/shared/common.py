@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advgym.agents.shared.once import Once, wide
+from advgym.agents.shared.once import wide
 
 
 def fitness(obs: dict) -> Tensor:
@@ -59,7 +59,6 @@ def sweep(
         whole = env.threat.compose(state.unsqueeze(1).expand(-1, width, -1, -1), part)
         if checked:
             real &= env.threat.check(whole)
-        real = spare(env, real)
         if not bool(real.any()):
             continue
         whole = torch.where(real.unsqueeze(2).unsqueeze(3), whole, -1)  # padding is free
@@ -76,38 +75,3 @@ def edits_at(site: Tensor, mask: Tensor) -> Tensor:
     order = some.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
     edits = torch.stack([site.unsqueeze(1).expand_as(order), order], 2)
     return torch.where(some.gather(1, order).unsqueeze(2), edits, -1)
-
-
-def spent(env, need: int = 1) -> bool:
-    """Nothing left to search with: all is over or, under transfer, a lane has not `need` queries and its last word."""
-    return env.done or (env.knowledge == "transfer" and int(env.asks_left[env.live].min()) <= need)
-
-
-def halfway(env, obs: dict) -> bool:
-    """Under transfer, where no success ends a search, half of the queries is where it stops by itself."""
-    return env.knowledge == "transfer" and int(obs["queries_left"].max()) <= env.threat.model.queries // 2
-
-
-def spare(env, wanted: Tensor) -> Tensor:
-    """`wanted` bool (lanes, P) without what would take a lane's last query under transfer: that one is `hand_in`'s."""
-    if env.knowledge != "transfer":
-        return wanted
-    return wanted & (wanted.cumsum(1) < env.asks_left.unsqueeze(1))
-
-
-def spared(env, p: Tensor) -> Tensor:
-    """Proposals (lanes, P, *shape), the null perturbation in place of those that `spare` does without."""
-    kept = spare(env, env.live.unsqueeze(1).expand(p.shape[:2]))
-    return torch.where(wide(kept, p), p, env.threat.null().unsqueeze(1))
-
-
-def hand_in(env, p: Tensor) -> Tensor:
-    """Propose p once more as the last word (under transfer the verdict is on the last one), and return it."""
-    env = env.inner if isinstance(env, Once) else env  # it was asked before
-    if env.knowledge == "transfer" and not env.done:
-        last = p
-        if env.proposals is not None:  # the rest is padding
-            last = env.threat.null().unsqueeze(1).repeat(1, env.proposals, *[1] * len(env.shape))
-            last[:, 0] = p
-        env.step(last)
-    return p

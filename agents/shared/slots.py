@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advgym.agents.shared.common import fitness, spare
+from advgym.agents.shared.common import fitness
 from advgym.agents.shared.once import END, Known, repeated
 from advgym.core.rng import mix
 
@@ -131,7 +131,7 @@ def ask(env, want: Tensor, make: Callable[[Tensor], Tensor], merit: Callable[[di
         at = order[:, start : start + width]
         asked = want.gather(1, at)
         p = make(at)
-        asked = spare(env, asked & env.threat.check(p))
+        asked = asked & env.threat.check(p)
         if not bool(asked.any()):
             continue
         p = torch.where(asked.view(*asked.shape, *[1] * len(env.shape)), p, -1)

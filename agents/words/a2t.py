@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import clean_surrogate, order_sites, walk, widened
 
 
@@ -17,4 +16,4 @@ def attack(env, *, seed=0):
     env.reset(seed=seed)
     env = widened(env)
     obs, _ = env.reset(seed=seed)
-    return hand_in(env, walk(env, order_sites(env, "gradient", seed), start=clean_surrogate(obs)))
+    return walk(env, order_sites(env, "gradient", seed), start=clean_surrogate(obs))

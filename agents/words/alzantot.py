@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, clean_fitness, hand_in, spent
+from advgym.agents.shared.common import choose, clean_fitness
 from advgym.agents.shared.slots import Memory, Slots
 from advgym.lib.settings import NATURAL, POSITIVE, Range
 
@@ -33,7 +33,7 @@ def attack(env, *, population=60, generations=20, temperature=0.3, seed=0):
     x, value = perturb(env, slots, memory, draws, x, clean.unsqueeze(1).repeat(1, population))
     lane = torch.arange(len(x), device=x.device).unsqueeze(1)
     for _ in range(generations):
-        if spent(env):
+        if env.done:
             break
         elite = value.argmax(1, keepdim=True)
         weight = torch.softmax(value.nan_to_num(neginf=-1e9) / temperature, 1)
@@ -48,7 +48,7 @@ def attack(env, *, population=60, generations=20, temperature=0.3, seed=0):
         x, value = torch.cat([x[lane, elite], child], 1), torch.cat([value[lane, elite], now], 1)
     top, at = value.max(1)
     found = slots.edits(x[lane[:, 0], at].unsqueeze(1))[:, 0]
-    return hand_in(env, choose(top > clean, found, env.threat.null()))
+    return choose(top > clean, found, env.threat.null())
 
 
 def perturb(env, slots: Slots, memory: Memory, draws, x: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

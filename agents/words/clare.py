@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import best_choices, likelihood, put_in
 
 
@@ -23,4 +22,4 @@ def attack(env, *, seed=0):
     top, edits = best_choices(env, sites, some.gather(1, sites), likelihood)
     order = top.argsort(dim=1, descending=True, stable=True)
     edits = edits.gather(1, order.unsqueeze(2).expand(-1, -1, 2))
-    return hand_in(env, put_in(env, edits, top.gather(1, order).isfinite()))
+    return put_in(env, edits, top.gather(1, order).isfinite())

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import asked, probed, put_in
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.settings import NATURAL
@@ -53,7 +52,7 @@ def attack(env, *, scoring="replace-1", weight=1.0, seed=0):
     able = some.gather(1, ranked)
     u = draws.uniform(ranked.shape[1])
     edits = torch.stack([_bug(env, ranked[:, i], u[:, i]) for i in range(ranked.shape[1])], 1)
-    return hand_in(env, put_in(env, edits, able & (edits[..., 0] >= 0)))
+    return put_in(env, edits, able & (edits[..., 0] >= 0))
 
 
 def parts(env, obs: dict, *, tail: bool) -> Tensor:

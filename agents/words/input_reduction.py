@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in, spent
 from advgym.agents.shared.slots import Slots, ask
 
 
@@ -37,7 +36,7 @@ def attack(env, *, once=False, seed=0):
 
     ranking = None
     for _ in range(int(slots.limit.max())):
-        if spent(env):
+        if env.done:
             break
         free = slots.free(x)[:, 0]
         if ranking is None or not once:
@@ -55,7 +54,7 @@ def attack(env, *, once=False, seed=0):
             ranking[lane, cell] = -torch.inf
             go = go & together[:, 0].isfinite()
         x = slots.put(x, torch.where(go, cell, -1).unsqueeze(1))
-    return hand_in(env, slots.edits(x)[:, 0])
+    return slots.edits(x)[:, 0]
 
 
 def _each(slots: Slots, x: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.common import choose, clean_fitness, hand_in, spent
+from advgym.agents.shared.common import choose, clean_fitness
 from advgym.agents.shared.slots import Memory, Slots
 from advgym.lib.settings import COUNT, NATURAL
 
@@ -37,7 +37,7 @@ def attack(env, *, particles=60, iterations=20, seed=0):
     speed = ((draws.uniform(particles) * 2 - 1) * V_MAX).unsqueeze(2).expand(-1, *shape)
     words = slots.count.gt(0).sum(1).clamp_min(1).view(-1, 1)
     for i in range(iterations):
-        if spent(env):
+        if env.done:
             break
         inertia = 0.6 * (iterations - i) / iterations + 0.2
         pull = [torch.where(x == goal, -V_MAX, V_MAX) for goal in (own, best.unsqueeze(1))]
@@ -58,7 +58,7 @@ def attack(env, *, particles=60, iterations=20, seed=0):
         top, at = value.max(1)
         better = top > best_value
         best, best_value = choose(better, x[lane, at], best), torch.where(better, top, best_value)
-    return hand_in(env, choose(best_value > clean, slots.edits(best.unsqueeze(1))[:, 0], env.threat.null()))
+    return choose(best_value > clean, slots.edits(best.unsqueeze(1))[:, 0], env.threat.null())
 
 
 def mutate(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import best_choices, chance, clean_surrogate, likelihood, probed, put_in
 from advgym.agents.shared.once import once
 
@@ -32,4 +31,4 @@ def attack(env, *, seed=0):
     value = (torch.softmax(saliency, 1).nan_to_num(0.0) * gain).nan_to_num(nan=-torch.inf)
     order = value.argsort(dim=1, descending=True, stable=True)
     edits = edits.gather(1, order.unsqueeze(2).expand(-1, -1, 2))
-    return hand_in(env, put_in(env, edits, gain.gather(1, order).isfinite()))
+    return put_in(env, edits, gain.gather(1, order).isfinite())

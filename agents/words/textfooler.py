@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import chance, clean_surrogate, order_sites, walk, widened
 
 
@@ -31,7 +30,7 @@ def attack(env, *, seed=0):
         return torch.where(answer["evaluated"], drop, -torch.inf)
 
     order = order_sites(env, "delete", seed, probe=importance)
-    return hand_in(env, walk(env, order, start=clean_surrogate(obs)))
+    return walk(env, order, start=clean_surrogate(obs))
 
 
 def _scores(obs: dict) -> torch.Tensor | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from advgym import register_agent
-from advgym.agents.shared.common import hand_in
 from advgym.agents.shared.importance import IMPORTANCE, clean_surrogate, order_sites, walk, widened
 
 
@@ -23,4 +22,4 @@ def attack(env, *, importance="unk", seed=0):
     env = widened(env)
     obs, _ = env.reset(seed=seed)
     order = order_sites(env, importance, seed)
-    return hand_in(env, walk(env, order, start=clean_surrogate(obs)))
+    return walk(env, order, start=clean_surrogate(obs))

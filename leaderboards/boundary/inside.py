@@ -6,9 +6,12 @@ import importlib.util
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from advgym import registry
 from advgym.errors import BudgetExhausted
@@ -66,33 +69,36 @@ def enter(sock: socket.socket, folder: str, role: str) -> None:
         return
     channel = Channel(sock, m.Reply, cap=HARD_CAP)
     try:
-        play(channel, folder)
+        last = play(channel, folder)
     except Gone:  # every lane is over, or a limit was hit: nobody listens any more
         return
     except Failure as failure:
         _say(channel, failure.message)
     else:
-        _say(channel, m.Done())
+        _say(channel, m.Done(), last)
 
 
-def _say(channel: Channel, message: Any) -> None:
+def _say(channel: Channel, message: Any, arrays: Sequence[np.ndarray] = ()) -> None:
     try:
-        channel.send(message)
+        channel.send(message, arrays)
     except Gone:
         return
 
 
-def play(channel: Channel, folder: str) -> None:
-    """One welcome, one attack. The code is loaded before any sample comes: what fails until then tells nothing."""
+def play(channel: Channel, folder: str) -> list[np.ndarray]:
+    """One welcome, one attack; what it returned, where that counts.
+
+    The code is loaded before any sample comes: what fails until then tells nothing.
+    """
     module = load_module(Path(folder), "agent")
     attack = entry_point(module, "attack", "attack(env, *, seed)")
     channel.send(loaded(attack))
     welcome, arrays = channel.recv()
     env = RemoteEnv(channel, mirror.unpack(arrays), welcome.proposals)
     try:
-        attack(env, seed=welcome.seed, **welcome.settings)
+        return env.returned(attack(env, seed=welcome.seed, **welcome.settings))
     except BudgetExhausted:
-        return
+        return []
     except Gone:
         raise
     except BaseException as error:

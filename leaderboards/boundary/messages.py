@@ -68,7 +68,7 @@ class Loaded(_Message):
 
 
 class Done(_Message):
-    """The agent has returned."""
+    """The agent has returned. Arrays: what it returned, where that is the last word; none for the last proposed."""
 
 
 class Failed(_Message):

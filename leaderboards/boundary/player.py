@@ -121,6 +121,16 @@ class RemoteEnv(Lanes):
         self._update(got)
         return got["scores"]
 
+    def returned(self, value: Any) -> list[np.ndarray]:
+        """What an attack returned, as it crosses: nothing where it does not count; the evaluator says what is wrong."""
+        if value is None or self.knowledge != "transfer":
+            return []
+        try:
+            array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+        except (TypeError, ValueError, RuntimeError):
+            return [np.zeros(0)]  # no perturbations, whatever they are
+        return [array] if array.dtype in (np.float32, np.float64, np.int32, np.int64) else [np.zeros(0)]
+
     # -- underneath ------------------------------------------------------------------------------------------
     def _handle(self) -> int:
         """The evaluator's number of this view; registered when it first asks something."""

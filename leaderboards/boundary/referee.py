@@ -55,6 +55,7 @@ class Session:
         self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
         self.steps = 0
         self.held = env._book.held
+        self.returned: list[Tensor] = []
         size = env._batch.null()[0].numel() * 8 * MOST_PROPOSALS
         size = len(env._batch) * min(size, 1 << 24)
         channel.cap = min(max(size, 0 if env.kind == "field" else 24 * MOST_PARTS) + ROOM, 1 << 29)
@@ -98,6 +99,7 @@ class Session:
             with self.clock():
                 message, arrays = self.channel.recv()
             if isinstance(message, m.Done | m.Failed):
+                self.returned = [torch.from_numpy(a) for a in arrays]
                 return message
             if self.channel.frames > self.most_frames:
                 raise Broken(f"more than {self.most_frames} messages in one shard")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advgym.core.task import Task
 from advgym.core.victim import DRAWS
-from advgym.errors import AdvgymError
+from advgym.errors import AdvgymError, Malformed
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
@@ -63,10 +63,11 @@ class Contestant:
         self.box, self.limits, self.card, self.reproduced, self.until = box, limits, card, reproduced, until
         self.played = Played()
 
-    def attack(self, env: Any, *, seed: int = 0) -> None:
-        """Play the dealt environment over the boundary, in a fresh process.
+    def attack(self, env: Any, *, seed: int = 0) -> Tensor | None:
+        """Play the dealt environment over the boundary, in a fresh process; what the attack returned.
 
         Raises:
+            Malformed: for a return of more than one array.
             Stopped: when the other side crashed, broke the protocol, hit a limit, or asked for what cannot be answered.
         """
         played = self.played = Played()
@@ -105,6 +106,9 @@ class Contestant:
         if played.reason:
             played.unfinished = env._book.live.cpu().clone()
             raise Stopped(f"{played.reason}: {played.fault.said()}")
+        if len(session.returned) > 1:
+            raise Malformed(f"an attack returns one perturbation per lane, not {len(session.returned)} arrays")
+        return session.returned[0] if session.returned else None
 
 
 class AnswerFailed(AdvgymError):

@@ -151,8 +151,10 @@ class Runner:
         here = self.stage.tasks[shard.task]
         player = Contestant(self.box, self.stage.board.limits, self.card, partial(self._blame, shard), self.until)
         entry = registry.Agent(self.card.name, player.attack, self.card.kinds, self.card.knowledge, self.card.proposals)
-        rows, _ = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {})
-        if player.played.reason:
+        rows, error = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {})
+        if error and not player.played.reason:  # what it returned is no perturbation: the last proposed counts
+            player.played.fault = Fault(code="malformed", kind="Malformed", text=error[:300], dealt=True)
+        elif player.played.reason:
             rows = [_failed(r, player.played.reason) if gone else r
                     for r, gone in zip(rows, player.played.unfinished.tolist(), strict=True)]  # fmt: skip
         return _told(shard, measure_rows(here.task, here.split, rows, self.stage.device), player.played)

@@ -20,8 +20,8 @@ def referee(env, attack, seed=5, proposals=None):
         channel = Channel(theirs, m.Reply, cap=HARD_CAP)
         try:
             welcome, arrays = channel.recv()
-            attack(RemoteEnv(channel, mirror.unpack(arrays), welcome.proposals), seed=welcome.seed)
-            channel.send(m.Done())
+            remote = RemoteEnv(channel, mirror.unpack(arrays), welcome.proposals)
+            channel.send(m.Done(), remote.returned(attack(remote, seed=welcome.seed)))
         except Gone:
             pass
         except Exception as error:
@@ -36,6 +36,7 @@ def referee(env, attack, seed=5, proposals=None):
     session.welcome(seed, {})
     try:
         said = session.serve()
+        env._hand_in(*session.returned or [None])
     except Gone:
         said = None
     ours.close()

@@ -161,3 +161,41 @@ def test_a_decision_environment_tells_no_score():
     referee(env, look)
     assert not {"scores", "objective", "surrogate"} & (set(seen[0]) | set(seen[1]))
     assert not seen[2].scores.any() and not seen[2].objective.any()
+
+
+@pytest.mark.parametrize("task", ["image/digits-linf", "text/synth-wordswap"])
+@pytest.mark.parametrize("proposals", [None, 4])
+def test_what_an_attack_returns_crosses(task, proposals):
+    """The same verdicts as in one process, whatever `proposals` is."""
+
+    def attack(env, *, seed):
+        env.reset(seed=seed)
+        p = env.threat.random(seed)
+        env.step(p if proposals is None else p.unsqueeze(1).repeat(1, proposals, *[1] * (p.dim() - 1)))
+        return env.threat.random(seed + 1)
+
+    made, held = make_task(task, knowledge="transfer", queries=9), []
+    for remote in (True, False):
+        env = AttackEnv(made, proposals=proposals, assigned=range(3))
+        env.reset(seed=0)
+        if remote:
+            said, _, error = referee(env, attack, seed=5)
+            assert isinstance(said, m.Done) and error is None
+        else:
+            env._hand_in(attack(env, seed=5))
+        held.append(env._book)
+    assert (held[0].held == held[1].held).all() and (held[0].used == held[1].used).all()
+
+
+@pytest.mark.parametrize("value", ["text", FIELD[:2], [FIELD, FIELD], FIELD.astype(np.uint8), object()])
+def test_a_malformed_return_is_malformed_and_the_last_counts(value):
+    def attack(env, *, seed):
+        env.reset(seed=seed)
+        env.step(env.threat.random(seed))
+        return value
+
+    env = AttackEnv(make_task("image/digits-linf", knowledge="transfer", queries=9), assigned=range(3))
+    env.reset(seed=0)
+    with pytest.raises(Malformed):
+        referee(env, attack)
+    assert env._book.used.tolist() == [1] * 3 and bool(env._book.held.any())
