@@ -7,7 +7,7 @@ The core never looks inside a model input; it moves it by `take` and counts it b
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,8 +40,12 @@ class Inputs(Protocol):
 
 
 class Batch:
-    """B clean samples of a task on one device. `FieldBatch` and `EditsBatch` are the two kinds."""
+    """B clean samples of a task on one device. `FieldBatch` and `EditsBatch` are the two kinds.
 
+    `shown` declares, beside those of its base, which fields an attacker may see: no other one leaves the evaluator.
+    """
+
+    shown: ClassVar[tuple[str, ...]] = ("ids",)
     kind: str
     ids: Tensor  # int64 (B,): the samples' ids in their split
     labels: Tensor  # int64 (B, ...): the truth; no observation carries it
@@ -56,6 +60,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def public(self) -> dict[str, Any]:
+        """The fields that its classes declare as shown, as far as it has them."""
+        names = dict.fromkeys(name for kind in type(self).__mro__ for name in getattr(kind, "shown", ()))
+        return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def cap(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:
         """The most that an objective may be for the perturbation's own sake, whatever the victim says: float32 (n,).

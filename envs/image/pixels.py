@@ -24,6 +24,8 @@ class PixelBatch(EditsBatch):
         lattice: levels 0 to lattice; a level's value is level / lattice.
     """
 
+    shown = ("x", "lattice", "level", "site_features")
+
     key = "site"
 
     def __init__(self, ids: Tensor, labels: Tensor, x: Tensor, *, pixels: int, lattice: int) -> None:

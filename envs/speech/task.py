@@ -37,6 +37,8 @@ class ClipBatch(FieldBatch):
         rate: samples per second, for listening only.
     """
 
+    shown = ("length", "rate")
+
     def __init__(
         self, ids: Tensor, labels: Tensor, x: Tensor, length: Tensor, constraint: Mapping[str, Any],
         rate: int = data.RATE,

@@ -1,7 +1,8 @@
 """Public objects as frames: what a task shows of its samples, packed by the evaluator, made again by the agent's side.
 
 Only the evaluator's objects travel this way, so the reading side may trust class names; nothing is ever unpickled.
-Batches travel whole but for their labels, dataclasses by their fields, other objects by their `public()` arguments.
+Batches travel by the fields that they declare as shown, dataclasses by theirs, other objects by their `public()`
+arguments.
 """
 
 from __future__ import annotations
@@ -88,9 +89,6 @@ def _tree(value: Any, arrays: list[np.ndarray], seen: Seen, sent: Seen | None) -
 
 
 def _public(value: Any) -> dict[str, Any]:
-    if isinstance(value, Batch):
-        state = {k: v for k, v in value.__dict__.items() if not k.startswith("_")}
-        return {**state, "labels": torch.zeros_like(value.labels)}
     if hasattr(value, "public"):
         found: dict[str, Any] = value.public()
         return found

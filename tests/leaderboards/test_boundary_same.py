@@ -42,7 +42,7 @@ def test_the_same_through_the_boundary(task, agent):
         return found
 
     here, there = env(), env()
-    entry.attack(here, seed=5)
+    here._hand_in(entry.attack(here, seed=5))
     said, channel, error = referee(there, entry.attack)
     assert error is None and said is not None
     for name in ("held", "queries_left", "gradients_left", "potential", "live", "reason", "first_success"):
@@ -55,12 +55,15 @@ def test_the_same_through_the_boundary(task, agent):
 def test_a_mirrored_batch_does_the_same_and_holds_no_label(task):
     batch = make_task(task).samples("test", list(range(6)))
     batch.labels = torch.full_like(batch.labels, 3)
+    undeclared = {name for name in batch.__dict__ if not name.startswith("_")} - set(batch.public())
+    assert undeclared == {"labels"}, "declare what an attacker may see in `shown`, or begin its name with _"
+    batch.secret = batch.labels
     twin = mirror.unpack(mirror.pack(batch))
     p, q = batch.random(3), twin.random(3)
     assert torch.equal(p, q)
     assert torch.equal(batch.look(p).digest, twin.look(q).digest)
     assert torch.equal(batch.project(p), twin.project(q))
-    assert not twin.labels.any()
+    assert not {"labels", "secret"} & set(twin.__dict__)
     assert batch.view().keys() == twin.view().keys()
 
 

@@ -47,6 +47,8 @@ class WholeBatch(EditsBatch):
         edits: most flips.
     """
 
+    shown = ("x", "adjacency", "count")
+
     key = "pair"
 
     def __init__(self, ids: Tensor, labels: Tensor, x: Tensor, adjacency: Tensor, count: Tensor, edits: int) -> None:

@@ -45,6 +45,8 @@ class GlobalBatch(EditsBatch):
         limits: what keeps an attack unnoticeable.
     """
 
+    shown = ("graph", "nodes", "members", "limits")
+
     key = "pair"
 
     def __init__(

@@ -41,6 +41,8 @@ class NodeFieldBatch(FieldBatch):
         kwargs: radius, norm, low and high of `FieldBatch`.
     """
 
+    shown = ("graph", "target", "nodes", "summary")
+
     def __init__(
         self, ids: Tensor, labels: Tensor, graph: Graph, target: Tensor, nodes: Tensor, known: Tensor, classes: int,
         **kwargs: Any,

@@ -70,6 +70,8 @@ class InjectionBatch(EditsBatch):
         limits: what keeps them unnoticeable; no edge of the clean graph goes, so nothing is cut off or falls apart.
     """
 
+    shown = ("graph", "nodes", "many", "members", "first", "caps", "limits")
+
     key = "cell"
 
     def __init__(

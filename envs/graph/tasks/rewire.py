@@ -43,6 +43,8 @@ class RewireBatch(NodeBatch):
         args, kwargs: see `NodeBatch`; `edits` counts swaps.
     """
 
+    shown = ("open", "slots_from", "slots_to")
+
     key = "site"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -35,6 +35,8 @@ class InsertionBatch(TextBatch):
         options: as of `TextBatch`, without `slots`.
     """
 
+    shown = ("wide", "cover")
+
     def __init__(
         self, ids: Tensor, labels: Tensor, slots_clean: Tensor, segments: Tensor, exists: Tensor, **options: Any
     ) -> None:

@@ -40,6 +40,11 @@ class JointBatch(EditsBatch):
         spaces: the strings that they index, the blank first.
     """
 
+    shown = (
+        "gaps", "spaces", "wordings", "swaps", "budgets", "lexicon", "sentences", "versions", "width", "words",
+        "probe", "grid",
+    )  # fmt: skip
+
     def __init__(
         self, ids: Tensor, labels: Tensor, wordings: Tensor, swaps: Tensor, *, budgets: Tensor, rows_max: int,
         lexicon: Lexicon, gaps: Tensor | None = None, spaces: tuple[str, ...] = (),

@@ -42,6 +42,11 @@ class TextBatch(EditsBatch):
         spaces: the strings that they index.
     """
 
+    shown = (
+        "gaps", "spaces", "clean", "lexicon", "slots", "laws", "width", "probe", "unknown", "first", "alphabet",
+        "segments", "grid", "open", "appended",
+    )  # fmt: skip
+
     def __init__(
         self,
         ids: Tensor,
