@@ -75,6 +75,7 @@ def pair_gradients(done: Pass, cotangent: Tensor) -> Tensor:
     g_degree = -0.5 * g_scale * c**3
 
     probes = rows.probe_nodes
+    assert probes is not None
     at = probes.clamp_min(0)
     where = torch.full((n, size), -1, dtype=torch.int64, device=v.device)
     where[row, node] = torch.arange(len(row), device=v.device)

@@ -129,8 +129,9 @@ class Reader(nn.Module):
         """The input embeddings (ids, D) as the first layer reads them: some models scale them."""
         module: Any = self.model.get_input_embeddings()  # type: ignore[operator]
         scale = getattr(module, "embed_scale", None)
-        if scale is None and hasattr(self.model, "get_encoder"):
-            scale = getattr(self.model.get_encoder(), "embed_scale", None)
+        encoder: Any = getattr(self.model, "get_encoder", None)
+        if scale is None and encoder is not None:
+            scale = getattr(encoder(), "embed_scale", None)
         table: Tensor = module.weight
         return table if scale is None else table * scale
 

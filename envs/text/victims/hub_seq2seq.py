@@ -33,6 +33,10 @@ class Writer(Reader):
         first: token that every output begins with and that is no part of it (a language code); None for the model's.
     """
 
+    ban: Tensor
+    keep: Tensor
+    known: Tensor
+
     def __init__(
         self, model: nn.Module, tokenizer: Any, length: int = 32, keep: Tensor | None = None,
         longest: int | None = None, cap: int = 0, first: int | None = None,
