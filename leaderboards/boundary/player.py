@@ -51,7 +51,7 @@ class RemoteEnv(Lanes):
         self._white = threat.knowledge in ("white-box", "transfer")
 
     # -- the contract ----------------------------------------------------------------------------------------
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Obs, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Obs, dict[str, Any]]:
         """The samples that the evaluator dealt, with the budgets as they are spent: nothing is dealt or refunded."""
         return self._first(), {}
 
@@ -170,7 +170,7 @@ class _Step(torch.autograd.Function):
         return got["scores"].clone(), got["objective"].clone(), got["surrogate"].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
         named = zip(GRADED, cotangents, strict=True)
         given = [(name, g) for name, g in named if g is not None]
@@ -190,7 +190,7 @@ class _Raw(torch.autograd.Function):
         return got["scores"]
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         got, _ = ctx.env._ask(m.Back(ctx.step, ["scores"]), [g.float()])
         ctx.env._update(got)

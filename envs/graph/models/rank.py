@@ -29,7 +29,7 @@ class PairProbe(torch.autograd.Function):
         return scores.view_as(scores)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         with torch.no_grad():
             gains = pair_gradients(ctx.done, cotangent) if ctx.needs_input_grad[1] else None
         return cotangent, gains, None

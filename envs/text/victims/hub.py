@@ -181,7 +181,7 @@ class Reader(nn.Module):
             table = self.embeddings() if soft else None
 
             def rows(index: Tensor) -> Tensor:
-                ids, hidden, mask, kinds = made.rows(tuple(p[index] for p in parts), table)  # type: ignore[arg-type]
+                ids, hidden, mask, kinds = made.rows(tuple(p[index] for p in parts), table)
                 return forward(ids, hidden, mask, kinds if self.typed else None)
 
             return self._gather(lengths + around, rows)
