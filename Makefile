@@ -36,7 +36,7 @@ test: setup ## the whole suite; realdata tests run where ADVGYM_DATA is set
 fast: setup ## the suite without its slow tests
 	$(BIN)/python -m pytest -m "not slow"
 
-check: setup ## ruff, mypy --strict on the core, import contracts, doctests
+check: setup ## ruff, mypy (all files; the core --strict), import contracts, doctests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

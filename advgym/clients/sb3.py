@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from advgym.clients.views import make_vector
 
 
-class AdvgymVecEnv(VecEnv):  # type: ignore[misc]
+class AdvgymVecEnv(VecEnv):
     """All lanes in one forward for SB3's algorithms: `PPO("MultiInputPolicy", AdvgymVecEnv(task, 16))`.
 
     Args:

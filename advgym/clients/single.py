@@ -18,7 +18,7 @@ def make_single(task: str, *, render_mode: str | None = None, **options: Any) ->
     return SingleEnv(task, render_mode=render_mode, **options)
 
 
-class SingleEnv(gym.Env):  # type: ignore[misc]
+class SingleEnv(gym.Env):
     """The edit view (or the two-step view) of one lane."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012
@@ -47,7 +47,7 @@ class SingleEnv(gym.Env):  # type: ignore[misc]
         mask: np.ndarray = self.view.action_masks()[0]
         return mask
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """What the held perturbation does, in a line."""
         return self.view.render()[0] if self.render_mode == "ansi" else None
 

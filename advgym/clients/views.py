@@ -42,7 +42,7 @@ def edit_view(env: AttackEnv) -> EditView:
     return EditView(env)
 
 
-class EditView(gym.vector.VectorEnv):  # type: ignore[misc]
+class EditView(gym.vector.VectorEnv):
     """One edit or increment per lane and step.
 
     Actions: Discrete(sites * choices) for Edits (cell = site * choices + choice); a Box in [-1, 1] for Fields, in
@@ -87,7 +87,7 @@ class EditView(gym.vector.VectorEnv):  # type: ignore[misc]
         return {"action_mask": ((self._cells(),), np.int8, 0, 1)} if self.edits else {}
 
     # -- episodes --------------------------------------------------------------------------------------------
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """As the core's; every reset lane is at the clean sample."""
         options = dict(options or {})
         mask = options.get("reset_mask")
@@ -197,7 +197,7 @@ class EditView(gym.vector.VectorEnv):  # type: ignore[misc]
             raise AdvgymError("Fields have no action mask")
         return _array(mask)
 
-    def render(self) -> tuple[str, ...]:  # type: ignore[override]
+    def render(self) -> tuple[str, ...]:
         """As the core's."""
         return self.env.render()
 
@@ -233,7 +233,7 @@ class TwoStepView(EditView):
 
     _choosing = False
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """As the core's. A partial reset is taken between edits only."""
         if (options or {}).get("reset_mask") is not None and self._choosing:
             raise AdvgymError("a partial reset comes between edits: pick the choice first")

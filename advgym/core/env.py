@@ -64,7 +64,7 @@ class AttackEnv(Lanes):
         self.closed = False
 
     # -- episodes --------------------------------------------------------------------------------------------
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Any]]:
         """Deal samples that the victim has right; every lane starts from clean.

@@ -25,7 +25,7 @@ from advgym.errors import AdvgymError, Malformed
 Obs = dict[str, Any]
 
 
-class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
+class Lanes(gym.vector.VectorEnv):
     """The reading side of `AttackEnv`: nothing here asks the victim or spends anything."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012
@@ -254,7 +254,7 @@ class Lanes(gym.vector.VectorEnv):  # type: ignore[misc]
         self._check_ready()
         return Draws(seed, self._mine(self._batch.ids))
 
-    def render(self) -> tuple[str, ...]:  # type: ignore[override]
+    def render(self) -> tuple[str, ...]:
         """One line per lane: what its held perturbation does."""
         self._check_ready()
         line = self._task.line

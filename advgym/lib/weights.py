@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from advgym.errors import DataError
 from advgym.lib.content import digest, tensor_bytes
+
+Module = TypeVar("Module", bound=nn.Module)
 
 log = logging.getLogger("advgym")
 _forced: set[str] = set()  # victims that the next load trains anew
@@ -119,12 +121,12 @@ def weights_hash(module: nn.Module) -> str:
 
 def load_or_train(
     name: str,
-    build: Callable[[], nn.Module],
-    train: Callable[[nn.Module], dict[str, Any]],
+    build: Callable[[], Module],
+    train: Callable[[Module], dict[str, Any]],
     *,
     recipe: dict[str, Any],
     shipped: Path | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Module, dict[str, Any]]:
     """The module `build()` makes with its trained weights, and its card.
 
     Looks at `shipped` (a file of the package, of this recipe), then in the cache, else calls `train(module)`, which

@@ -88,7 +88,8 @@ def _answer(
         part = {i: here[start : start + env.proposals] for i, here in inside.items()}
         if env.done or not any(part.values()):
             break
-        obs, *_ = env.step(sentences.proposals(env, {i: [sets[i][j] for j in js] for i, js in part.items()}))
+        some = {i: [edits for j in js if (edits := sets[i][j]) is not None] for i, js in part.items()}
+        obs, *_ = env.step(sentences.proposals(env, some))
         left[:] = obs["queries_left"].tolist()
         scores, objective, evaluated = (obs[k].detach().cpu() for k in ("scores", "objective", "evaluated"))
         for i, js in part.items():

@@ -67,9 +67,11 @@ def _fill(env, state: Tensor, held: Tensor, best: Tensor, edits: int, aim: Tenso
 
 def _merit(aim: Tensor | None):
     """What a candidate is picked by: its fitness, or the scores along `aim`."""
+    if aim is None:
+        return fitness
 
     def along(obs: dict) -> Tensor:
         value = (obs["scores"].detach() * aim.unsqueeze(1)).sum(2)
         return torch.where(fitness(obs).isfinite(), value, -torch.inf)
 
-    return fitness if aim is None else along
+    return along

@@ -38,7 +38,7 @@ def attack(env, *, attackers=0, seed=0):
     graph, state = target_graph(env, "sga"), env.threat.null()
     steps = int(env.table.limit.max())
     k = min(graph.size * (1 if graph.direct else 8), MOST)
-    inside: Tensor | None = None
+    inside = None
     for _ in range(steps):
         if env.done:
             break

@@ -93,4 +93,5 @@ def _window(draws, shape: tuple[int, ...], share: float) -> torch.Tensor:
         view[axis] = size
         hit = hit.view(-1, *view)
         inside = hit if inside is None else inside & hit
+    assert inside is not None
     return inside.expand(-1, *shape)

@@ -51,8 +51,8 @@ def plan_of(env, obs: dict, name: str = "this attack") -> Plan:
         raise AdvgymError(f"{name} injects nodes and reads scores: play tasks such as graph/sbm-inject")
     edges = context["edge_index"].to(env.device)
     clean = torch.bincount(edges[0], minlength=int(context["num_nodes"])).float()
-    numbers = (int(context[k]) for k in ("injected", "degree", "features"))
-    return Plan(*numbers, obs["members"], clean)
+    many, degree, features = (int(context[k]) for k in ("injected", "degree", "features"))
+    return Plan(many, degree, features, obs["members"], clean)
 
 
 def by_gain(env, plan: Plan, state: Tensor, first: int, last: int, each: int) -> Tensor:

@@ -26,7 +26,8 @@ class Lane:
 
     def __init__(self, body: Callable[[Callable[[list[Any]], Any]], None], seed: int) -> None:
         self.questions: list[Any] | None = None  # what it waits for; None: it runs, or is over
-        self.over, self.error = False, None
+        self.over = False
+        self.error: Exception | None = None
         self._answer: Any = None
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._states = foreign.seeded(seed)

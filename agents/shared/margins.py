@@ -77,7 +77,8 @@ class Table:
         first = pair.argsort(stable=True)
         new = torch.ones_like(first, dtype=torch.bool)
         new[1:] = pair[first][1:] != pair[first][:-1]
-        self.known[lane] = (all_key, all_who, all_gain) = tuple(p[first][new] for p in every)
+        all_key, all_who, all_gain = (p[first][new] for p in every)
+        self.known[lane] = (all_key, all_who, all_gain)
         unique, inverse = all_key.unique(return_inverse=True)
         order, nth = largest(all_gain, inverse, len(unique), WIDTH)
         member = torch.zeros(len(unique), WIDTH, dtype=torch.int64, device=key.device)

@@ -44,7 +44,8 @@ def played(task: Task, split: str, *, named: bool = False) -> str:
         named: the victim comes from a registered row, whose recipe stands for it: weights that are trained again
             elsewhere differ in their last digits.
     """
-    threat, parts = task.threat, []
+    threat = task.threat
+    parts: list[str] = []
     answers = task.victim.module is None  # of a callable nothing else can be read
     for start in range(0, task.sizes[split], ROWS):
         batch = task.samples(split, list(range(start, min(start + ROWS, task.sizes[split]))))

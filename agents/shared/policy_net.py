@@ -152,7 +152,8 @@ def rollout(policy: CellPolicy, env, queries: int, seed: int) -> dict[str, Tenso
         log = logits.log_softmax(1).gather(1, cell.unsqueeze(1)).squeeze(1)
         kept.append({"features": features, "some": state.slots.some, "legal": legal, "cell": cell, "log": log,
                      "value": value, "reward": reward, "alive": alive})  # fmt: skip
-    gain, after, back = 0.0, 0.0, []
+    gain = after = torch.zeros(())
+    back: list[Tensor] = []
     for step in reversed(kept):  # generalised advantages; a lane that has ended is worth nothing
         error = step["reward"] + after - step["value"]
         gain = torch.where(step["alive"], error + 0.95 * gain, 0.0)

@@ -99,7 +99,7 @@ def _space(sentences: Sentences, lane: int) -> tuple[Any, Any]:
         fits = [w for w in words if w.startswith(before) and w.endswith(after) and len(w) > len(before + after)]
         return [w[len(before) : len(w) - len(after)] for w in fits]
 
-    class TableSwap(WordSwap):  # type: ignore[misc]
+    class TableSwap(WordSwap):
         """Swaps of the task's table."""
 
         def _get_transformations(self, current_text: Any, indices_to_modify: Any) -> list[Any]:
@@ -109,7 +109,7 @@ def _space(sentences: Sentences, lane: int) -> tuple[Any, Any]:
                 for word in substitutes(current_text, i)
             ]
 
-    class InTable(PreTransformationConstraint):  # type: ignore[misc]
+    class InTable(PreTransformationConstraint):
         """Words that the table has substitutes for."""
 
         def _get_modifiable_indices(self, current_text: Any) -> set[int]:
@@ -122,7 +122,7 @@ def wrapper_of(ask: Callable[[list[str]], Any], name: str) -> Any:
     """A model of TextAttack's that asks us: `name` is the observation it is told, "scores" or "objective"."""
     from textattack.models.wrappers import ModelWrapper
 
-    class Metered(ModelWrapper):  # type: ignore[misc]
+    class Metered(ModelWrapper):
         """The metered victim."""
 
         model = None
@@ -139,7 +139,7 @@ def objective_goal() -> Any:
     from textattack.goal_function_results import ClassificationGoalFunctionResult
     from textattack.goal_functions import GoalFunction
 
-    class Objective(GoalFunction):  # type: ignore[misc]
+    class Objective(GoalFunction):
         """Reached where the objective is above zero."""
 
         def _process_model_outputs(self, inputs: Any, outputs: torch.Tensor) -> torch.Tensor:

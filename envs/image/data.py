@@ -209,7 +209,8 @@ def own(samples: Iterable[Any], names: Sequence[str] = (), given: str = "samples
     of one shape; labels whole numbers of any kind, or `names` of classes. `given` is the argument that errors name.
     """
     one = given.removesuffix("s")
-    pixels, truth = [], []
+    pixels: list[Tensor] = []
+    truth: list[int] = []
     if not isinstance(samples, Iterable):
         raise DataError(f"{given}= is {type(samples).__name__}; want a list of (image, label) pairs")
     for i, sample in enumerate(samples):

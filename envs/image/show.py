@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.core.batch import Batch
+from advgym.core.field import FieldBatch
 from advgym.core.task import Task
 from advgym.envs.image.pixels import PixelBatch
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
+Picture = FieldBatch | PixelBatch
 SIDE = 136  # CSS pixels
 _FIGURE = (
     '<figure style="margin:0;width:{side}px"><img src="{source}" alt="{alt}" width="{side}" style="display:block;'
@@ -25,7 +26,7 @@ _FIGURE = (
 )
 
 
-def show(batch: Batch, row: int, form: Tensor, before: Tensor, after: Tensor, *, task: Task) -> str:
+def show(batch: Picture, row: int, form: Tensor, before: Tensor, after: Tensor, *, task: Task) -> str:
     """Three pictures side by side as an HTML fragment: clean, adversarial, difference with its scale."""
     clean, seen = _images(batch, row, form)
     old, new = task.goal.describe(before), task.goal.describe(after)
@@ -54,7 +55,7 @@ def show(batch: Batch, row: int, form: Tensor, before: Tensor, after: Tensor, *,
 
 
 def line(
-    batch: Batch, row: int, form: Tensor, before: Tensor | None = None, after: Tensor | None = None, *, task: Task
+    batch: Picture, row: int, form: Tensor, before: Tensor | None = None, after: Tensor | None = None, *, task: Task
 ) -> str:
     """What was done to the image, in one line; with the answers before and after where they are given."""
     words = measure(batch, row, *_images(batch, row, form))
@@ -63,7 +64,7 @@ def line(
     return f"{task.goal.describe(before)} -> {task.goal.describe(after)}, {words}"
 
 
-def measure(batch: Batch, row: int, clean: Tensor, seen: Tensor) -> str:
+def measure(batch: Picture, row: int, clean: Tensor, seen: Tensor) -> str:
     """The distance in words: "2/16 in L-infinity on 41 of 64 pixels"."""
     change = seen - clean
     if isinstance(batch, PixelBatch):
@@ -77,7 +78,7 @@ def measure(batch: Batch, row: int, clean: Tensor, seen: Tensor) -> str:
     return f"{size} on {moved} of {of} pixels"
 
 
-def _images(batch: Batch, row: int, form: Tensor) -> tuple[Tensor, Tensor]:
+def _images(batch: Picture, row: int, form: Tensor) -> tuple[Tensor, Tensor]:
     """(clean, what the victim saw), float32 (C, H, W) on the CPU."""
     seen = batch.inputs(form.detach().unsqueeze(0), torch.tensor([row], device=form.device))[0]
     return batch.x[row].detach().cpu(), seen.detach().cpu()

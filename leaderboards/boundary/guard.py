@@ -183,7 +183,7 @@ class _Answer(torch.autograd.Function):
         return found[0].to(leaves[0].device)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         grads = ctx.guard.pull(ctx.step, g, ctx.shapes)
         if ctx.record is not None:

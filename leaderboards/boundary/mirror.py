@@ -71,9 +71,8 @@ def _tree(value: Any, arrays: list[np.ndarray], seen: Seen, sent: Seen | None) -
     number = len(seen)
     seen[id(value)] = (number, value)
     if isinstance(value, Tensor | np.ndarray):
-        tensor = isinstance(value, Tensor)
-        arrays.append(value.detach().cpu().numpy() if tensor else value)
-        return {"a": len(arrays) - 1, "n": number, "x": tensor}
+        arrays.append(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        return {"a": len(arrays) - 1, "n": number, "x": isinstance(value, Tensor)}
     if isinstance(value, dict):
         pairs = [[_tree(k, arrays, seen, sent), _tree(v, arrays, seen, sent)] for k, v in value.items()]
         return {"d": pairs, "n": number}

@@ -25,6 +25,7 @@ from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.referee import METERS
 from advgym.leaderboards.boundary.wire import Channel
 
+GRADED: tuple[m.Graded, ...] = ("scores", "objective", "surrogate")
 ERRORS = {"malformed": Malformed, "exhausted": BudgetExhausted, "refused": AdvgymError}
 
 
@@ -50,7 +51,7 @@ class RemoteEnv(Lanes):
         self._white = threat.knowledge in ("white-box", "transfer")
 
     # -- the contract ----------------------------------------------------------------------------------------
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Obs, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Obs, dict[str, Any]]:
         """The samples that the evaluator dealt, with the budgets as they are spent: nothing is dealt or refunded."""
         return self._first(), {}
 
@@ -64,7 +65,7 @@ class RemoteEnv(Lanes):
             blank = torch.zeros(0)
             number, answer = [-1], SimpleNamespace(value={})
             names = _Step.apply(self, p, blank if weights is None else weights, weights is not None, number, answer)
-            answer.value.update(zip(("scores", "objective", "surrogate"), names, strict=True))
+            answer.value.update(zip(GRADED, names, strict=True))
             got = answer.value
         else:
             got, _ = self._ask_step(p, weights, grad=False)
@@ -76,7 +77,9 @@ class RemoteEnv(Lanes):
 
     def _observe(self, got: dict[str, Tensor]) -> tuple[Obs, Any, Any, Any, dict[str, Any]]:
         self._update(got)
-        answer = {k: got[k] for k in ("output", "success", "scores", "objective", "surrogate", "risk") if k in got}
+        answer: dict[str, Tensor] = {
+            k: got[k] for k in ("output", "success", "scores", "objective", "surrogate", "risk") if k in got
+        }
         obs = self._feedback(got["evaluated"], got["valid"], got["distance"], answer)
         terminated = ~self._live()
         over = got.get("over")
@@ -177,9 +180,9 @@ class _Step(torch.autograd.Function):
         return got["scores"].clone(), got["objective"].clone(), got["surrogate"].clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
-        named = zip(("scores", "objective", "surrogate"), cotangents, strict=True)
+        named = zip(GRADED, cotangents, strict=True)
         given = [(name, g) for name, g in named if g is not None]
         got, _ = ctx.env._ask(m.Back(ctx.step, [n for n, _ in given]), [g.float() for _, g in given])
         ctx.env._update(got)
@@ -197,7 +200,7 @@ class _Raw(torch.autograd.Function):
         return got["scores"]
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         got, _ = ctx.env._ask(m.Back(ctx.step, ["scores"]), [g.float()])
         ctx.env._update(got)

@@ -213,8 +213,8 @@ class Session:
                 [o for o, _ in pairs], leaves, [g for _, g in pairs], retain_graph=True, allow_unused=True
             )
         grad = torch.zeros_like(leaves[0]) if grads[0] is None else grads[0]
-        name = "p" if len(outs) == 1 or self.env.kind == "field" else "weights"
-        return {name: grad, **self._state()}
+        leaf = "p" if len(outs) == 1 or self.env.kind == "field" else "weights"
+        return {leaf: grad, **self._state()}
 
     def _append(self, message: m.Append, arrays: list[Tensor]) -> dict[str, Tensor]:
         count(arrays, 1)

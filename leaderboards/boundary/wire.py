@@ -147,7 +147,7 @@ class Channel:
         # Most frames are as long as the one before: prefix and body then come in one call, without a copy.
         body = np.empty(self._guess, np.uint8)
         try:
-            got = self.sock.recvmsg_into((self._prefix, body))[0]
+            got = self.sock.recvmsg_into((self._prefix, body.data))[0]
         except OSError as error:
             raise Gone(f"the other side is gone ({type(error).__name__})") from None
         if not got:

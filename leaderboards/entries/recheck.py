@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.scoring.outcome import DISPUTE
 from advgym.leaderboards.store import artefacts
 
+Kind = TypeVar("Kind", Entry, Rows)
+
 
 def read_entry_file(path: Path) -> tuple[Entry, Rows]:
     """An entry's file, and the rows beside it.
@@ -32,17 +34,17 @@ def read_entry_file(path: Path) -> tuple[Entry, Rows]:
     Raises:
         DataError: for a file that is no entry, or whose rows are not there.
     """
-    beside = path.with_name(f"{path.stem}.rows.json")
-    found = []
-    for where, kind in ((path, Entry), (beside, Rows)):
-        try:
-            found.append(msgspec.json.decode(where.read_bytes(), type=kind))
-        except OSError as error:
-            hint = "; the rows of a hidden phase are published when it closes" if kind is Rows else ""
-            raise DataError(f"cannot read {where}: {error.strerror}{hint}") from None
-        except msgspec.DecodeError as error:
-            raise DataError(f"{where} is not what the record holds: {error}") from None
-    return found[0], found[1]
+    return _decoded(path, Entry), _decoded(path.with_name(f"{path.stem}.rows.json"), Rows)
+
+
+def _decoded(where: Path, kind: type[Kind]) -> Kind:
+    try:
+        return msgspec.json.decode(where.read_bytes(), type=kind)
+    except OSError as error:
+        hint = "; the rows of a hidden phase are published when it closes" if kind is Rows else ""
+        raise DataError(f"cannot read {where}: {error.strerror}{hint}") from None
+    except msgspec.DecodeError as error:
+        raise DataError(f"{where} is not what the record holds: {error}") from None
 
 
 def recheck(path: Path, *, boards: str | None = None, device: str = "cpu", level: str | None = None) -> list[str]:

@@ -86,12 +86,18 @@ def _joined(plain: list[Kept]) -> list[Kept]:
         by.setdefault((tuple(k.x.shape[1:]), k.x.dtype), []).append(k)
     return [
         Kept(
-            torch.cat([k.x for k in same]), None if same[0].keys is None else torch.cat([k.keys for k in same]),
+            torch.cat([k.x for k in same]), _keys(same),
             torch.cat([k.ids for k in same]), torch.cat([k.null for k in same]),
             [torch.cat(f) for f in zip(*(k.found for k in same), strict=True)],
         )
         for same in by.values()
     ]  # fmt: skip
+
+
+def _keys(same: list[Kept]) -> Tensor | None:
+    keys = [k.keys for k in same if k.keys is not None]
+    assert len(keys) in (0, len(same))  # a defense draws at random, or it does not
+    return torch.cat(keys) if keys else None
 
 
 def _cut(k: Kept, rng: np.random.Generator) -> Iterator[Kept]:

@@ -259,9 +259,9 @@ def broken(here: PhaseTask, ids: list[int], reason: str, device: Any) -> list[Sa
 
 
 def _told(shard: Shard, rows: list[Sample], played: Played) -> ShardRun:
+    run = ShardRun(number=shard.number, samples=rows, fault=played.fault, transcript=played.transcript)
     ended = played.ended
-    log = {} if ended is None else {
-        "cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb, "first": ended.stderr_first[:SHOWN],
-        "last": ended.stderr_last[-SHOWN:],
-    }  # fmt: skip
-    return ShardRun(number=shard.number, samples=rows, fault=played.fault, transcript=played.transcript, **log)
+    if ended is not None:
+        run.cpu_s, run.peak_mb = ended.cpu_s, ended.peak_mb
+        run.first, run.last = ended.stderr_first[:SHOWN], ended.stderr_last[-SHOWN:]
+    return run

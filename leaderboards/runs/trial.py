@@ -65,7 +65,8 @@ def try_out(
     """
     if not path.exists():
         raise DataError(f"there is no submission at {path}; `advgym new agent {path}` starts one")
-    about = {"board": board.name, "phase": phase, "limits": board.limits, "sandbox": level or best_level()}
+    about: dict[str, Any] = {"board": board.name, "phase": phase, "limits": board.limits}
+    about["sandbox"] = level or best_level()
     if phase_of(board, phase).hidden:
         public = ", ".join(name for name, p in board.phases.items() if not p.hidden) or "none"
         raise DataError(f"phase {phase!r} of {board.name} is hidden, so only its server can run it; public: {public}")

@@ -98,7 +98,8 @@ class Worker:
                 raise
             except Exception as error:
                 log.error("job %s: %s", job.id, traceback.format_exc())
-                code = {VictimError: "victim-error", SandboxError: "sandbox-error"}.get(type(error), "internal-error")
+                codes: dict[type[Exception], str] = {VictimError: "victim-error", SandboxError: "sandbox-error"}
+                code = codes.get(type(error), "internal-error")
                 jobs.fail(self.store, job, self.name, code, known(type(error).__name__))
         return True
 

@@ -25,7 +25,7 @@ class Smoothed(nn.Module):
 
     def forward(self, x: Any, keys: Tensor) -> Tensor:
         """(n, ..., classes) log shares; one draw at a time, so memory does not grow with the draws."""
-        votes, soft = 0.0, 0.0
+        votes = soft = torch.zeros(())
         for draw in range(self.draws):
             key = mix(keys * 2**8 + draw)
             noisy = self.vary(x, key)
@@ -48,7 +48,7 @@ def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: f
         size = math.prod(batch.shape)
         sigma = noise * float(batch.reach[0]) / (math.sqrt(size) if getattr(batch, "norm", "") == "l2" else 1.0)
 
-        def vary(x: Tensor, keys: Tensor) -> Tensor:
+        def vary(x: Any, keys: Tensor) -> Any:
             return x + sigma * normal(0, keys, tuple(x.shape[1:]))
     else:
         if task.randomise is None:

@@ -30,7 +30,8 @@ def defend(
     The inner attack plays the task itself (with `queries` per sample, on the train split), so it knows no domain. The
     default is `pgd` for Fields and `first-order` for Edits. The result is kept in the cache.
     """
-    if victim.module is None:
+    given = victim.module
+    if given is None:
         raise AdvgymError(f"victim {victim.name!r} is no module, so it cannot be trained")
     if task.plain is not None:  # one defended victim, whatever eps, goal and budget it is attacked with
         task = replace(task.plain(), victim=victim)
@@ -38,7 +39,7 @@ def defend(
     kind = task.samples(split, [0]).kind
     entry = registry.agent(agent or ("pgd" if kind == "field" else "first-order"))
     recipe = {
-        "victim": weights_hash(victim.module), "task": task.name, "sizes": dict(task.sizes), "agent": entry.name,
+        "victim": weights_hash(given), "task": task.name, "sizes": dict(task.sizes), "agent": entry.name,
         "goal": task.threat.goal, "constraint": dict(task.threat.constraint),
         "content": _content(task, split, samples, batch, [seed + e for e in range(epochs)]),
         "samples": samples, "epochs": epochs, "batch": batch, "lr": lr, "queries": queries, "seed": seed,
@@ -54,7 +55,7 @@ def defend(
         return {"inner": entry.name}
 
     label = f"{victim.name}-at-{entry.name}"
-    module, card = load_or_train(label, lambda: copy.deepcopy(victim.module), train, recipe=recipe)
+    module, card = load_or_train(label, lambda: copy.deepcopy(given), train, recipe=recipe)
     return _wrapped(victim, module, label, {**victim.card, **card})
 
 
@@ -66,11 +67,11 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     held = env._book.held
     module.requires_grad_(True)
     optimiser.zero_grad()
-    loss = 0.0
+    losses = []
     for p in (clean, held):
         scores = task.victim(env.threat.apply(p))
-        loss = loss + task.goal.loss(scores, env._batch.labels).mean() / 2
-    loss.backward()
+        losses.append(task.goal.loss(scores, env._batch.labels).mean() / 2)
+    (losses[0] + losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimiser.step()
 

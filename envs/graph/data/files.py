@@ -157,8 +157,8 @@ def _namespace(held: dict[str, Any], path: Path) -> SimpleNamespace:
                 value = torch.from_numpy(np.asarray(value))
             found[key] = value
     if "edge_index" not in found and "adj_t" not in found:
-        names = ", ".join(sorted(map(str, held))) or "nothing"
-        raise DataError(f"{path} holds {names}; want edge_index (or adj), x and y")
+        there = ", ".join(sorted(map(str, held))) or "nothing"
+        raise DataError(f"{path} holds {there}; want edge_index (or adj), x and y")
     for name in ("train_mask", "val_mask", "test_mask", "edge_weight", "edge_attr", "num_nodes"):
         if name in held:
             found[name] = held[name]

@@ -85,7 +85,7 @@ class Adjacency:
 
     def sum(self, h: Tensor) -> Tensor:
         """A' h: sums over neighbours, (N, n, H) from node-first h (N, n, H), or (N, 1, H) shared by all rows."""
-        out: Tensor = _Sum.apply(h, self.change.to(h.dtype), self.leaf, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Sum.apply(h, self.change.to(h.dtype), self.leaf, self)
         return out
 
     @property
@@ -126,14 +126,14 @@ class _Sum(torch.autograd.Function):
         return adjacency.flipped(h, change, clean) if len(adjacency.row) else clean.clone()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         h, change, leaf = ctx.saved_tensors
         adjacency: Adjacency = ctx.adjacency
         g_h = g_change = g_leaf = None
         if adjacency.tape is not None:
             adjacency.tape.entries.append((h.detach(), g.detach()))
         if ctx.needs_input_grad[0]:
-            g_h = _Sum.apply(g.contiguous(), change, leaf, adjacency)  # type: ignore[no-untyped-call]
+            g_h = _Sum.apply(g.contiguous(), change, leaf, adjacency)
             g_h = g_h if h.shape[1] == adjacency.n else g_h.sum(1, keepdim=True)
         if ctx.needs_input_grad[1]:
             a, b, row = adjacency.a, adjacency.b, adjacency.row

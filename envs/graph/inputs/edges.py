@@ -258,7 +258,7 @@ def edges(adjacency: Any) -> Edges:
         return Edges(adjacency.size, 1, torch.zeros_like(source), source, target, adjacency.edge_weight)
     if not hasattr(adjacency, "listed"):  # once for each forward: a block is offered once
         adjacency.listed = _listed(adjacency)
-    return adjacency.listed  # type: ignore[no-any-return]
+    return adjacency.listed
 
 
 def _listed(adjacency: Adjacency) -> Edges:

@@ -69,6 +69,13 @@ class GraphRows:
         """A graph of the caller's own making, asked about the targets of these rows."""
         return RawGraph(self.graph, self.target, edge_index, edge_weight)
 
+    def probing(self, probes: str) -> tuple[Tensor, Tensor] | None:
+        """(`probe`, `probe_nodes`) where candidates of this kind, "pairs" or "cells", are ranked; else None."""
+        if self.probe is None or self.probes != probes:
+            return None
+        assert self.probe_nodes is not None
+        return self.probe, self.probe_nodes
+
     # -- what the perturbed graphs look like ------------------------------------------------------------------------
     def changes(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """(a, b, d): endpoints (n, E) and the signed change of each pair's adjacency; 0 at padding."""
@@ -128,9 +135,9 @@ class GraphRows:
         """
         threshold = float(threshold)
         base = self.graph.pruned(threshold)
-        probe = self.probe
-        if probe is not None and self.probes == "pairs":
-            nodes = self.probe_nodes.clamp_min(0).unsqueeze(2)
+        probe, pairs = self.probe, self.probing("pairs")
+        if pairs is not None:
+            probe, nodes = pairs[0], pairs[1].clamp_min(0).unsqueeze(2)
             every = torch.arange(self.graph.size, device=nodes.device).view(1, 1, -1)
             probe = probe * self.graph.alike(nodes, every, threshold).to(probe.dtype)
         if self.cells is not None and self.cells.shape[1]:
@@ -147,6 +154,7 @@ class GraphRows:
         Only for rows with feature flips: similarity moves at the nodes whose features move.
         """
         graph, size = self.graph, self.graph.size
+        assert self.cells is not None
         row, k = (self.cells[..., 0] >= 0).nonzero(as_tuple=True)
         node = self.cells[row, k, 0]
         owner, other = graph.neighbours(node)

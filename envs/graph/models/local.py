@@ -78,8 +78,8 @@ class Pass:
         cell_node, feature, df = rows.feature_changes(dtype)
         ends = torch.where(rows.flips[..., 0] >= 0, rows.flips[..., 0], -1), rows.flips[..., 1]
         parts = [*ends, cell_node]
-        if rows.probe is not None and rows.probes == "cells":
-            parts.append(rows.probe_nodes)
+        if (probing := rows.probing("cells")) is not None:
+            parts.append(probing[1])
         touched = torch.cat(parts, 1)
         touched = distinct(touched.masked_fill(touched == v.unsqueeze(1), -1))
         self.rows, self.tables, self.weights = rows, t, w
@@ -114,17 +114,17 @@ class Pass:
     def _messages(self, cell_node: Tensor, feature: Tensor, df: Tensor) -> Tensor:
         """M' of the nodes of D after the feature flips (and probes) of each row."""
         rows, t, w = self.rows, self.tables, self.weights
-        probed = rows.probe is not None and rows.probes == "cells"
-        if not cell_node.shape[1] and not probed:
+        probing = rows.probing("cells")
+        if not cell_node.shape[1] and probing is None:
             return t.message[self.node]
         raw, total = t.raw[self.node], t.total[self.node]
         here = (self.touched.unsqueeze(2) == cell_node.unsqueeze(1)).to(df.dtype) * df.unsqueeze(1)  # (n, D, K)
         raw = raw + here @ w.w1[feature]
         change = here.sum(2)
-        if probed:
-            place = (self.touched.unsqueeze(2) == rows.probe_nodes.unsqueeze(1)) & self.on.unsqueeze(2)
+        if probing is not None:
+            place = (self.touched.unsqueeze(2) == probing[1].unsqueeze(1)) & self.on.unsqueeze(2)
             place = place.to(df.dtype)
-            probe = rows.probe.to(df.dtype)
+            probe = probing[0].to(df.dtype)
             raw = raw + place @ (probe @ w.w1)
             change = change + (place @ probe.sum(2, keepdim=True)).squeeze(2)
         if rows.graph.row_norm:

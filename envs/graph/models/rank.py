@@ -29,7 +29,7 @@ class PairProbe(torch.autograd.Function):
         return scores.view_as(scores)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         with torch.no_grad():
             gains = pair_gradients(ctx.done, cotangent) if ctx.needs_input_grad[1] else None
         return cotangent, gains, None
@@ -75,6 +75,7 @@ def pair_gradients(done: Pass, cotangent: Tensor) -> Tensor:
     g_degree = -0.5 * g_scale * c**3
 
     probes = rows.probe_nodes
+    assert probes is not None
     at = probes.clamp_min(0)
     where = torch.full((n, size), -1, dtype=torch.int64, device=v.device)
     where[row, node] = torch.arange(len(row), device=v.device)

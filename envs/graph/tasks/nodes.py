@@ -61,10 +61,10 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         graph = data.graph.to(device)
         identity = torch.tensor(ids, dtype=torch.int64)
         target = dealt[split][identity]
-        moved = (t.to(device) for t in (identity, data.labels[target]))
+        labels = data.labels[target].to(device)
         return kind(
-            *moved, graph, target.to(device), known.to(device), data.classes, edits=edits, influence=influence,
-            limits=limits,
+            identity.to(device), labels, graph, target.to(device), known.to(device), data.classes, edits=edits,
+            influence=influence, limits=limits,
         )  # fmt: skip
 
     context = public(data)
@@ -199,8 +199,10 @@ def wholes(spec: Spec) -> Task:
     def deal(split: str, ids: list[int], device: Any) -> WholeBatch:
         identity = torch.tensor(ids, dtype=torch.int64)
         at = data.split[split][identity]
-        parts = (identity, data.labels[at], data.x[at], data.adjacency[at], data.count[at])
-        return WholeBatch(*(p.to(device) for p in parts), edits)
+        return WholeBatch(
+            identity.to(device), data.labels[at].to(device), data.x[at].to(device), data.adjacency[at].to(device),
+            data.count[at].to(device), edits,
+        )  # fmt: skip
 
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(

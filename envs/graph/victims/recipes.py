@@ -263,10 +263,10 @@ def whole_victim(
     recipe = {"dataset": dataset, "model": model, "epochs": epochs, "lr": lr, "hidden": hidden, "seed": seed,
               "content": found.digest()}  # fmt: skip
 
-    def build() -> nn.Module:
+    def build() -> Whole:
         return Whole(found.x.shape[2], found.classes, model, hidden)
 
-    def train(module: nn.Module) -> dict[str, Any]:
+    def train(module: Whole) -> dict[str, Any]:
         parts = {s: (found.rows(found.split[s]), found.labels[found.split[s]]) for s in ("train", "test")}
         return fit_wholes(module, *parts["train"], *parts["test"], epochs=epochs, lr=lr)
 

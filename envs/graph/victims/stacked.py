@@ -112,12 +112,13 @@ def stack(rows: GraphRows) -> tuple[Tensor, Tensor | None]:
     lane = torch.arange(n, device=device)
     base = graph.edge_index()
     edges = (base.unsqueeze(1) + (lane * size).view(1, n, 1)).reshape(2, n * many)
-    relaxed = rows.weights is not None or (rows.probe is not None and rows.probes == "pairs")
+    probing = rows.probing("pairs")
+    relaxed = rows.weights is not None or probing is not None
     dtype = rows.graph.x.dtype
     if rows.weights is not None:
         dtype = rows.weights.dtype
-    elif relaxed:
-        dtype = rows.probe.dtype
+    elif probing is not None:
+        dtype = probing[0].dtype
     a, b, d = rows.changes(dtype)
     r, e = (rows.flips[..., 0] >= 0).nonzero(as_tuple=True)
     # Both directions of every flip.
@@ -131,10 +132,11 @@ def stack(rows: GraphRows) -> tuple[Tensor, Tensor | None]:
         return torch.cat([edges[:, keep], new], 1), None
     weight = torch.ones(n * many, dtype=dtype, device=device).index_add(0, r[old] * many + there[old], d[old])
     edges, weight = torch.cat([edges, new], 1), torch.cat([weight, d[~old]])
-    if rows.probe is None or rows.probes != "pairs":
+    if probing is None:
         return edges, weight
-    r, g, z = (rows.probe_nodes >= 0).unsqueeze(2).expand_as(rows.probe).nonzero(as_tuple=True)
-    s, p = rows.probe_nodes[r, g], rows.probe[r, g, z]
+    probe, at = probing
+    r, g, z = (at >= 0).unsqueeze(2).expand_as(probe).nonzero(as_tuple=True)
+    s, p = at[r, g], probe[r, g, z]
     keep = s != z
     r, s, z, p = r[keep].repeat(2), torch.cat([s[keep], z[keep]]), torch.cat([z[keep], s[keep]]), p[keep].repeat(2)
     there = graph.find(s, z)
@@ -149,13 +151,14 @@ def stack_features(rows: GraphRows) -> Tensor:
     graph, n = rows.graph, len(rows)
     x = graph.x
     node, feature, d = rows.feature_changes(rows.cell_weights.dtype if rows.cell_weights is not None else x.dtype)
-    probed = rows.probe is not None and rows.probes == "cells"
-    if not node.shape[1] and not probed:
+    probing = rows.probing("cells")
+    if not node.shape[1] and probing is None:
         return graph.inputs_x().repeat(n, 1)
     x = x.to(d.dtype).repeat(n, 1)
     r, k = (node >= 0).nonzero(as_tuple=True)
     x = x.index_put((node[r, k] + r * graph.size, feature[r, k]), d[r, k], accumulate=True)
-    if probed:
-        r, g = (rows.probe_nodes >= 0).nonzero(as_tuple=True)
-        x = x.index_add(0, rows.probe_nodes[r, g] + r * graph.size, rows.probe[r, g].to(x.dtype))
+    if probing is not None:
+        probe, at = probing
+        r, g = (at >= 0).nonzero(as_tuple=True)
+        x = x.index_add(0, at[r, g] + r * graph.size, probe[r, g].to(x.dtype))
     return x / x.sum(1, keepdim=True).clamp_min(1) if graph.row_norm else x

@@ -20,7 +20,7 @@ def own(function: Callable[..., Any]) -> Source:
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         parameters = ()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -146,15 +146,15 @@ class MaskedModel:
             starts = [0]
             for word in text:
                 starts.append(starts[-1] + len(word) + 1)
-            piece = {}
+            piece: dict[int, int] = {}
             for t, (a, b) in enumerate(spans):
                 if b > a:
                     piece.setdefault(a + (string[a] == " "), t)
             for i, word in enumerate(text):
                 before, core, _ = dress(word)
-                t = piece.get(starts[i] + len(before))
-                if t is not None and any(c.isalnum() for c in core):
-                    row = self._words(logits[t : t + 1], torch.ones(1, dtype=torch.bool))[0]
+                first = piece.get(starts[i] + len(before))
+                if first is not None and any(c.isalnum() for c in core):
+                    row = self._words(logits[first : first + 1], torch.ones(1, dtype=torch.bool))[0]
                     out[s][i] = [w for w in row if w.lower() != core.lower()]
         return out
 

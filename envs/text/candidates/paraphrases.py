@@ -260,7 +260,7 @@ def _load(name: str) -> Any:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)  # type: ignore[no-untyped-call]
+            tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True).eval()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(

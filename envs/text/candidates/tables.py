@@ -82,4 +82,4 @@ def own_table(value: Any, where: str) -> Mapping[str, Sequence[str]]:
     """A table given as a dict or as the path of a JSON file, checked."""
     groups: Any = value if isinstance(value, Mapping) else _read(Path(str(value)))
     table(groups, where)
-    return groups  # type: ignore[no-any-return]
+    return groups

@@ -141,9 +141,9 @@ def meet(
     place = {n: i for i, n in enumerate(range(classes) if number is None else number)}
     for value, raw, at in zip(numbers, values, where, strict=True):
         if value not in place:
-            other = "" if own is None else f": the classes of victim {victim.name!r} are {listed(own)}"
+            more = "" if own is None else f": the classes of victim {victim.name!r} are {listed(own)}"
             kind = "whole numbers " if isinstance(raw, str) else ""
-            raise DataError(f"{at}: labels are {kind}{_span(list(place))}, not {raw!r}{other}")
+            raise DataError(f"{at}: labels are {kind}{_span(list(place))}, not {raw!r}{more}")
     return [place[v] for v in numbers]
 
 

@@ -110,17 +110,17 @@ class TextInput:
 
     def take(self, index: Tensor) -> TextInput:
         """The rows at `index`."""
-        soft = self.swap is not None and self.weight is not None
-        return TextInput(
-            self.ids[index], self.vocabulary, self.swap[index] if soft else None, self.weight[index] if soft else None
-        )._like(self, at=index)
+        swap, weight = self.swap, self.weight
+        if swap is None or weight is None:
+            return TextInput(self.ids[index], self.vocabulary)._like(self, at=index)
+        return TextInput(self.ids[index], self.vocabulary, swap[index], weight[index])._like(self, at=index)
 
     def to(self, device: torch.device) -> TextInput:
         """The same on another device."""
         if device == self.device:
             return self
-        parts = [None if t is None else t.to(device) for t in (self.swap, self.weight)]
-        moved = TextInput(self.ids.to(device), self.vocabulary, *parts)._like(self)
+        swap, weight = (None if t is None else t.to(device) for t in (self.swap, self.weight))
+        moved = TextInput(self.ids.to(device), self.vocabulary, swap, weight)._like(self)
         moved.gaps = None if self.gaps is None else (self.gaps[0].to(device), self.gaps[1])
         return moved
 

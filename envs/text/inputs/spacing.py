@@ -49,7 +49,7 @@ def read_splitter(value: Any) -> Splitter:
     if value == "characters":
         return characters
     if callable(value):
-        return value  # type: ignore[no-any-return]
+        return value
     raise unknown("splitter", value, NAMED, "A callable of a text that gives its words works too, such as jieba.lcut.")
 
 

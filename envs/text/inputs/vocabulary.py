@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -106,7 +106,7 @@ class Lexicon:
         return either & (one >= 0) & (other >= 0)
 
 
-def neighbours(vocabulary: Vocabulary, groups: dict[str, list[str]], most: int) -> Tensor:
+def neighbours(vocabulary: Vocabulary, groups: Mapping[str, Sequence[str]], most: int) -> Tensor:
     """The neighbour table int64 (V, most) of a mapping; words outside the vocabulary are left out."""
     index = vocabulary.index
     rows = []

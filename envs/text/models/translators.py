@@ -168,6 +168,12 @@ class _Layer(nn.Module):
         return x + self.drop(self.narrow(F.gelu(self.wide(self.norms[-1](x))))), known
 
 
+def _source(layer: nn.Module) -> _Attention:
+    """A writing layer's attention to the source."""
+    assert isinstance(layer, _Layer) and layer.source is not None
+    return layer.source
+
+
 class Transformer(Translator):
     """A small pre-norm transformer (Vaswani et al., 2017) with learned positions; decoding keeps keys and values."""
 
@@ -205,12 +211,12 @@ class Transformer(Translator):
         earlier = torch.ones(size, size, dtype=torch.bool, device=before.device).tril()
         x, there = self._embed(before, 0), self._there(mask)
         for layer in self.writes:
-            x, _ = layer(x, earlier, None, layer.source.look_up(memory), there)
+            x, _ = layer(x, earlier, None, _source(layer).look_up(memory), there)
         out: Tensor = self.write_norm(x)
         return out
 
     def begin(self, memory: Tensor, mask: Tensor) -> list[Any]:
-        source = [layer.source.look_up(memory) for layer in self.writes]
+        source = [_source(layer).look_up(memory) for layer in self.writes]
         return [0, self._there(mask), source, [None] * len(source)]
 
     def step(self, memory: Tensor, mask: Tensor, state: list[Any], token: Tensor) -> tuple[Tensor, list[Any]]:

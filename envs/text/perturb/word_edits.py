@@ -68,7 +68,8 @@ class InsertionBatch(TextBatch):
     def project(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
         """As of `EditsBatch`; of edits that share a slot the first stays."""
         inside = (p[..., 0] >= 0) & (p[..., 0] < self.sites) & (p[..., 1] >= 0) & (p[..., 1] < self.choices)
-        fine = inside & self.legal(*torch.where(inside.unsqueeze(2), p, 0).unbind(2), rows) & ~self.asks_only(p[..., 1])
+        site, choice = torch.where(inside.unsqueeze(2), p, 0).unbind(2)
+        fine = inside & self.legal(site, choice, rows) & ~self.asks_only(p[..., 1])
         p = torch.where(fine.unsqueeze(2), p, -1)
         at = self._slots(p)
         taken = torch.zeros(len(p), self.wide + 1, dtype=torch.bool, device=p.device)

@@ -76,7 +76,7 @@ class TextBatch(EditsBatch):
         self.grid = torch.zeros(self.segments.shape[:3], dtype=torch.bool, device=ids.device)
         self.grid[:, :, :closed] = (segments >= 0).any(3) if exists is None else exists
         self.open = self.grid.any(2)  # bool (B, S): sites that may be edited
-        if self.unknown is not None:
+        if unknown is not None:
             self.segments[:, :, self.unknown, 0] = torch.where(self.open, unknown, -1)
         self.appended = ids.new_full((batch, slots), -1)
         self.alphabet = len(lexicon.vocabulary) if slots else 0
@@ -87,14 +87,20 @@ class TextBatch(EditsBatch):
         return {name: choice for name, choice in found.items() if choice is not None}
 
     @property
-    def payloads(self) -> Tensor:
+    def payloads(self) -> Tensor:  # type: ignore[override]  # appended choices change it
         """Vocabulary ids of every choice: int64 (B, S, C), or (B, S, C, G) for sentences; -1 is none."""
         return self.segments.squeeze(3) if self.width == 1 else self.segments
 
     @property
-    def strings(self) -> tuple[bytes, np.ndarray]:
+    def strings(self) -> tuple[bytes, np.ndarray]:  # type: ignore[override]  # the lexicon's
         """(utf-8 bytes, offsets) of the vocabulary."""
         return self.lexicon.vocabulary.strings
+
+    @property
+    def _cells(self) -> Tensor:
+        """The grid; a subclass without one overrides whatever reads it."""
+        assert self.grid is not None
+        return self.grid
 
     # -- the table -------------------------------------------------------------------------------------------
     def site_mask(self, rows: Tensor | None = None) -> Tensor:
@@ -102,7 +108,7 @@ class TextBatch(EditsBatch):
 
     def legal(self, site: Tensor, choice: Tensor, rows: Tensor | None = None) -> Tensor:
         lane = torch.arange(len(self), device=site.device) if rows is None else rows
-        ok = self.grid[lane.unsqueeze(1), site, choice]
+        ok = self._cells[lane.unsqueeze(1), site, choice]
         swap = self.asks_only(choice)
         if self.slots:
             filled = (self.appended >= 0)[lane.unsqueeze(1), (choice - self.first).clamp_min(0)]
@@ -114,7 +120,7 @@ class TextBatch(EditsBatch):
         related = None
         if self.slots:
             site, choice = form[..., 0].clamp_min(0), form[..., 1].clamp_min(0)
-            fine = (choice < self.first) | self.grid[lane.unsqueeze(1), site, choice]
+            fine = (choice < self.first) | self._cells[lane.unsqueeze(1), site, choice]
             related = (fine | (form[..., 0] < 0)).all(1)
         return self._lawful(form, lane, related) if self.laws else related
 
@@ -148,10 +154,11 @@ class TextBatch(EditsBatch):
             at, new, place = at[place < self.slots], new[place < self.slots], place[place < self.slots]
             column = self.first + place
             fits = self.lexicon.related(self.clean[at, :, 0], new.unsqueeze(1)) & self.open[at]
-            self.appended, self.segments, self.grid = self.appended.clone(), self.segments.clone(), self.grid.clone()
+            self.appended, self.segments, grid = self.appended.clone(), self.segments.clone(), self._cells.clone()
             self.appended[at, place] = new
             self.segments[at, :, column, 0] = torch.where(self.open[at], new.unsqueeze(1), -1)
-            self.grid[at, :, column] = fits
+            grid[at, :, column] = fits
+            self.grid = grid
             old = self.appended[lane] == word.unsqueeze(1)
         found = known & old.any(1)
         slot = old.to(torch.int8).argmax(1) if self.slots else torch.zeros_like(word)
@@ -244,7 +251,7 @@ class TextBatch(EditsBatch):
             return out
         odds, frequency = self._means(self.clean)
         odds_new, frequency_new = self._means(self.segments[:, :, :closed])
-        exists = self.grid[:, :, :closed]
+        exists = self._cells[:, :, :closed]
         change = torch.cat(
             [
                 torch.where(exists, odds_new - odds.unsqueeze(2), 0.0),

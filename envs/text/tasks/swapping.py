@@ -46,11 +46,16 @@ def dealer(given: Given, space: Space, options: Any) -> Any:
         words, labels = (part[index] for part in parts[split])
         limit = limits(given, options, (words >= 0).sum(1)).to(device)
         index, labels, clean = index.to(device), labels.to(device), words.unsqueeze(2).to(device)
-        shared = {"limit": limit, "rows_max": rows_max, "lexicon": lexicon, "laws": space.laws,
-                  "gaps": gaps[split][ids].to(device) if gaps else None, "spaces": between}  # fmt: skip
+        here = gaps[split][ids].to(device) if gaps else None
         if space.whole:
-            return EveryWordBatch(index, labels, clean, open_[words].to(device), able.to(device), **shared)
+            return EveryWordBatch(
+                index, labels, clean, open_[words].to(device), able.to(device), limit=limit, rows_max=rows_max,
+                lexicon=lexicon, laws=space.laws, gaps=here, spaces=between,
+            )  # fmt: skip
         segments = space.substitutes(table, [given.texts[split][i] for i in ids], words)
-        return TextBatch(index, labels, clean, segments.unsqueeze(3).to(device), slots=slots, **shared)
+        return TextBatch(
+            index, labels, clean, segments.unsqueeze(3).to(device), limit=limit, rows_max=rows_max, lexicon=lexicon,
+            slots=slots, laws=space.laws, gaps=here, spaces=between,
+        )  # fmt: skip
 
     return deal

@@ -129,8 +129,9 @@ class Reader(nn.Module):
         """The input embeddings (ids, D) as the first layer reads them: some models scale them."""
         module: Any = self.model.get_input_embeddings()  # type: ignore[operator]
         scale = getattr(module, "embed_scale", None)
-        if scale is None and hasattr(self.model, "get_encoder"):
-            scale = getattr(self.model.get_encoder(), "embed_scale", None)
+        encoder: Any = getattr(self.model, "get_encoder", None)
+        if scale is None and encoder is not None:
+            scale = getattr(encoder(), "embed_scale", None)
         table: Tensor = module.weight
         return table if scale is None else table * scale
 
@@ -180,7 +181,7 @@ class Reader(nn.Module):
             table = self.embeddings() if soft else None
 
             def rows(index: Tensor) -> Tensor:
-                ids, hidden, mask, kinds = made.rows(tuple(p[index] for p in parts), table)  # type: ignore[arg-type]
+                ids, hidden, mask, kinds = made.rows(tuple(p[index] for p in parts), table)
                 return forward(ids, hidden, mask, kinds if self.typed else None)
 
             return self._gather(lengths + around, rows)

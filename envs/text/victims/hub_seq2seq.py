@@ -33,6 +33,10 @@ class Writer(Reader):
         first: token that every output begins with and that is no part of it (a language code); None for the model's.
     """
 
+    ban: Tensor
+    keep: Tensor
+    known: Tensor
+
     def __init__(
         self, model: nn.Module, tokenizer: Any, length: int = 32, keep: Tensor | None = None,
         longest: int | None = None, cap: int = 0, first: int | None = None,
@@ -114,7 +118,7 @@ class Writer(Reader):
             return seal(scores)
         most = max(1, int(_before_end(tokens, self.ends).sum(1).max()) + 1)
         # The logits of the whole vocabulary are made again in the backward pass instead of being kept.
-        again: Tensor = checkpoint(self._teach, memory, mask, tokens[:, :most], use_reentrant=False)  # type: ignore[assignment]
+        again: Tensor = checkpoint(self._teach, memory, mask, tokens[:, :most], use_reentrant=False)
         blank = again.new_zeros(len(again), self.length - again.shape[1], again.shape[2])
         return seal(torch.cat([again, blank], 1))
 

@@ -162,7 +162,7 @@ def _prior(module: nn.Module, ids: Tensor, labels: Tensor, size: int, scale: flo
             for y in (0, 1)]  # fmt: skip
     share = [(s + 1) / (s + 1).sum() for s in seen]
     value = (share[1] / share[0]).log()[:size]
-    module.embedding.weight[classifiers.WORDS :, 0] = scale * value  # type: ignore[union-attr,operator,index]
+    module.embedding.weight[classifiers.WORDS :, 0] = scale * value  # type: ignore[union-attr, operator]
 
 
 def writer(

@@ -25,12 +25,12 @@ def model_wrapper(victim: Victim | str) -> Any:
     from advgym.core.task import load_victim
     from advgym.envs.text.candidates.from_textattack import importable
 
-    ModelWrapper = importable().models.wrappers.ModelWrapper
+    ModelWrapper: Any = importable().models.wrappers.ModelWrapper
 
     made = load_victim(victim) if isinstance(victim, str) else victim
     module = made.module
 
-    class Wrapped(ModelWrapper):  # type: ignore[misc]
+    class Wrapped(ModelWrapper):
         """Scores of a list of texts, float32 (n, classes)."""
 
         model = module
