@@ -30,7 +30,7 @@ def samples() -> Tensor:
 class Cells(EditsBatch):
     """Each of the numbers may be set to another level; the last choice is a probe that sets it to 0.5."""
 
-    shown = ("x", "grid")
+    shown = "x grid"
 
     sites, choices, key, probe = SIZE, LEVELS + 1, "site", LEVELS
 

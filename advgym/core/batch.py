@@ -42,10 +42,10 @@ class Inputs(Protocol):
 class Batch:
     """B clean samples of a task on one device. `FieldBatch` and `EditsBatch` are the two kinds.
 
-    `shown` declares, beside those of its base, which fields an attacker may see: no other one leaves the evaluator.
+    `shown` names, beside those of its bases, the fields that an attacker may see: no other one leaves the evaluator.
     """
 
-    shown: ClassVar[tuple[str, ...]] = ("ids",)
+    shown: ClassVar[str] = "ids"
     kind: str
     ids: Tensor  # int64 (B,): the samples' ids in their split
     labels: Tensor  # int64 (B, ...): the truth; no observation carries it
@@ -63,7 +63,7 @@ class Batch:
 
     def public(self) -> dict[str, Any]:
         """The fields that its classes declare as shown, as far as it has them."""
-        names = dict.fromkeys(name for kind in type(self).__mro__ for name in getattr(kind, "shown", ()))
+        names = dict.fromkeys(name for kind in type(self).__mro__ for name in getattr(kind, "shown", "").split())
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def cap(self, form: Tensor, rows: Tensor | None = None) -> Tensor | None:

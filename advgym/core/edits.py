@@ -89,7 +89,7 @@ class EditsBatch(Batch):
     and either `grid` (bool (B, sites, choices), exact and without probes) or `site_mask` + `choice_mask`.
     """
 
-    shown = ("sites", "choices", "limit", "rows_max")
+    shown = "sites choices limit rows_max"
 
     kind = "edits"
     sites: int

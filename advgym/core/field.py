@@ -34,10 +34,7 @@ class FieldBatch(Batch):
         support: bool (B, *shape) or None; outside it delta is ignored (padding of a waveform).
     """
 
-    shown = (
-        "x", "shape", "norm", "lattice", "low", "high", "support", "level", "limit", "radius", "reach", "size",
-        "floor", "ceiling",
-    )  # fmt: skip
+    shown = "x shape norm lattice low high support level limit radius reach size floor ceiling"
 
     kind = "field"
 

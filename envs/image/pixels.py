@@ -24,7 +24,7 @@ class PixelBatch(EditsBatch):
         lattice: levels 0 to lattice; a level's value is level / lattice.
     """
 
-    shown = ("x", "lattice", "level", "site_features")
+    shown = "x lattice level site_features"
 
     key = "site"
 

@@ -37,7 +37,7 @@ class ClipBatch(FieldBatch):
         rate: samples per second, for listening only.
     """
 
-    shown = ("length", "rate")
+    shown = "length rate"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, x: Tensor, length: Tensor, constraint: Mapping[str, Any],

@@ -31,7 +31,7 @@ class NodeBatch(EditsBatch):
         limits: what keeps an attack unnoticeable.
     """
 
-    shown = ("graph", "target", "classes", "influence", "limits", "summary", "site_features")
+    shown = "graph target classes influence limits summary site_features"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, graph: Graph, target: Tensor, known: Tensor, classes: int, *, edits: int,

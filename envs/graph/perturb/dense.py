@@ -47,7 +47,7 @@ class WholeBatch(EditsBatch):
         edits: most flips.
     """
 
-    shown = ("x", "adjacency", "count")
+    shown = "x adjacency count"
 
     key = "pair"
 

@@ -45,7 +45,7 @@ class GlobalBatch(EditsBatch):
         limits: what keeps an attack unnoticeable.
     """
 
-    shown = ("graph", "nodes", "members", "limits")
+    shown = "graph nodes members limits"
 
     key = "pair"
 

@@ -41,7 +41,7 @@ class NodeFieldBatch(FieldBatch):
         kwargs: radius, norm, low and high of `FieldBatch`.
     """
 
-    shown = ("graph", "target", "nodes", "summary")
+    shown = "graph target nodes summary"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, graph: Graph, target: Tensor, nodes: Tensor, known: Tensor, classes: int,

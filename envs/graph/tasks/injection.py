@@ -70,7 +70,7 @@ class InjectionBatch(EditsBatch):
         limits: what keeps them unnoticeable; no edge of the clean graph goes, so nothing is cut off or falls apart.
     """
 
-    shown = ("graph", "nodes", "many", "members", "first", "caps", "limits")
+    shown = "graph nodes many members first caps limits"
 
     key = "cell"
 

@@ -43,7 +43,7 @@ class RewireBatch(NodeBatch):
         args, kwargs: see `NodeBatch`; `edits` counts swaps.
     """
 
-    shown = ("open", "slots_from", "slots_to")
+    shown = "open slots_from slots_to"
 
     key = "site"
 

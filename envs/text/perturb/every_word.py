@@ -28,7 +28,7 @@ class EveryWordBatch(TextBatch):
         options: as of `TextBatch`.
     """
 
-    shown = ("able",)
+    shown = "able"
 
     def __init__(self, ids: Tensor, labels: Tensor, clean: Tensor, open_: Tensor, able: Tensor, **options: Any) -> None:
         super().__init__(ids, labels, clean, clean.new_full((*clean.shape[:2], 0, 1), -1), **options)

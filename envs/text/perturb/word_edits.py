@@ -35,7 +35,7 @@ class InsertionBatch(TextBatch):
         options: as of `TextBatch`, without `slots`.
     """
 
-    shown = ("wide", "cover")
+    shown = "wide cover"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, slots_clean: Tensor, segments: Tensor, exists: Tensor, **options: Any

@@ -40,10 +40,7 @@ class JointBatch(EditsBatch):
         spaces: the strings that they index, the blank first.
     """
 
-    shown = (
-        "gaps", "spaces", "wordings", "swaps", "budgets", "lexicon", "sentences", "versions", "width", "words",
-        "probe", "grid",
-    )  # fmt: skip
+    shown = "gaps spaces wordings swaps budgets lexicon sentences versions width words probe grid"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, wordings: Tensor, swaps: Tensor, *, budgets: Tensor, rows_max: int,

@@ -42,10 +42,7 @@ class TextBatch(EditsBatch):
         spaces: the strings that they index.
     """
 
-    shown = (
-        "gaps", "spaces", "clean", "lexicon", "slots", "laws", "width", "probe", "unknown", "first", "alphabet",
-        "segments", "grid", "open", "appended",
-    )  # fmt: skip
+    shown = "gaps spaces clean lexicon slots laws width probe unknown first alphabet segments grid open appended"
 
     def __init__(
         self,

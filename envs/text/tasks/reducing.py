@@ -30,7 +30,7 @@ class ReductionBatch(TextBatch):
         options: as of `TextBatch`.
     """
 
-    shown = ("most", "many")
+    shown = "most many"
 
     def __init__(self, ids: Tensor, labels: Tensor, clean: Tensor, able: Tensor, most: Tensor, **options: Any) -> None:
         segments = clean.new_full((*clean.shape[:2], 1, 1), -1)

@@ -44,7 +44,7 @@ class TriggerBatch(TextBatch):
         between: int64 (B, M, W + 1), the gaps of the texts, and what they index (`spacing`); None: one blank.
     """
 
-    shown = ("texts", "members", "between", "filler")
+    shown = "texts members between filler"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, texts: Tensor, words: Tensor, places: int, lexicon: Lexicon,
