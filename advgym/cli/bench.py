@@ -57,4 +57,5 @@ def run_bench(name: str | None, rest: list[str]) -> int:
     command = [sys.executable, str(found[key]), *rest]
     err().print(f"[dim]$ {escape(' '.join(command))}[/]", soft_wrap=True)
     places = os.pathsep.join(filter(None, [str(folder().parent), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.run(command, cwd=folder().parent, env={**os.environ, "PYTHONPATH": places}, check=False).returncode
+    env = {**os.environ, "PYTHONPATH": places}
+    return subprocess.run(command, cwd=folder().parent, env=env, check=False).returncode
