@@ -174,6 +174,13 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("results", "lib.rates"): "wilson mean median",
     ("results", "lib.files"): "write_atomic",
     ("results", "lib.machine"): "PACKAGES versions device_name interactive",
+    ("leaderboards.board", "leaderboards.rules.board_tables"): (
+        "PHASES TRACKS WIDEN Limits Quota Shards BoardTask Phase Defended Board"
+    ),
+    ("leaderboards.phases", "leaderboards.rules.phase_cards"): (
+        "FORMAT HiddenVictim PhaseCard card_path secret_path weights_folder phase_card phase_secret refusal"
+    ),
+    ("leaderboards.phases", "leaderboards.rules.board"): "task_options",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

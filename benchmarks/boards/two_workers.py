@@ -121,7 +121,7 @@ class Fleet:
 
     def _hand_in(self) -> str:
         from advgym.leaderboards.entries import card as cards
-        from advgym.leaderboards.rules.board import Quota
+        from advgym.leaderboards.rules.board_tables import Quota
         from advgym.leaderboards.store import artefacts, submissions
 
         self.count += 1

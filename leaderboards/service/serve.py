@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules.board import Board, board_hash, known, load
+from advgym.leaderboards.rules.board import board_hash, known, load
+from advgym.leaderboards.rules.board_tables import Board
 
 if TYPE_CHECKING:
     from advgym.leaderboards.store.db import Store
@@ -174,7 +175,7 @@ def prepare(plan: Plan) -> tuple[Mapping[str, Board], list[str]]:
 
 def reveal_closed(store: Store, plan: Plan, shown: set[tuple[str, str]]) -> None:
     """Show the logs of hidden phases that have closed; `shown` remembers which those are."""
-    from advgym.leaderboards.rules.phases import card_path, phase_card
+    from advgym.leaderboards.rules.phase_cards import card_path, phase_card
     from advgym.leaderboards.store.submissions import reveal
 
     for name, board in boards_of(plan).items():
@@ -190,7 +191,7 @@ def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
     """Open the phases whose samples are public: they have no secret to keep. Returns those opened now."""
     from advgym.leaderboards.rules import commitments
     from advgym.leaderboards.rules.opening import open_phase, record_opening
-    from advgym.leaderboards.rules.phases import PhaseCard, card_path
+    from advgym.leaderboards.rules.phase_cards import PhaseCard, card_path
 
     opened = []
     for name, board in boards.items():
