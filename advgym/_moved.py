@@ -181,6 +181,7 @@ NAMES = {  # names that left their module for another: (module before, names, mo
         "FORMAT HiddenVictim PhaseCard card_path secret_path weights_folder phase_card phase_secret refusal"
     ),
     ("leaderboards.phases", "leaderboards.rules.board"): "task_options",
+    ("leaderboards.serve", "leaderboards.service.plan"): "Plan boards_of",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

@@ -85,7 +85,8 @@ class Fleet:
     """Some workers on a data folder of their own."""
 
     def __init__(self, root: Path, boards: Path, workers: int) -> None:
-        from advgym.leaderboards.service.serve import Plan, prepare, run_worker
+        from advgym.leaderboards.service.plan import Plan
+        from advgym.leaderboards.service.serve import prepare, run_worker
         from advgym.leaderboards.store.db import open_store
 
         root.mkdir()
