@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.envs.text.victims.own import PAIR
 from advgym.errors import AdvgymError
 from advgym.lib.files import write_atomic
