@@ -182,6 +182,9 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ),
     ("leaderboards.phases", "leaderboards.rules.board"): "task_options",
     ("leaderboards.serve", "leaderboards.service.plan"): "Plan boards_of",
+    ("envs.text.own", "envs.text.inputs.spacing"): "PAIR",
+    ("envs.text.own", "envs.text.inputs.text_pairs"): "join_pair text_words split_pair unpaired",
+    ("envs.text.samples", "envs.text.data.rows"): "log Text Sample Rows check_string say_empty",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),
