@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advgym.core.answers import scores_in
+from advgym.core.asking import scores_in
 from advgym.core.batch import take
 from advgym.core.tally import Tally
 from advgym.errors import DataError, VictimError

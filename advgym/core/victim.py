@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.core.answers import scores_in
-from advgym.core.asking import Copies, in_eval, pieces
+from advgym.core.asking import Copies, in_eval, pieces, scores_in
 from advgym.core.batch import take
 from advgym.core.cached import open_store, remembering
 from advgym.core.rng import mix
