@@ -185,6 +185,9 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.text.own", "envs.text.inputs.spacing"): "PAIR",
     ("envs.text.own", "envs.text.inputs.text_pairs"): "join_pair text_words split_pair unpaired",
     ("envs.text.samples", "envs.text.data.rows"): "log Text Sample Rows check_string say_empty",
+    ("envs.graph.local", "envs.graph.models.two_hop"): "Weights Tables tables distinct Pass",
+    ("envs.graph.data", "envs.graph.data.labelled"): "NodeData WholeData halves",
+    ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),
