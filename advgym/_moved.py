@@ -174,6 +174,20 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("results", "lib.rates"): "wilson mean median",
     ("results", "lib.files"): "write_atomic",
     ("results", "lib.machine"): "PACKAGES versions device_name interactive",
+    ("leaderboards.board", "leaderboards.rules.board_tables"): (
+        "PHASES TRACKS WIDEN Limits Quota Shards BoardTask Phase Defended Board"
+    ),
+    ("leaderboards.phases", "leaderboards.rules.phase_cards"): (
+        "FORMAT HiddenVictim PhaseCard card_path secret_path weights_folder phase_card phase_secret refusal"
+    ),
+    ("leaderboards.phases", "leaderboards.rules.board"): "task_options",
+    ("leaderboards.serve", "leaderboards.service.plan"): "Plan boards_of",
+    ("envs.text.own", "envs.text.inputs.spacing"): "PAIR",
+    ("envs.text.own", "envs.text.inputs.text_pairs"): "join_pair text_words split_pair unpaired",
+    ("envs.text.samples", "envs.text.data.rows"): "log Text Sample Rows check_string say_empty",
+    ("envs.graph.local", "envs.graph.models.two_hop"): "Weights Tables tables distinct Pass",
+    ("envs.graph.data", "envs.graph.data.labelled"): "NodeData WholeData halves",
+    ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

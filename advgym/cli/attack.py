@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from advgym.cli.printing import column_lines, err, escape, heat, number, out, percent, progress, spark
+from advgym.cli.printing import column_lines, err, escape, heat, number, out, percent, progress, say_notes, spark
 from advgym.cli.values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
 
@@ -275,9 +275,3 @@ def run_verify(path: Path, device: str) -> int:
         out().print(f"  {escape(line)}", soft_wrap=True)
     say_notes(notes)
     return 1
-
-
-def say_notes(notes: list[str]) -> None:
-    """What a reader should know beside a verdict."""
-    for line in notes:
-        out().print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)

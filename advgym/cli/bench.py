@@ -56,6 +56,6 @@ def run_bench(name: str | None, rest: list[str]) -> int:
         raise unknown("benchmark", name, found)
     command = [sys.executable, str(found[key]), *rest]
     err().print(f"[dim]$ {escape(' '.join(command))}[/]", soft_wrap=True)
-    root = folder().parent
-    places = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": places}, check=False).returncode
+    places = os.pathsep.join(filter(None, [str(folder().parent), os.environ.get("PYTHONPATH", "")]))
+    env = {**os.environ, "PYTHONPATH": places}
+    return subprocess.run(command, cwd=folder().parent, env=env, check=False).returncode

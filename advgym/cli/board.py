@@ -72,7 +72,7 @@ def close(name: Name, phase: Phase, data: Data = HERE, boards: Boards = None) ->
     from advgym.cli.printing import escape, out
     from advgym.leaderboards.rules.board import load
     from advgym.leaderboards.rules.opening import close_phase
-    from advgym.leaderboards.rules.phases import card_path
+    from advgym.leaderboards.rules.phase_cards import card_path
 
     card = close_phase(load(name, boards), phase, data)
     where = card_path(data, card.board, card.phase)

@@ -116,3 +116,9 @@ def escape(value: Any) -> str:
     from rich.markup import escape as plain
 
     return plain(str(value))
+
+
+def say_notes(notes: list[str]) -> None:
+    """What a reader should know beside a verdict."""
+    for line in notes:
+        out().print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from advgym.cli.attack import say_notes
 from advgym.cli.board import HERE, Boards, Data, Name, Phase
+from advgym.cli.printing import say_notes
 from advgym.cli.serve import Db, database
 from advgym.errors import AdvgymError
 from advgym.judge import contract

@@ -13,7 +13,7 @@ from advgym.errors import AdvgymError, unknown
 
 if TYPE_CHECKING:
     from advgym.judge.results import Result
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
     from advgym.leaderboards.rules.phases import PhaseTask
     from advgym.leaderboards.scoring.matrix import Scored
     from advgym.leaderboards.scoring.outcome import Facts

@@ -70,7 +70,7 @@ def serve(
     from advgym.errors import AdvgymError
     from advgym.leaderboards.runs.engines import ENGINES
     from advgym.leaderboards.sandbox import LEVELS, best_level
-    from advgym.leaderboards.service.serve import Plan, boards_of
+    from advgym.leaderboards.service.plan import Plan, boards_of
     from advgym.leaderboards.service.serve import serve as run
 
     if sandbox is not None and sandbox not in LEVELS:

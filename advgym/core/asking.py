@@ -1,4 +1,7 @@
-"""How a model is asked: in eval mode, on inputs that it may write into, and one input's exception costs that input."""
+"""How a model is asked: in eval mode, on inputs that it may write into, and one input's exception costs that input.
+
+And how its answer is read: the scores in it, whatever form it has.
+"""
 
 from __future__ import annotations
 
@@ -101,3 +104,16 @@ def pieces(
     half = torch.arange(len(x), device=getattr(x, "device", None)).tensor_split(2)
     parts = [pieces(answer, take(x, i), None if keys is None else keys[i], retries=retries, wait=wait) for i in half]
     return [*parts[0], *parts[1]]
+
+
+def scores_in(answer: Any, n: int) -> Any:
+    """The scores in an answer: `.logits` of a model's output, the first tensor of a tuple, a list of rows as one."""
+    if isinstance(answer, dict):
+        answer = answer.get("logits", answer.get("scores", answer))
+    answer = getattr(answer, "logits", answer)
+    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Tensor):
+        rows = len(answer) == n and all(isinstance(a, Tensor) and a.shape == answer[0].shape for a in answer)
+        if rows and (isinstance(answer, list) or answer[0].dim() < 2):
+            return torch.stack(list(answer))
+        return answer[0]
+    return answer

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advgym.core.asking import scores_in
 from advgym.core.batch import take
 from advgym.core.tally import Tally
 from advgym.errors import DataError, VictimError
@@ -198,9 +199,7 @@ def rows_of(answer: Any, n: int) -> list[Answer]:
     Raises:
         VictimError: where the model's answer is neither.
     """
-    from advgym.core.victim import _scores_of
-
-    answer = _scores_of(answer, n)
+    answer = scores_in(answer, n)
     if all_strings(answer) and len(answer) == n:
         return list(answer)
     if isinstance(answer, np.ndarray) and answer.dtype.kind in "US" and answer.shape == (n,):
@@ -214,9 +213,7 @@ def scores_of(answer: Any, n: int) -> Tensor:
     Raises:
         VictimError: where there are none.
     """
-    from advgym.core.victim import _scores_of
-
-    answer = _scores_of(answer, n)
+    answer = scores_in(answer, n)
     try:
         found = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
     except (TypeError, ValueError, RuntimeError) as error:

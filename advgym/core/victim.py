@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.core.asking import Copies, in_eval, pieces
+from advgym.core.asking import Copies, in_eval, pieces, scores_in
 from advgym.core.batch import take
 from advgym.core.cached import open_store, remembering
 from advgym.core.rng import mix
@@ -151,7 +151,7 @@ class Victim:
     def _answer(self, x: Any, keys: Tensor | None) -> Tensor:
         with in_eval(self.model), self.tally.asking(len(x) if hasattr(x, "__len__") else 1):
             scores = self.copies(self.model, x, keys=keys) if self.keyed else self.copies(self.model, x)
-        scores = _scores_of(scores, len(x))
+        scores = scores_in(scores, len(x))
         if not isinstance(scores, Tensor):
             try:
                 scores = torch.as_tensor(scores)
@@ -181,19 +181,6 @@ def first_answer(victim: Victim, x: Any, keys: Tensor | None, what: str) -> Tens
     if victim.unanswered > before:
         raise VictimError(f"victim {victim.name!r} fails on {what}: {victim.why}")
     return scores
-
-
-def _scores_of(answer: Any, n: int) -> Any:
-    """The scores in an answer: `.logits` of a model's output, the first tensor of a tuple, a list of rows as one."""
-    if isinstance(answer, dict):
-        answer = answer.get("logits", answer.get("scores", answer))
-    answer = getattr(answer, "logits", answer)
-    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Tensor):
-        rows = len(answer) == n and all(isinstance(a, Tensor) and a.shape == answer[0].shape for a in answer)
-        if rows and (isinstance(answer, list) or answer[0].dim() < 2):
-            return torch.stack(list(answer))
-        return answer[0]
-    return answer
 
 
 def ask(

@@ -15,6 +15,7 @@ import uvicorn
 
 from advgym.leaderboards.entries.entry import Entry, Interval, Rows, TaskScore, canonical
 from advgym.leaderboards.rules import board as boards
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.scoring.scorer import scorer_hash
 from advgym.leaderboards.service.app import create_app
 from advgym.leaderboards.service.shelf import Shelf
@@ -26,7 +27,7 @@ from benchmarks._common import arguments, table
 GOAL_MS = 100.0
 
 
-def entry(board: boards.Board, rng: random.Random, number: int) -> Entry:
+def entry(board: Board, rng: random.Random, number: int) -> Entry:
     """An entry with the size of a real one; the figures are drawn at random."""
     scores = []
     for task in board.tasks:

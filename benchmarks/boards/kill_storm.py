@@ -30,7 +30,8 @@ import httpx
 
 from advgym.core.task import make_task
 from advgym.leaderboards.entries import card as cards
-from advgym.leaderboards.service.serve import Plan, run_worker, serve
+from advgym.leaderboards.service.plan import Plan
+from advgym.leaderboards.service.serve import run_worker, serve
 from advgym.leaderboards.store import ledger, submissions
 from advgym.leaderboards.store.db import open_store
 from advgym.leaderboards.store.rebuild import rebuild

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.store import jobs, submissions
 from advgym.leaderboards.store.db import Store, open_store
 from benchmarks._common import arguments, table

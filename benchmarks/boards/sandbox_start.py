@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import LEVELS, Box, launch, missing, paths
 from advgym.leaderboards.sandbox.box import ENTRY
 from advgym.leaderboards.sandbox.launch import RUNTIME

@@ -85,7 +85,8 @@ class Fleet:
     """Some workers on a data folder of their own."""
 
     def __init__(self, root: Path, boards: Path, workers: int) -> None:
-        from advgym.leaderboards.service.serve import Plan, prepare, run_worker
+        from advgym.leaderboards.service.plan import Plan
+        from advgym.leaderboards.service.serve import prepare, run_worker
         from advgym.leaderboards.store.db import open_store
 
         root.mkdir()
@@ -121,7 +122,7 @@ class Fleet:
 
     def _hand_in(self) -> str:
         from advgym.leaderboards.entries import card as cards
-        from advgym.leaderboards.rules.board import Quota
+        from advgym.leaderboards.rules.board_tables import Quota
         from advgym.leaderboards.store import artefacts, submissions
 
         self.count += 1

@@ -22,7 +22,8 @@ from torch import Tensor
 
 import advgym
 from advgym.core.victim import Victim
-from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.models.fitting import accuracy
 from advgym.envs.graph.victims.zoo import zoo_victim
 from benchmarks._common import arguments, device_label, table

@@ -31,9 +31,10 @@ from torch import Tensor
 
 from advgym import make_task, registry
 from advgym.core import rng
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.cora_ml import load
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
-from advgym.envs.graph.victims.inductive import inductive_victim, load
+from advgym.envs.graph.victims.inductive import inductive_victim
 from advgym.judge.run import play
 from benchmarks._common import arguments, device_label, table
 

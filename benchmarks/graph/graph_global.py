@@ -26,7 +26,8 @@ from torch import Tensor, nn
 import advgym
 from advgym import register_agent, registry
 from advgym.core.victim import Victim
-from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.victims.recipes import GCN
 from benchmarks._common import arguments, device_label, table
 

@@ -31,8 +31,9 @@ from torch import Tensor
 
 from advgym import make_task, registry
 from advgym.core.env import AttackEnv
-from advgym.envs.graph.data.datasets import NodeData, load_nodes, sbm
+from advgym.envs.graph.data.datasets import load_nodes, sbm
 from advgym.envs.graph.data.interchange import read_npz
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.tasks.poison import retrained_victim, unrolled_victim

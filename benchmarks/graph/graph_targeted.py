@@ -25,7 +25,8 @@ import torch
 
 from advgym import make_task, registry
 from advgym.agents.shared.s2v_net import Scene
-from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.victims.recipes import node_victim
 from advgym.judge.run import play
 from benchmarks._common import arguments, device_label, table

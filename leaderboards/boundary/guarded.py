@@ -18,7 +18,7 @@ from advgym.core.cached import asked_anew
 from advgym.core.victim import DRAWS
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
-from advgym.leaderboards.boundary.inside import Failure, crashed, entry_point, load_module
+from advgym.leaderboards.boundary.submission import Failure, crashed, entry_point, load_module
 from advgym.leaderboards.boundary.wire import HARD_CAP, Channel, Gone
 
 GRAPHS = 16

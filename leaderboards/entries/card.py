@@ -13,7 +13,8 @@ import msgspec
 
 from advgym import registry
 from advgym.leaderboards.entries.code_tokens import code_digest
-from advgym.leaderboards.rules.board import TRACKS, Board, gives
+from advgym.leaderboards.rules.board import gives
+from advgym.leaderboards.rules.board_tables import TRACKS, Board
 from advgym.leaderboards.rules.reasons import Refused
 
 ENTRY = {"attack": ("agent.py", "attack(env, *, seed)"), "defense": ("defense.py", "defend(victim, task)")}

@@ -20,7 +20,7 @@ from advgym.leaderboards.scoring.outcome import DISPUTE, lost
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
 
 ROUNDS = 3  # verdicts, each of fresh draws, that a perturbation of a randomised defense has to win
 MARK = "dispute"  # the reason of such a row

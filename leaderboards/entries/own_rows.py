@@ -19,7 +19,7 @@ from advgym.leaderboards.scoring.task_scores import score_task
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
 
 TaskOf = Callable[[RowSet], AbstractContextManager["Task"]]
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from advgym.judge import contract
 from advgym.leaderboards.entries.entry import Entry
-from advgym.leaderboards.rules.board import Board, board_hash
+from advgym.leaderboards.rules.board import board_hash
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.scoring.outcome import Facts
 
 if TYPE_CHECKING:
-    from advgym.leaderboards.rules.phases import PhaseCard
+    from advgym.leaderboards.rules.phase_cards import PhaseCard
 
 
 def stale(entry: Entry, board: Board, card: PhaseCard, scorer: str, facts: Sequence[Facts] = ()) -> str:

@@ -1,8 +1,7 @@
-"""A board: tasks, budgets, phases and limits, as one TOML file."""
+"""A board by name or file: found, read, checked, hashed, and what is asked of it."""
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import math
 import os
@@ -14,115 +13,13 @@ import msgspec
 
 from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.leaderboards.rules.board_tables import WIDEN, Board, BoardTask, Phase
+from advgym.leaderboards.rules.board_values import shape_problems, value_problems
 
-PHASES = ("dev", "test", "final")
-TRACKS = ("attack", "defense")
 MOST_BYTES = 1 << 20  # of a board's file
-WIDEN = 2.0  # times the constraint, within which proposals are evaluated
 UNSCORED = ("title", "summary", "opens", "closes", "quota")  # what no score depends on
 LATER = (("limits", "job_s"),)  # keys that the first boards had not: at their default they are not hashed, like `widen`
 DURATIONS = 32  # a hidden phase tells how long a job took in at most so many steps
-
-
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one shard's process tree may use. Time that the victim takes is free.
-
-    Attributes:
-        size_mb: of the submission's files.
-        job_s: wall seconds of a whole submission, the victim's time too: after them it ends, whatever is left to do.
-    """
-
-    cpu_s: float = 60.0
-    wall_s: float = 120.0
-    memory_mb: int = 2048
-    processes: int = 32
-    size_mb: int = 50
-    job_s: float = 7200.0
-
-
-class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Submissions of a team: per day, and in all, for each phase."""
-
-    per_day: int = 10
-    total: int = 200
-
-
-class Shards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shard plan: `lanes` samples to a shard; order "listed" or "shuffled" (by the phase's secret)."""
-
-    lanes: int = 64
-    order: str = "listed"
-
-
-class BoardTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task of a board: what an attacker may know and spend.
-
-    Attributes:
-        constraint: overrides the task's own.
-        widen: beyond this many times the constraint nothing is evaluated. More than 2, which a task that tells
-            decisions alone or wants the least distortion may need, lets the budgets of samples pool.
-    """
-
-    id: str
-    knowledge: str
-    queries: int
-    gradients: int = 0
-    goal: str = "untargeted"
-    constraint: dict[str, Any] = {}
-    widen: float = WIDEN
-
-
-class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a phase is scored.
-
-    Attributes:
-        samples: of each task.
-        source: "split:NAME" (public data), "generator" (drawn under the phase's secret seed) or "path:DIR" (files on
-            the server).
-        seeds: K, runs of each sample; they feed only the agent's and the environment's draws.
-    """
-
-    samples: int
-    source: str
-    seeds: int = 1
-
-    @property
-    def hidden(self) -> bool:
-        """Whether participants cannot know the samples."""
-        return not self.source.startswith("split:")
-
-
-class Defended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The defense track.
-
-    Attributes:
-        panel: the baseline agents.
-        floor: under clean accuracy, a share of the victim's.
-        device: where a defense computes: "cpu", or "cuda", the worker's GPU (a worker without one cannot run it).
-    """
-
-    panel: list[str] = []
-    floor: float = 0.95
-    device: str = "cpu"
-
-
-class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A leaderboard, as its TOML says; `name` is the file's."""
-
-    title: str
-    opens: dt.datetime
-    closes: dt.datetime
-    tasks: list[BoardTask]
-    phases: dict[str, Phase]
-    name: str = ""
-    summary: str = ""
-    tracks: list[str] = msgspec.field(default_factory=lambda: list(TRACKS))
-    weights: bool = False  # whether participants are handed the weights of the victims
-    probes: bool = True
-    shards: Shards = Shards()
-    limits: Limits = Limits()
-    quota: Quota = Quota()
-    defense: Defended = Defended()
 
 
 def folder() -> Path:
@@ -173,8 +70,6 @@ def load(name: str | Path, boards: str | Path | None = None) -> Board:
     Raises:
         AdvgymError: with every problem of the file, one a line.
     """
-    from advgym.leaderboards.rules.board_values import shape_problems, value_problems
-
     path = find(name, boards)
     raw = read(path)
     problems = shape_problems(raw, Board, "") or value_problems(_convert(raw, path))
@@ -220,6 +115,7 @@ def told_step(board: Board) -> int:
     """Seconds between the times that a hidden phase tells: a minute, or more minutes where a job may take long.
 
     >>> import datetime as dt
+    >>> from advgym.leaderboards.rules.board_tables import Limits
     >>> day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     >>> told_step(Board("t", day, day, [], {})), told_step(Board("t", day, day, [], {}, limits=Limits(job_s=600)))
     (240, 60)
@@ -249,3 +145,10 @@ def gives(given: str, needed: str) -> bool:
     Under transfer a surrogate answers everything, gradients too, so every agent can play.
     """
     return given == "transfer" or registry.KNOWLEDGE.index(needed) <= registry.KNOWLEDGE.index(given)
+
+
+def task_options(board: Board, row: BoardTask) -> dict[str, Any]:
+    """What `make_task` is told for a row of a board."""
+    budget = {"queries": row.queries, **({"gradients": row.gradients} if row.gradients else {})}
+    return {"knowledge": row.knowledge, "goal": row.goal, **budget, "probes": board.probes,
+            "widen": row.widen, **row.constraint}  # fmt: skip

@@ -13,10 +13,10 @@ from advgym.core.goals import BundleGoal
 from advgym.core.offers import fits
 from advgym.core.task import Task, check_knowledge, make_task
 from advgym.errors import AdvgymError, unknown
-from advgym.leaderboards.rules.board import WIDEN, Board, BoardTask, Phase, find, gives, load, read
+from advgym.leaderboards.rules.board import find, gives, load, read, task_options
+from advgym.leaderboards.rules.board_tables import WIDEN, Board, BoardTask, Phase
 from advgym.leaderboards.rules.board_values import shape_problems, value_problems
 from advgym.leaderboards.rules.hidden import split_of
-from advgym.leaderboards.rules.phases import task_options
 from advgym.lib.drawn import SPLIT
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from advgym.leaderboards.rules.board import PHASES, TRACKS, Board, Phase
+from advgym.leaderboards.rules.board_tables import PHASES, TRACKS, Board, Phase
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 SOURCES = '"split:NAME", "generator" or "path:DIR"'

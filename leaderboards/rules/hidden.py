@@ -12,8 +12,9 @@ from advgym.core.task import Task, load_victim, make_task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.rules import commitments
-from advgym.leaderboards.rules.board import Board, BoardTask, phase_of
-from advgym.leaderboards.rules.phases import HiddenVictim, PhaseCard, task_options, weights_folder
+from advgym.leaderboards.rules.board import phase_of, task_options
+from advgym.leaderboards.rules.board_tables import Board, BoardTask
+from advgym.leaderboards.rules.phase_cards import HiddenVictim, PhaseCard, weights_folder
 from advgym.lib.drawn import SPLIT
 from advgym.lib.files import write_atomic
 from advgym.lib.weights import cache_in, fingerprint, weights_hash

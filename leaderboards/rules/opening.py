@@ -13,8 +13,9 @@ import msgspec
 from advgym.errors import AdvgymError
 from advgym.leaderboards.entries.entry import Entry, canonical
 from advgym.leaderboards.rules import commitments
-from advgym.leaderboards.rules.board import PHASES, Board, board_hash, phase_of
-from advgym.leaderboards.rules.phases import (
+from advgym.leaderboards.rules.board import board_hash, phase_of
+from advgym.leaderboards.rules.board_tables import PHASES, Board
+from advgym.leaderboards.rules.phase_cards import (
     HiddenVictim,
     PhaseCard,
     card_path,

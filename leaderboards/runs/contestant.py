@@ -22,7 +22,7 @@ from advgym.leaderboards.boundary.referee import Session
 from advgym.leaderboards.boundary.terms import Late, Unanswered
 from advgym.leaderboards.boundary.wire import Broken, Channel, Gone
 from advgym.leaderboards.entries.card import Card
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import Box, Ended
 
 LOADING = ("syntax-error", "import-error", "no-entry-point", "card-mismatch")  # no shard would fare better

@@ -23,7 +23,7 @@ from advgym.leaderboards.runs.shards import Runner, Shard, ShardRun
 from advgym.leaderboards.runs.stage import Stage
 from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.sandbox.workfolder import WorkFolder
-from advgym.leaderboards.service.serve import Plan, boards_of
+from advgym.leaderboards.service.plan import Plan, boards_of
 
 AHEAD = 2  # shards placed for every core of the cluster
 
@@ -32,7 +32,7 @@ class RayEngine:
     """Places every shard as one Ray task; it asks for a GPU where victims live on one.
 
     Args:
-        plan: the server's (`advgym.leaderboards.service.serve.Plan`).
+        plan: the server's (`advgym.leaderboards.service.plan.Plan`).
     """
 
     def __init__(self, plan: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from advgym.leaderboards.boundary import messages as m
-from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.rules.board_tables import Board
 
 PATIENCE_S = 300.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from advgym import registry
 from advgym.leaderboards.entries import card as cards
-from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.runs.contestant import Contestant
 from advgym.leaderboards.runs.stage import Stage
 from advgym.leaderboards.sandbox import Box

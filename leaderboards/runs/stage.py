@@ -10,9 +10,11 @@ import torch
 
 from advgym import registry
 from advgym.core.victim import resolve_device
-from advgym.leaderboards.rules.board import Board, phase_of
+from advgym.leaderboards.rules.board import phase_of
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.rules.commitments import derive, run_seeds
-from advgym.leaderboards.rules.phases import PhaseTask, phase_card, phase_secret, phase_tasks
+from advgym.leaderboards.rules.phase_cards import phase_card, phase_secret
+from advgym.leaderboards.rules.phases import PhaseTask, phase_tasks
 from advgym.leaderboards.runs.facts import measure
 from advgym.leaderboards.scoring.outcome import Facts
 

@@ -12,7 +12,8 @@ from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.leaderboards.entries import card as cards
 from advgym.leaderboards.entries.entry import Entry, Rows, TaskScore
 from advgym.leaderboards.rules import reasons
-from advgym.leaderboards.rules.board import Board, Limits, phase_of
+from advgym.leaderboards.rules.board import phase_of
+from advgym.leaderboards.rules.board_tables import Board, Limits
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.runs.contestant import AnswerFailed
 from advgym.leaderboards.runs.evaluate import Failure, Progress, evaluate, written

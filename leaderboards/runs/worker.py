@@ -15,7 +15,8 @@ import msgspec
 
 from advgym.errors import VictimError
 from advgym.leaderboards.boundary.fault import known
-from advgym.leaderboards.rules.board import Board, told_step
+from advgym.leaderboards.rules.board import told_step
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.runs.engines import Engine, local
 from advgym.leaderboards.runs.evaluate import Failure, evaluate, written

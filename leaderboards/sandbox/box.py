@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import bwrap, inmates, launch, paths, scratch, watchdog, wipe
 from advgym.leaderboards.sandbox.ended import rlimits
 from advgym.leaderboards.sandbox.ladder import SandboxError, usable

@@ -8,7 +8,7 @@ import signal
 
 import msgspec
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 
 KEPT = 4096  # bytes of output kept from its beginning, and as many from its end
 OUTPUT_MB = 64  # more output than that ends the turn

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import watchdog
 from advgym.leaderboards.sandbox.ended import OUTPUT_MB, Ended, Output, cpu_said, verdict
 

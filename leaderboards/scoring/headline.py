@@ -16,7 +16,7 @@ from advgym.leaderboards.scoring.outcome import DISPUTE, lost
 from advgym.lib import rates
 
 if TYPE_CHECKING:
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
 
 EVEN = 1e-9  # accuracies are shares of a few thousand samples; their product with the floor is rounded
 

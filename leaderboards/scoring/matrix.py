@@ -14,7 +14,7 @@ from advgym.leaderboards.scoring.outcome import Facts
 from advgym.leaderboards.scoring.task_scores import score_task
 
 if TYPE_CHECKING:
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
 
 FORMAT = "advgym-score/1"
 NONE = "none"  # the victim without a defense

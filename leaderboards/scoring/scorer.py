@@ -13,7 +13,7 @@ from advgym.errors import AdvgymError
 from advgym.leaderboards.entries.entry import canonical
 
 if TYPE_CHECKING:
-    from advgym.leaderboards.rules.board import Board
+    from advgym.leaderboards.rules.board_tables import Board
 
 # What says which inputs count, what they cost, who won and how that is summed up.
 DECIDES = ("core", "judge", "lib", "leaderboards/boundary", "leaderboards/runs", "leaderboards/scoring")

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.service import api, data, desk, guard, intake, pages
 from advgym.leaderboards.service.guard import Guard

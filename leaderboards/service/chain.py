@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from advgym.errors import DataError
-from advgym.leaderboards.rules.board import Board, told_step
+from advgym.leaderboards.rules.board import told_step
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.store import ledger
 from advgym.leaderboards.store.submissions import STEP_S
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from advgym.leaderboards.entries.entry import canonical
-from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.service import data, pages, show
 from advgym.leaderboards.service.shelf import Shelf
 from advgym.leaderboards.store import record

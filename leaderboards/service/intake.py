@@ -7,7 +7,7 @@ import msgspec
 from advgym.errors import AdvgymError
 from advgym.judge.results import FORMAT, Result
 from advgym.leaderboards.entries import card as cards
-from advgym.leaderboards.rules.board import Board, Quota
+from advgym.leaderboards.rules.board_tables import Board, Quota
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.service.shelf import Shelf, is_open

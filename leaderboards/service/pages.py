@@ -16,7 +16,8 @@ from advgym import registry
 from advgym.judge import contract
 from advgym.leaderboards.entries.entry import Entry
 from advgym.leaderboards.rules import reasons
-from advgym.leaderboards.rules.board import Board, public_data
+from advgym.leaderboards.rules.board import public_data
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.service import views
 from advgym.leaderboards.service.shelf import Book, Placed, Shelf, is_open
 from advgym.leaderboards.service.told import SENTENCE

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules.board import Board, board_hash, known, load
+from advgym.leaderboards.rules.board import board_hash
+from advgym.leaderboards.rules.board_tables import Board
+from advgym.leaderboards.service.plan import Plan, boards_of
 
 if TYPE_CHECKING:
     from advgym.leaderboards.store.db import Store
@@ -26,25 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("advgym")
 CHECK_S = 1.0  # between looks at the workers and the leases
 QUICK_S = 5.0  # a worker that lives no longer than this is started again more slowly
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server was asked for; sent to its workers, so nothing in it is a secret but the database's URL."""
-
-    root: str
-    db: str
-    boards: str | None
-    workers: int = 1
-    device: str = "cpu"
-    level: str | None = None
-    lease_s: float = 60.0
-    beat_s: float = 10.0
-    engine: str = "local"
-
-
-def boards_of(plan: Plan) -> dict[str, Board]:
-    """Every board of the server; a broken file is an error."""
-    return {name: load(path) for name, path in known(plan.boards).items()}
 
 
 def run_worker(plan: Plan, number: int, parent: int | None = None) -> None:
@@ -174,7 +157,7 @@ def prepare(plan: Plan) -> tuple[Mapping[str, Board], list[str]]:
 
 def reveal_closed(store: Store, plan: Plan, shown: set[tuple[str, str]]) -> None:
     """Show the logs of hidden phases that have closed; `shown` remembers which those are."""
-    from advgym.leaderboards.rules.phases import card_path, phase_card
+    from advgym.leaderboards.rules.phase_cards import card_path, phase_card
     from advgym.leaderboards.store.submissions import reveal
 
     for name, board in boards_of(plan).items():
@@ -190,7 +173,7 @@ def open_public(boards: Mapping[str, Board], root: Path) -> list[str]:
     """Open the phases whose samples are public: they have no secret to keep. Returns those opened now."""
     from advgym.leaderboards.rules import commitments
     from advgym.leaderboards.rules.opening import open_phase, record_opening
-    from advgym.leaderboards.rules.phases import PhaseCard, card_path
+    from advgym.leaderboards.rules.phase_cards import PhaseCard, card_path
 
     opened = []
     for name, board in boards.items():

@@ -15,7 +15,8 @@ import msgspec
 from advgym.errors import DataError
 from advgym.leaderboards.entries.entry import Entry, canonical
 from advgym.leaderboards.rules import commitments
-from advgym.leaderboards.rules.board import Board, board_hash
+from advgym.leaderboards.rules.board import board_hash
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.scoring.ranking import rank, unranked
 from advgym.leaderboards.service.chain import Chain, mark_of
 from advgym.leaderboards.service.told import told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from advgym.leaderboards.entries.entry import Entry, Interval, Measured, TaskScore
-from advgym.leaderboards.rules.board import Board
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.scoring.intervals import rate_interval
 from advgym.leaderboards.service.shelf import Book, Placed
 from advgym.report.matrix import CONTROL, Cell, Group, Matrix, Row, domains_of

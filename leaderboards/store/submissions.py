@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from advgym.errors import AdvgymError
 from advgym.leaderboards.rules import reasons
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.store.db import Store
 from advgym.leaderboards.store.tables import job, submission
 

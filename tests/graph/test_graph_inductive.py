@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym import make_task
+from advgym.envs.graph.data.cora_ml import load, split
 from advgym.envs.graph.data.datasets import sbm
-from advgym.envs.graph.victims.inductive import induced, inductive_victim, load, split
+from advgym.envs.graph.victims.inductive import induced, inductive_victim
 from advgym.errors import DataError
 from advgym.lib.weights import cache_in
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import advgym
-from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.data.interchange import attacked_networkx, perturbed_networkx, read_graph, read_npz, to_networkx
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.data.own import own_graph
 from advgym.envs.graph.inputs.graphs import Graph, content_hash
 from advgym.errors import DataError

@@ -10,6 +10,8 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import networkx
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("advgym", "agents", "envs", "leaderboards")
 ABOVE = ("advgym.envs", "advgym.agents", "advgym.leaderboards")
@@ -105,6 +107,35 @@ def test_the_contracts_hold():
         check=False,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout[-3000:]
+
+
+def run_imports(node):
+    """The import statements under a node, of functions too, without those that only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from run_imports(ast.Module([other], []))
+        elif isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        else:
+            yield from run_imports(child)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """An import inside a function counts: it hides a circle, and breaks none."""
+    modules = {module_of(p): p for p in OURS}
+    graph = networkx.DiGraph()
+    for module, path in modules.items():
+        for node in run_imports(tree(path)):
+            if isinstance(node, ast.Import):
+                wanted = [a.name for a in node.names]
+            else:
+                inner = [f"{node.module}.{a.name}" for a in node.names]
+                wanted = [m if m in modules else node.module for m in inner]
+            graph.add_edges_from((module, m) for m in wanted if m in modules)
+    circles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
+    circles += [[m] for m in networkx.nodes_with_selfloops(graph)]
+    assert graph.number_of_edges() > 1000 and not circles, circles
 
 
 def test_import_advgym_is_light():

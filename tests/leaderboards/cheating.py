@@ -20,7 +20,8 @@ from sandbox_play import need
 
 from advgym.leaderboards.entries.card import check_folder, read_card
 from advgym.leaderboards.entries.entry import Entry, Rows
-from advgym.leaderboards.rules.board import Board, load
+from advgym.leaderboards.rules.board import load
+from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.runs.evaluate import Failure, evaluate
 from advgym.leaderboards.runs.shards import Runner, ShardRun
 from advgym.leaderboards.runs.stage import Stage

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import Box, Ended, ladder, launch, lockdown
 
 ROOMY = Limits(cpu_s=20, wall_s=300, memory_mb=1024, processes=16)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg  # noqa: F401  (once, before the forks)
 from store_entries import made
 
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.store import jobs, rebuild, record, submissions
 from advgym.leaderboards.store.db import open_store
 

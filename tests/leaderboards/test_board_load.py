@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules import board
+from advgym.leaderboards.rules import board, board_tables
 from advgym.leaderboards.rules.board_values import shape_problems, value_problems
 
 TEXT = """
@@ -130,11 +130,11 @@ json_like = st.recursive(
 )
 def test_any_value_is_accepted_or_named(key, value):
     raw = {**RAW, key: value}
-    problems = shape_problems(raw, board.Board, "")
+    problems = shape_problems(raw, board_tables.Board, "")
     if not problems:
-        problems = value_problems(msgspec.convert(raw, board.Board))
+        problems = value_problems(msgspec.convert(raw, board_tables.Board))
         if not problems:
-            assert board.board_hash(msgspec.convert(raw, board.Board))
+            assert board.board_hash(msgspec.convert(raw, board_tables.Board))
     assert all(isinstance(p, str) and p for p in problems)
 
 
@@ -146,10 +146,10 @@ def test_the_hash_covers_what_scores_depend_on(write):
     for change in (
         {"probes": False},
         {"tracks": ["attack"]},
-        {"limits": board.Limits(cpu_s=61)},
-        {"shards": board.Shards(lanes=8)},
+        {"limits": board_tables.Limits(cpu_s=61)},
+        {"shards": board_tables.Shards(lanes=8)},
         {"tasks": [msgspec.structs.replace(one.tasks[0], queries=51)]},
-        {"phases": {"dev": board.Phase(samples=8, source="split:train")}},
+        {"phases": {"dev": board_tables.Phase(samples=8, source="split:train")}},
     ):
         assert board.board_hash(msgspec.structs.replace(one, **change)) != board.board_hash(one)
 

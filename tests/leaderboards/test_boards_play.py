@@ -9,7 +9,7 @@ import warm
 
 from advgym.leaderboards.entries.card import read_card
 from advgym.leaderboards.entries.own_rows import verify_entry
-from advgym.leaderboards.rules import board
+from advgym.leaderboards.rules import board, board_tables
 from advgym.leaderboards.rules.opening import open_phase
 from advgym.leaderboards.rules.phases import phase_tasks
 from advgym.leaderboards.runs.baseline import write_folder
@@ -34,7 +34,7 @@ def small(name, samples=4, queries=12):
     of = board.load(name)
     rows = [msgspec.structs.replace(t, queries=queries) for t in of.tasks if t.id in NEW[name][0]]
     assert [t.id for t in rows] == NEW[name][0]
-    phases = {"dev": board.Phase(samples, "split:test"), "test": board.Phase(samples, "generator")}
+    phases = {"dev": board_tables.Phase(samples, "split:test"), "test": board_tables.Phase(samples, "generator")}
     guard = msgspec.structs.replace(of.defense, panel=["noise", "greedy"], floor=0.5)
     return msgspec.structs.replace(of, tasks=rows, phases=phases, defense=guard)
 

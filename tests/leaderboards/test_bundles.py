@@ -16,7 +16,7 @@ from advgym.core.task import make_task
 from advgym.leaderboards.entries.card import read_card
 from advgym.leaderboards.entries.entry import RowSet
 from advgym.leaderboards.entries.own_rows import verify_entry
-from advgym.leaderboards.rules import board, hidden
+from advgym.leaderboards.rules import board, board_tables, hidden
 from advgym.leaderboards.rules.board_check import check
 from advgym.leaderboards.rules.opening import open_phase
 from advgym.leaderboards.rules.phases import phase_tasks
@@ -104,7 +104,7 @@ def able(monkeypatch):
 
 def test_a_hidden_phase_is_another_graph_with_a_victim_of_its_own(able, tmp_path):
     of = board.load("graph-global")
-    of = msgspec.structs.replace(of, phases={**of.phases, "test": board.Phase(2, "generator")})
+    of = msgspec.structs.replace(of, phases={**of.phases, "test": board_tables.Phase(2, "generator")})
     card = open_phase(of, "test", tmp_path)
     assert set(card.victims) == {t.id for t in of.tasks}
     for t, public in zip(phase_tasks(of, "test", tmp_path), phase_tasks(of, "dev"), strict=True):

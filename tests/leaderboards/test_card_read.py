@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from advgym.cli.app import main
 from advgym.leaderboards.entries.card import CAPS, Card, check_folder, read_card
-from advgym.leaderboards.rules.board import Limits, load
+from advgym.leaderboards.rules.board import load
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.rules.reasons import Refused
 
 GOOD = 'name = "mine"\ntrack = "attack"\nkind = "field"\nknowledge = "score"\n'

@@ -16,7 +16,7 @@ from advgym.core.env import AttackEnv
 from advgym.errors import Unusable
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.terms import Unanswered
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.runs.fresh import same_from_nothing
 from advgym.leaderboards.runs.stage import Stage
 from advgym.leaderboards.store import jobs

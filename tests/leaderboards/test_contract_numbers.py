@@ -12,7 +12,7 @@ from advgym.judge import contract
 from advgym.leaderboards.entries.entry import Entry, canonical
 from advgym.leaderboards.entries.stale import stale
 from advgym.leaderboards.rules.board import load
-from advgym.leaderboards.rules.phases import PhaseCard
+from advgym.leaderboards.rules.phase_cards import PhaseCard
 from advgym.leaderboards.service import data, pages
 from advgym.leaderboards.service.shelf import Shelf
 

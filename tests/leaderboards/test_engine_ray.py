@@ -15,7 +15,7 @@ from advgym.leaderboards.runs.engines import local, make_engine
 from advgym.leaderboards.runs.evaluate import Failure, evaluate
 from advgym.leaderboards.runs.shards import Runner
 from advgym.leaderboards.runs.stage import Stage
-from advgym.leaderboards.service.serve import Plan
+from advgym.leaderboards.service.plan import Plan
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -11,7 +11,7 @@ import warm
 from advgym.leaderboards.entries.card import read_card
 from advgym.leaderboards.entries.entry import canonical
 from advgym.leaderboards.entries.own_rows import verify_entry
-from advgym.leaderboards.rules.board import BoardTask, Limits
+from advgym.leaderboards.rules.board_tables import BoardTask, Limits
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.runs import evaluate as module
 from advgym.leaderboards.runs.contestant import Played

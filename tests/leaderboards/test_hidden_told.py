@@ -11,7 +11,7 @@ import web_server
 from fastapi.testclient import TestClient
 
 from advgym.leaderboards.entries.entry import Entry, Interval, Measured
-from advgym.leaderboards.rules.board import Phase
+from advgym.leaderboards.rules.board_tables import Phase
 from advgym.leaderboards.service.export import export
 from advgym.leaderboards.service.told import SENTENCE, told
 from advgym.leaderboards.store import jobs, ledger, record

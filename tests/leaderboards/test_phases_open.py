@@ -13,9 +13,10 @@ from advgym.core.task import make_task
 from advgym.errors import AdvgymError, DataError
 from advgym.judge.verdict import judge, victim_card
 from advgym.leaderboards.entries.entry import Entry, Interval
-from advgym.leaderboards.rules import board, commitments, hidden
+from advgym.leaderboards.rules import board, board_tables, commitments, hidden
 from advgym.leaderboards.rules.opening import close_phase, open_phase
-from advgym.leaderboards.rules.phases import card_path, phase_card, phase_secret, phase_tasks, refusal, secret_path
+from advgym.leaderboards.rules.phase_cards import card_path, phase_card, phase_secret, refusal, secret_path
+from advgym.leaderboards.rules.phases import phase_tasks
 from advgym.leaderboards.store import ledger
 from advgym.lib.weights import weights_hash
 
@@ -90,7 +91,7 @@ def test_a_public_phase_needs_no_server(own):
         assert again.threat == t.task.threat
         assert (again.threat.queries, again.threat.knowledge) == (t.row.queries, t.row.knowledge)
     assert [t.ids for t in tasks] == [t.ids for t in phase_tasks(own, "dev")]
-    listed = phase_tasks(msgspec.structs.replace(own, shards=board.Shards()), "dev")
+    listed = phase_tasks(msgspec.structs.replace(own, shards=board_tables.Shards()), "dev")
     assert [sorted(t.ids) for t in listed] == [sorted(t.ids) for t in tasks]
     assert listed[0].ids != tasks[0].ids
     card = phase_card(own, "dev")
@@ -309,7 +310,7 @@ def test_a_path_on_the_server(own, tmp_path):
         ):
             head = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
             (where / f"{stem}.gz").write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
-    phases = {"final": board.Phase(samples=20, source=f"path:{where}")}
+    phases = {"final": board_tables.Phase(samples=20, source=f"path:{where}")}
     pathed = msgspec.structs.replace(own, tasks=own.tasks[2:], phases=phases)
     open_phase(pathed, "final", tmp_path / "data")
     (task,) = phase_tasks(pathed, "final", tmp_path / "data")
@@ -318,6 +319,6 @@ def test_a_path_on_the_server(own, tmp_path):
 
 
 def test_more_samples_than_there_are(own):
-    phases = {"dev": board.Phase(samples=241, source="split:test")}
+    phases = {"dev": board_tables.Phase(samples=241, source="split:test")}
     with pytest.raises(AdvgymError, match="wants 241 samples; split 'test' of graph/sbm-edge has 240"):
         phase_tasks(msgspec.structs.replace(own, phases=phases), "dev")

@@ -18,7 +18,7 @@ from sandbox_play import ENTRY, ROOMY, ask, need, open_box, play
 
 from advgym.errors import AdvgymError
 from advgym.leaderboards import sandbox
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import (
     LEVELS,
     Box,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from sandbox_play import CONFINED, ROOMY, ask, open_box, play
 
-from advgym.leaderboards.rules.board import Limits
+from advgym.leaderboards.rules.board_tables import Limits
 from advgym.leaderboards.sandbox import Box, watchdog
 
 

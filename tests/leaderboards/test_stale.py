@@ -10,7 +10,7 @@ from scored import entry, facts, task_score
 from advgym import AdvgymError, registry
 from advgym.leaderboards.entries.stale import stale
 from advgym.leaderboards.rules.board import board_hash, load
-from advgym.leaderboards.rules.phases import HiddenVictim, PhaseCard
+from advgym.leaderboards.rules.phase_cards import HiddenVictim, PhaseCard
 from advgym.leaderboards.scoring import scorer
 from advgym.leaderboards.scoring.scorer import DECIDES, scorer_hash
 

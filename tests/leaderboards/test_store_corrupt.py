@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 from store_entries import made
 
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.store import jobs, rebuild, record, submissions
 from advgym.leaderboards.store.db import Corrupt, open_store, quick_check
 from advgym.leaderboards.store.tokens import list_tokens, new_token

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from store_servers import Clock, clock, fresh, store, url  # noqa: F401
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.store import jobs, submissions
 from advgym.leaderboards.store.db import open_store

@@ -17,7 +17,7 @@ from store_servers import clock, store, url  # noqa: F401
 
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.entries.entry import Interval, canonical
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.store import artefacts, jobs, ledger, rebuild, record, submissions, tables
 
 

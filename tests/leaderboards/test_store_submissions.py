@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store_servers import clock, store, url  # noqa: F401
 
 from advgym.errors import AdvgymError
-from advgym.leaderboards.rules.board import Quota
+from advgym.leaderboards.rules.board_tables import Quota
 from advgym.leaderboards.rules.reasons import Refused
 from advgym.leaderboards.store import jobs, submissions
 
@@ -237,7 +237,8 @@ def test_a_cancelled_job_is_so_at_once(store, clock):
 def test_of_a_job_on_a_hidden_phase_at_most_33_durations_are_told():
     import datetime as dt
 
-    from advgym.leaderboards.rules.board import Board, Limits, told_step
+    from advgym.leaderboards.rules.board import told_step
+    from advgym.leaderboards.rules.board_tables import Board, Limits
 
     day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     for most in (60, 599, 600, 1920, 1921, 7200, 86_400, 604_800):

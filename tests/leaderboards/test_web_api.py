@@ -9,7 +9,7 @@ import web_server
 from fastapi.testclient import TestClient
 
 from advgym.judge.run import attack
-from advgym.leaderboards.rules.board import Limits, Quota
+from advgym.leaderboards.rules.board_tables import Limits, Quota
 from advgym.leaderboards.service import guard
 from advgym.leaderboards.store import artefacts, jobs
 from advgym.leaderboards.store.submissions import status

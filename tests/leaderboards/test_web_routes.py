@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advgym.leaderboards.rules.board import Phase
+from advgym.leaderboards.rules.board_tables import Phase
 from advgym.leaderboards.service import app as application
 from advgym.leaderboards.service import show
 from advgym.leaderboards.store import ledger

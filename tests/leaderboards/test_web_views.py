@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advgym.leaderboards.entries.entry import canonical
-from advgym.leaderboards.rules.board import Phase
+from advgym.leaderboards.rules.board_tables import Phase
 from advgym.leaderboards.service import data, pages, show, views
 from advgym.leaderboards.service.shelf import Shelf, is_open
 from advgym.leaderboards.store import ledger

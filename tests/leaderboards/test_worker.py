@@ -10,7 +10,7 @@ from advgym.judge.run import attack
 from advgym.leaderboards.entries import card as cards
 from advgym.leaderboards.entries import recheck as audit
 from advgym.leaderboards.entries.recheck import recheck, rerun
-from advgym.leaderboards.rules.board import Phase
+from advgym.leaderboards.rules.board_tables import Phase
 from advgym.leaderboards.rules.opening import close_phase, open_phase
 from advgym.leaderboards.runs import worker as module
 from advgym.leaderboards.runs.worker import Worker

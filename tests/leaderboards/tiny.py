@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from advgym.leaderboards.rules.board import Board, BoardTask, Defended, Limits, Phase, Quota, Shards
+from advgym.leaderboards.rules.board_tables import Board, BoardTask, Defended, Limits, Phase, Quota, Shards
 from advgym.leaderboards.store import submissions
 
 SEARCH = """

@@ -13,7 +13,8 @@ from advgym.judge.contract import CONTRACT
 from advgym.judge.results import Result
 from advgym.judge.run import attack
 from advgym.leaderboards.entries.entry import Entry, Rows, RowSet, canonical
-from advgym.leaderboards.rules.board import Board, BoardTask, Defended, Phase, board_hash
+from advgym.leaderboards.rules.board import board_hash
+from advgym.leaderboards.rules.board_tables import Board, BoardTask, Defended, Phase
 from advgym.leaderboards.scoring import task_scores
 from advgym.leaderboards.store.record import write_entry
 from advgym.lib.machine import versions

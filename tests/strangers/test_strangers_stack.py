@@ -6,7 +6,7 @@ from torch import nn
 
 import advgym
 from advgym.core.task import make_task
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.victims.modules import alone_as_together

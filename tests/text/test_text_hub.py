@@ -11,9 +11,10 @@ import advgym
 from advgym.core.task import make_task
 from advgym.envs.text.goals.sequences import margin
 from advgym.envs.text.inputs.slots import TextInput, as_text
+from advgym.envs.text.inputs.spacing import PAIR
+from advgym.envs.text.inputs.text_pairs import join_pair, split_pair
 from advgym.envs.text.inputs.vocabulary import UNKNOWN, Vocabulary
 from advgym.envs.text.victims import hub, hub_seq2seq
-from advgym.envs.text.victims.own import PAIR, join_pair, split_pair
 from advgym.errors import AdvgymError, DataError, VictimError
 
 sys.path.insert(0, str(Path(__file__).parent))

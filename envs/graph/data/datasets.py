@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from advgym.envs.graph.data import cora_ml
+from advgym.envs.graph.data.files import KINDS, is_file, read_nodes
+from advgym.envs.graph.data.folders import data_folder
+from advgym.envs.graph.data.labelled import NodeData, WholeData, halves
 from advgym.envs.graph.inputs.graphs import Graph, check_features, check_pairs
-from advgym.envs.graph.perturb.dense import DenseRows
 from advgym.errors import DataError, unknown
-from advgym.lib.content import digest, stamp
+from advgym.lib.content import stamp
 from advgym.lib.drawn import SPLIT, read_drawn
 from advgym.lib.weights import data_dir
 
@@ -25,52 +27,6 @@ CORA = ["theory", "reinforcement learning", "genetic algorithms", "neural networ
 # The public files, so that a damaged or foreign copy is refused before its pickles are opened.
 CORA_SHA256 = "0ce1f9117972bdd087a19062d3decca8abfdfef042468c282c2b977642e057dd"
 PROTEINS_LARGEST = 128
-
-
-@dataclass(frozen=True)
-class NodeData:
-    """One graph with node labels.
-
-    Attributes:
-        labels: int64 (N,), -1 where a node has none.
-        nodes: split -> int64 node ids; a sample id indexes its split's list.
-        notes: what reading it changed of it, in words.
-    """
-
-    graph: Graph
-    labels: Tensor
-    classes: int
-    nodes: dict[str, Tensor]
-    class_names: list[str] | None = None
-    notes: tuple[str, ...] = ()
-
-    def digest(self) -> str:
-        """Of all that a victim learns from or is measured on: edges, features, labels and every split."""
-        return digest(self.graph.size, self.graph.pairs, self.graph.x, self.graph.row_norm, self.labels, self.classes,
-                      self.nodes)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WholeData:
-    """Many small graphs, padded to the largest: x (n, M, T), adjacency (n, M, M), count and labels (n,)."""
-
-    x: Tensor
-    adjacency: Tensor
-    count: Tensor
-    labels: Tensor
-    classes: int
-    split: dict[str, Tensor]
-    class_names: list[str] | None = field(default=None)
-    notes: tuple[str, ...] = ()
-
-    def digest(self) -> str:
-        """As `NodeData.digest`."""
-        return digest(self.x, self.adjacency, self.count, self.labels, self.classes, self.split)
-
-    def rows(self, index: Tensor) -> DenseRows:
-        """Clean graphs as a model takes them."""
-        mask = torch.arange(self.x.shape[1]) < self.count[index].unsqueeze(1)
-        return DenseRows(self.x[index], self.adjacency[index], mask)
 
 
 # -- embedded -------------------------------------------------------------------------------------------------------
@@ -119,25 +75,7 @@ def drawn_sbm(seed: int, count: int) -> NodeData:
     return replace(data, nodes={**data.nodes, SPLIT: test[order[:count]]})
 
 
-def halves(labels: Tensor) -> dict[str, Tensor]:
-    """Every other labelled node of each class for training, the rest for testing."""
-    train, test = [], []
-    for label in labels[labels >= 0].unique().tolist():
-        nodes = (labels == label).nonzero()[:, 0].tolist()
-        train += nodes[::2]
-        test += nodes[1::2]
-    return {"train": torch.tensor(sorted(train)), "test": torch.tensor(sorted(test or train))}
-
-
 # -- real -----------------------------------------------------------------------------------------------------------
-def _folder(name: str, *parts: str) -> Path:
-    root = data_dir()
-    if root is None:
-        raise DataError(
-            f"dataset {name!r} needs its files: set ADVGYM_DATA to the folder that holds {'/'.join(parts)}, or pass "
-            "dataset= a path. Tasks on 'karate' and 'sbm' need no files"
-        )
-    return root.joinpath(*parts)
 
 
 def planetoid(folder: Path, name: str, sha256: str | None = None) -> NodeData:
@@ -254,9 +192,7 @@ def load_nodes(name: str) -> NodeData:
 @lru_cache(maxsize=8)
 def _load_nodes(name: str, written: tuple[Any, ...], root: Path | None) -> NodeData:
     if name == "cora-ml" or name.startswith("cora-ml#"):
-        from advgym.envs.graph.victims.inductive import load
-
-        return load(name)
+        return cora_ml.load(name)
     drawn = read_drawn(name)
     if drawn and drawn.name == "sbm":
         return drawn_sbm(drawn.seed, drawn.count)
@@ -265,7 +201,7 @@ def _load_nodes(name: str, written: tuple[Any, ...], root: Path | None) -> NodeD
     if name == "sbm":
         return sbm()
     if name == "cora":
-        return planetoid(_folder(name, "graph", "planetoid", "Cora", "raw"), "cora", CORA_SHA256)
+        return planetoid(data_folder(name, "graph", "planetoid", "Cora", "raw"), "cora", CORA_SHA256)
     found = Path(name)
     if found.is_dir():
         raw = found / "raw" if (found / "raw").is_dir() else found
@@ -273,8 +209,6 @@ def _load_nodes(name: str, written: tuple[Any, ...], root: Path | None) -> NodeD
         if len(stems) != 1:
             raise DataError(f"{raw} holds no Planetoid dataset (ind.NAME.x and its seven companions)")
         return planetoid(raw, stems[0])
-    from advgym.envs.graph.data.files import KINDS, is_file, read_nodes
-
     if is_file(name):
         return read_nodes(name)
     ways = f"a folder of raw Planetoid files, or one file of a graph ({', '.join(KINDS)})"
@@ -296,9 +230,9 @@ def _load_wholes(name: str, written: tuple[Any, ...], root: Path | None) -> Whol
     every adjacency is padded to the largest.
     """
     if name == "mutag":
-        return read_wholes(_folder(name, "graph", "mutag", "MUTAG.txt"))
+        return read_wholes(data_folder(name, "graph", "mutag", "MUTAG.txt"))
     if name == "proteins":
-        return read_wholes(_folder(name, "graph", "mutag", "PROTEINS.txt"), PROTEINS_LARGEST)
+        return read_wholes(data_folder(name, "graph", "mutag", "PROTEINS.txt"), PROTEINS_LARGEST)
     if "/" in name or Path(name).is_file():
         return read_wholes(Path(name))
     raise unknown("dataset", name, ["mutag", "proteins"], "The path of a text file of graphs works too.")

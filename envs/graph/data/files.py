@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from advgym.envs.graph.data.datasets import NodeData, halves
 from advgym.envs.graph.data.interchange import READERS, read_csr, read_graph, undirected
+from advgym.envs.graph.data.labelled import NodeData, halves
 from advgym.envs.graph.data.own import assemble, own_graph
 from advgym.errors import DataError, unknown
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.errors import DataError
 

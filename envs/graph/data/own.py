@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgym.envs.graph.data.datasets import NodeData, halves
+from advgym.envs.graph.data.labelled import NodeData, halves
 from advgym.envs.graph.data.pyg import SPLITS, dense, is_pyg, one_of, read_pyg
 from advgym.envs.graph.inputs.graphs import Graph, check_features
 from advgym.errors import DataError

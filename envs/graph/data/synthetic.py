@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.errors import DataError
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.adjacency import Adjacency
 from advgym.envs.graph.inputs.features import Features
 from advgym.envs.graph.inputs.graphs import Graph

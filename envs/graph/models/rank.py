@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.graph.models.local import Pass
+from advgym.envs.graph.models.two_hop import Pass
 
 PAIRS = 1 << 20  # entries of two-hop gathers held at once
 

@@ -18,7 +18,8 @@ from advgym.core.field import NORMS, FieldBatch
 from advgym.core.goals import ClassGoal, Goal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
-from advgym.envs.graph.data.datasets import NodeData, sbm
+from advgym.envs.graph.data.datasets import sbm
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.perturb.view import node_summary

@@ -15,7 +15,7 @@ from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, ask
 from advgym.envs.graph import measures
 from advgym.envs.graph.constraints.limits import count, limits_of
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.perturb.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.show import many_nodes

@@ -16,7 +16,8 @@ from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.graph import measures
 from advgym.envs.graph.constraints.limits import count, flag, limits_of
-from advgym.envs.graph.data.datasets import NodeData, load_nodes, load_wholes
+from advgym.envs.graph.data.datasets import load_nodes, load_wholes
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.data.own import own_graph, unseen
 from advgym.envs.graph.inputs.graphs import check_binary
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_cells, randomise_edges

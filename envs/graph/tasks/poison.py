@@ -15,7 +15,8 @@ from torch import Tensor
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, ask
 from advgym.envs.graph.constraints.limits import count
-from advgym.envs.graph.data.datasets import NodeData, load_nodes
+from advgym.envs.graph.data.datasets import load_nodes
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.models.training import Fitted, Retrained, Unrolled
 from advgym.envs.graph.tasks.many_nodes import against

@@ -16,8 +16,9 @@ from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.raw import RawGraph
 from advgym.envs.graph.inputs.rows import GraphRows
-from advgym.envs.graph.models.local import Tables, Weights, evaluate, tables
+from advgym.envs.graph.models.local import evaluate
 from advgym.envs.graph.models.propagation import whole_global
+from advgym.envs.graph.models.two_hop import Tables, Weights, tables
 from advgym.envs.graph.perturb.dense import DenseRows
 from advgym.lib.weights import load_or_train
 

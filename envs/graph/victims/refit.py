@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core import rng
-from advgym.envs.graph.data.datasets import NodeData
+from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.models.fitting import fit
 from advgym.envs.graph.models.training import Fitted

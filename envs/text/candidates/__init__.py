@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from advgym.envs.text.candidates.sources import NAMED, PLAIN, Source, read_sources
+from advgym.envs.text.candidates.source import Source
+from advgym.envs.text.candidates.sources import NAMED, PLAIN, read_sources
 
 __all__ = ["NAMED", "PLAIN", "Source", "read_sources"]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.errors import AdvgymError
 
 OFFERS = frozenset({"language-model", "bugs"})

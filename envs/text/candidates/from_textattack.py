@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.envs.text.data.corpora import STOPWORDS
 from advgym.errors import DataError, unknown
 from advgym.lib.foreign import own_states, quiet_import

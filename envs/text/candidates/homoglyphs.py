@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from advgym.envs.text.candidates.glyphs import look_alikes
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 
 
 def homoglyphs() -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.envs.text.data import wordnet_files as database
 
 VOWELS = "aeiou"

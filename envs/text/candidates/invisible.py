@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 
 ZERO_WIDTH = "\u200b\u200c\u200d"  # space, non-joiner, joiner: none is white space to `str.split`
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from advgym.envs.text.candidates.sources import Source
-from advgym.envs.text.victims.own import PAIR
+from advgym.envs.text.candidates.source import Source
+from advgym.envs.text.inputs.spacing import PAIR
 from advgym.errors import AdvgymError
 from advgym.lib.files import write_atomic
 from advgym.lib.weights import cache_dir, fingerprint

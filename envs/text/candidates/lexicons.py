@@ -11,11 +11,12 @@ import torch
 from advgym.envs.text.candidates import Source, read_sources
 from advgym.envs.text.candidates.kept import joined, words_of
 from advgym.envs.text.data.corpora import Corpus
-from advgym.envs.text.data.samples import Rows, given_rows
+from advgym.envs.text.data.rows import Rows
+from advgym.envs.text.data.samples import given_rows
 from advgym.envs.text.inputs.dressing import dress, dressed, inner, spellings
-from advgym.envs.text.inputs.spacing import read_splitter
+from advgym.envs.text.inputs.spacing import PAIR, read_splitter
+from advgym.envs.text.inputs.text_pairs import text_words
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
-from advgym.envs.text.victims.own import PAIR, text_words
 from advgym.errors import AdvgymError, DataError
 
 NEIGHBOURS = 16  # of a word at most, in the relation that open tables obey

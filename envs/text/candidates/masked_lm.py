@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.envs.text.inputs.dressing import dress
 from advgym.envs.text.models.hub_parts import load_part
 from advgym.errors import DataError

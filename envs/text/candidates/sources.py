@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advgym.envs.text.candidates.callables import own
+from advgym.envs.text.candidates.from_textattack import transformed
+from advgym.envs.text.candidates.source import Source
+from advgym.envs.text.candidates.tables import from_file, table
 from advgym.errors import AdvgymError, unknown
 from advgym.registry import load
-
-Words = Callable[[Sequence[str]], Mapping[str, list[str]]]
-Texts = Callable[[Sequence[list[str]]], list[list[list[str]]]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source of candidates: either `words` (whatever the context) or `texts` (in context), or the whole vocabulary.
-
-    Attributes:
-        name: as it was asked for.
-        words: words -> {word: substitutes, best first}.
-        texts: word lists of sentences -> per sentence and word, its substitutes, best first.
-        gaps, merges: where a source can: what may be put into each gap of a sentence (one more than it has words), and
-            what may stand for each pair of neighbours.
-        alphabet: of `texts`: all words that it may give; None where nobody can say, so that every sentence is asked
-            before the task is made.
-        key: what the substitutes depend on beside the words, as text; "" keeps nothing on disk.
-        cased: `words` wants words as they stand, not in lower case too.
-        groups: the whole table, where `words` reads one.
-        offers: what its words are to agents: "language-model", "bugs".
-    """
-
-    name: str
-    words: Words | None = None
-    texts: Texts | None = None
-    alphabet: Callable[[], Sequence[str]] | None = None
-    gaps: Texts | None = None
-    merges: Texts | None = None
-    key: str = ""
-    cased: bool = False
-    groups: Mapping[str, Sequence[str]] | None = None
-    offers: frozenset[str] = frozenset()
-
-    @property
-    def whole(self) -> bool:
-        """Whether every word of the task stands in for every other."""
-        return self.words is None and self.texts is None
-
 
 # Each is called without arguments, or, after a colon, with what follows it.
 PLAIN = {
@@ -99,20 +62,14 @@ def _read(item: Any, rules: list[Any]) -> Source:
     if isinstance(item, Source):
         return item
     if isinstance(item, dict):
-        from advgym.envs.text.candidates.tables import table
-
         return table(item)
     if isinstance(item, Path):
         return _file(item)
     if isinstance(item, str):
         return _named(item, rules)
     if is_transformation(item):
-        from advgym.envs.text.candidates.from_textattack import transformed
-
         return transformed(item, rules)
     if callable(item):
-        from advgym.envs.text.candidates.callables import own
-
         return own(item)
     raise unknown("candidates", item, PLAIN, HINT)
 
@@ -148,6 +105,4 @@ def _named(name: str, rules: list[Any]) -> Source:
 
 
 def _file(path: Path) -> Source:
-    from advgym.envs.text.candidates.tables import from_file
-
     return from_file(path)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 from advgym.envs.text.data import grammar
 from advgym.envs.text.data.corpora import missing
 from advgym.errors import DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from advgym.envs.text.candidates.sources import Source
+from advgym.envs.text.candidates.source import Source
 
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 LOOKS = {"a": "@", "e": "3", "i": "1", "l": "1", "o": "0", "s": "5"}  # TextBugger's Sub-C

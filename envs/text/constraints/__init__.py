@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from advgym.envs.text.constraints.rules import Law, Rules, read_rules
+from advgym.envs.text.constraints.law import Law
+from advgym.envs.text.constraints.rules import Rules, read_rules
 
 __all__ = ["Law", "Rules", "read_rules"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from advgym.envs.text.constraints.rules import Test
+from advgym.envs.text.constraints.law import Test
 from advgym.envs.text.data.wordnet_files import PARTS, WordNet, find_wordnet, need_wordnet
 from advgym.errors import AdvgymError
 

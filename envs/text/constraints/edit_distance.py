@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from advgym.envs.text.constraints.rules import Test
+from advgym.envs.text.constraints.law import Test
 from advgym.errors import AdvgymError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from advgym.envs.text.constraints.rules import Test
+from advgym.envs.text.constraints.law import Test
 from advgym.envs.text.data.wordnet_files import need_wordnet
 
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from advgym.envs.text.constraints import antonyms, edit_distance, part_of_speech, perplexity, similarity
+from advgym.envs.text.constraints.law import Law, Test
 from advgym.envs.text.data.corpora import STOPWORDS
 from advgym.envs.text.inputs.dressing import plain_core
 from advgym.errors import AdvgymError
-
-Test = Callable[[str, str], bool]  # (lower-case word, lower-case substitute) -> whether it may stand there
-
-
-class Law(Protocol):
-    """A constraint on whole texts."""
-
-    def allow(self, texts: list[str], clean: list[str]) -> list[bool]:
-        """Whether each perturbed text may stand for its clean one."""
-        ...
-
-    def public(self) -> dict[str, Any]:
-        """The arguments that make it again, in another process."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +51,6 @@ def read_rules(options: Mapping[str, Any]) -> Rules:
     Raises:
         AdvgymError: for values out of range. DataError: where a corpus or a model is missing; it names it.
     """
-    from advgym.envs.text.constraints import antonyms, edit_distance, part_of_speech, perplexity, similarity
-
     tests: list[Test] = []
     for made in (
         antonyms.test(options.get("antonyms", False)),

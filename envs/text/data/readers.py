@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from advgym.envs.text.data import labels
-from advgym.envs.text.data.samples import Rows, Sample, check_string, say_empty
+from advgym.envs.text.data.rows import Rows, Sample, check_string, say_empty
 from advgym.errors import DataError, unknown
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from advgym.envs.text.inputs.slots import TextInput
+from advgym.envs.text.inputs.spacing import PAIR
+from advgym.envs.text.inputs.text_pairs import split_pair
 from advgym.envs.text.inputs.vocabulary import UNKNOWN, Vocabulary
-from advgym.envs.text.victims.own import PAIR, split_pair
 
 ANCHOR = "a"  # stands before a word whose sub-tokens after a space are asked for
 SOLID = "。"  # the same for words with nothing before them: no tokenizer joins it with what follows

@@ -14,8 +14,8 @@ from advgym.envs.text.candidates.lexicons import NEIGHBOURS, lexicon_of, swaps_o
 from advgym.envs.text.constraints import read_rules
 from advgym.envs.text.data.corpora import Corpus
 from advgym.envs.text.inputs.dressing import dress, dressed, plain_core
+from advgym.envs.text.inputs.spacing import PAIR
 from advgym.envs.text.inputs.vocabulary import UNKNOWN, Lexicon, pad_rows
-from advgym.envs.text.victims.own import PAIR
 from advgym.errors import AdvgymError
 
 

@@ -18,7 +18,7 @@ from advgym.envs.text import show
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import corpora, grammar, labels, samples
 from advgym.envs.text.inputs.slots import make_randomise
-from advgym.envs.text.inputs.spacing import BLANK, Spacing
+from advgym.envs.text.inputs.spacing import BLANK, PAIR, Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.space import Space
@@ -71,7 +71,7 @@ class Given:
     @property
     def paired(self) -> bool:
         """Whether the texts are one of two, the other a single word."""
-        return self.mine and any(own.PAIR in word for word in self.corpus.texts["test"][0])
+        return self.mine and any(PAIR in word for word in self.corpus.texts["test"][0])
 
 
 def read_given(spec: Spec) -> Given:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from advgym.core.victim import Victim
 from advgym.envs.text.inputs.pieces import FORMS, Pieces, few, find_template
 from advgym.envs.text.inputs.slots import TextInput
+from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.hub_heads import check_complete, check_single_label, pools_last, replaced
-from advgym.envs.text.victims.own import unpaired
 from advgym.errors import AdvgymError, DataError, VictimError
 
 log = logging.getLogger("advgym")

@@ -14,48 +14,14 @@ from advgym.core.task import Spec
 from advgym.core.victim import Victim, one_hot
 from advgym.envs.text.data import labels
 from advgym.envs.text.inputs.slots import TextInput
-from advgym.envs.text.inputs.spacing import CLOSE, PAIR, Spaced, Spacing, Splitter, spaced
+from advgym.envs.text.inputs.spacing import Spacing
+from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
+from advgym.envs.text.victims.pipelines import from_sklearn
 from advgym.errors import AdvgymError, VictimError
 
 if TYPE_CHECKING:
-    from advgym.envs.text.data.samples import Rows
-
-__all__ = ["PAIR"]
-
-
-def join_pair(first: str, second: str, attacked: int, splitter: Splitter = str.split) -> Spaced:
-    """The words of a pair whose text `attacked`, 1 or 2, may be edited; the other one is one word.
-
-    >>> join_pair("a man sleeps", "he is awake", 2).words == ["a man sleeps" + PAIR, "he", "is", "awake"]
-    True
-    """
-    words, gaps = spaced(first if attacked == 1 else second, splitter)
-    if attacked == 1:
-        return Spaced([*words, PAIR + second + CLOSE], [*gaps, ""])
-    return Spaced([first + PAIR, *words], ["", *gaps])
-
-
-def text_words(text: Any, attacked: int, splitter: Splitter = str.split, where: str = "the text") -> Spaced:
-    """The words of a text, or of a pair whose text `attacked` may be edited, and what stands between them."""
-    if attacked not in (1, 2):
-        raise AdvgymError(f"attacked is 1 or 2, the text of a pair that is edited, not {attacked!r}")
-    return spaced(text, splitter, where) if isinstance(text, str) else join_pair(text[0], text[1], attacked, splitter)
-
-
-def split_pair(text: str) -> tuple[str, str]:
-    """The two texts of a pair, as they stand.
-
-    >>> split_pair(join_pair(" a man sleeps", "he is awake ", 1).text())
-    (' a man sleeps', 'he is awake ')
-    """
-    first, _, second = text.partition(PAIR)
-    return first, second.removesuffix(CLOSE)
-
-
-def unpaired(texts: list[str]) -> list[Any]:
-    """What a victim that reads strings is handed: pairs as tuples."""
-    return [split_pair(t) if PAIR in t else t for t in texts]
+    from advgym.envs.text.data.rows import Rows
 
 
 def scores_of(answer: Any, name: str = "own") -> Tensor:
@@ -117,8 +83,6 @@ def fit_victim(victim: Victim, classes: int | None = None, names: Sequence[Any] 
     if victim.access == "gradients":
         return victim
     if not callable(victim.model):
-        from advgym.envs.text.victims.pipelines import from_sklearn
-
         card = victim.card
         victim = from_sklearn(victim.model, name=victim.name)
         victim.card = {**victim.card, **card}

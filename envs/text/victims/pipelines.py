@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from advgym.core.victim import Victim
 from advgym.envs.text.data import corpora, labels
 from advgym.envs.text.inputs.slots import TextInput, as_text, remap_to
+from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
-from advgym.envs.text.victims.own import unpaired
 from advgym.envs.text.victims.recipes import SHIPPED, accuracy
 from advgym.errors import VictimError
 from advgym.lib.weights import load_or_train
