@@ -256,6 +256,8 @@ class _Folder(importlib.machinery.SourceFileLoader):
 
         def find(name: str) -> Any:
             try:
+                if importlib.util.find_spec(f"{module.__name__}.{name}") is not None:
+                    raise AttributeError  # a file of the folder has that name now, and is about to be imported
                 value = getattr(old, name)
             except AttributeError:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}") from None

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from advgym.cli.app import app
+from advgym.cli import app
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -15,7 +15,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("args", [["--help"], ["attack", "--help"], ["list", "tasks", "--json"], ["--version"]])
 def test_light_commands_import_no_torch(args):
     code = f"code = main({args!r}); assert 'torch' not in sys.modules; sys.exit(code)"
-    done = run(f"import sys; from advgym.cli import main; {code}")
+    done = run(f"import sys; from advgym.cli.app import main; {code}")
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert done.stderr == ""

@@ -1,6 +1,10 @@
-"""Every old import path works for one version, with a warning; so do old `make=` strings."""
+"""Every old import path works for one version, with a warning; so do old `make=` strings.
+
+`old_paths.json` holds the modules before the move and their public names; of private modules (`_common`) the path alone.
+"""
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -18,9 +22,10 @@ def test_every_old_path_gives_its_public_names():
     missing, quiet = [], []
     for old, names in OLD.items():
         module = importlib.import_module(old)
-        missing += [f"{old}.{name}" for name in names if not hasattr(module, name)]
+        files = {name for name in names if old in _moved.FOLDERS and importlib.util.find_spec(f"{old}.{name}")}
+        missing += [f"{old}.{name}" for name in names if name not in files and not hasattr(module, name)]
         quiet += [old] if old not in _moved.MODULES else []
-    assert not missing and not quiet and set(OLD) == set(_moved.MODULES) and sum(map(len, OLD.values())) > 1600
+    assert not missing and not quiet and set(OLD) == set(_moved.MODULES) and sum(map(len, OLD.values())) > 1400
 
 
 def test_the_table_names_what_is_there():

@@ -197,7 +197,9 @@ def test_anyone_makes_a_closed_phase_again(opened, tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     shutil.copytree(root / "phases", mirror / "phases")
     monkeypatch.setattr("advgym.core.task._loaded", {})
-    monkeypatch.setattr("advgym.envs.graph.victims.fit_nodes", lambda *a, **k: pytest.fail("trained, not fetched"))
+    monkeypatch.setattr(
+        "advgym.envs.graph.victims.recipes.fit_nodes", lambda *a, **k: pytest.fail("trained, not fetched")
+    )
     after = phase_tasks(own, "test", mirror)
     for one, two in zip(before, after, strict=True):
         assert (one.ids, one.split) == (two.ids, two.split)
