@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advgym.clients.views import edit_view
 from advgym.core.env import AttackEnv
+from advgym.judge.evaluator import evaluator
 
 STEPS = 6
 Factory = Callable[..., AttackEnv]
@@ -179,8 +180,8 @@ def _independent(factory: Factory, seed: int, lanes: int, tolerance: float) -> N
     """A sample's transcript does not depend on its neighbours."""
     env = factory(lanes=lanes)
     together = _play(env, seed)
-    ids = env._batch.ids.tolist()
-    targets = None if env._now.target is None else env._now.target
+    ids = evaluator(env).batch.ids.tolist()
+    targets = evaluator(env).targets
     for lane in (0, lanes - 1):
         options: dict[str, Any] = {"samples": [ids[lane]]}
         if targets is not None:

@@ -30,6 +30,7 @@ from advgym.judge.checkpoint import Checkpoint
 from advgym.judge.columns import summarise
 from advgym.judge.contract import CONTRACT
 from advgym.judge.costs import at_most
+from advgym.judge.evaluator import evaluator
 from advgym.judge.figures import figures
 from advgym.judge.flags import chance_flags, denied_flags, growth_flags, silent_flags, victim_flags
 from advgym.judge.results import Result, Sample
@@ -166,13 +167,14 @@ def play(
 ) -> tuple[list[Sample], str]:  # fmt: skip
     """One batch of episodes, one row each, and the agent's error if it crashed."""
     env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
+    ours = evaluator(env)
     env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
     if aims:
-        env._deal(torch.arange(len(ids), device=env.device), ids, [aims[i] for i in ids], seed)
-    check_fit(entry, task, env._batch, settings)
+        ours.deal(ids, [aims[i] for i in ids], seed)
+    check_fit(entry, task, ours.batch, settings)
     error = ""
     try:
-        env._hand_in(entry.attack(env, seed=seed, **settings))
+        ours.hand_in(entry.attack(env, seed=seed, **settings))
     except BudgetExhausted:
         pass
     except Exception as failure:
@@ -180,17 +182,13 @@ def play(
             raise  # the task's or the victim's, not the agent's
         frame = inspect.trace()[-1]
         error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
-    book, batch = env._book, env._batch
-    targets = None if env._now.target is None else [t.tolist() for t in env._now.target]
-    form = batch.look(book.held).form
-    stored = [
-        batch.dump(form[i], i) for i in range(len(ids))
-    ]  # an appended choice means something in its own table only
+    book, batch, targets = ours.book, ours.batch, ours.targets
+    stored = ours.stored()  # an appended choice means something in its own table only
     tally = task.victim.tally
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
         found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
     distinct = book.queries_distinct()
-    measured = meter.rows(batch, form) if meter else [{}] * len(ids)
+    measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
     rows = []
     for i, sample in enumerate(ids):
         success = bool(found.success[i])

@@ -18,6 +18,7 @@ from advgym.agents.shared import textattack_parts as peer
 from advgym.agents.shared.sentences import Sentences
 from advgym.core.env import AttackEnv
 from advgym.core.task import load_victim
+from advgym.judge.evaluator import evaluator
 from advgym.lib.weights import cache_dir, data_dir
 from benchmarks._common import arguments, clock, table
 
@@ -143,7 +144,7 @@ def compare(args, victim: str, search: str) -> list[list]:
         env = fresh()
         times.append(clock(lambda env=env: ours(env, search)))
     mine = sorted(times)[len(times) // 2]
-    verdict, distinct = env._book.success.tolist(), env._book.queries_distinct().tolist()
+    verdict, distinct = evaluator(env).book.success.tolist(), evaluator(env).book.queries_distinct().tolist()
     plain = fresh()
     obs, _ = plain.reset()
     sentences, labels = Sentences(plain, obs["words"]), obs["output"][:, 0].tolist()

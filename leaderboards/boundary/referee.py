@@ -19,6 +19,7 @@ from torch import Tensor
 
 from advgym.core.env import AttackEnv
 from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
+from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.terms import Late, Refused, Timed, Unanswered, count, public_goal
@@ -50,16 +51,17 @@ class Session:
         until: float = float("inf"),
     ) -> None:  # fmt: skip
         self.env, self.channel, self.clock, self.charge, self.until = env, channel, clock, charge, until
-        self.victim = env._oracle.model = Timed(env._oracle.model)
+        self.ours = ours = evaluator(env)
+        self.victim = ours.oracle.model = Timed(ours.oracle.model)
         self.views: list[AttackEnv] = [env]
         self.graphs: OrderedDict[int, tuple[list[Tensor], dict[str, Tensor]]] = OrderedDict()
         self.steps = 0
-        self.held = env._book.held
+        self.held = ours.book.held
         self.returned: list[Tensor] = []
-        size = env._batch.null()[0].numel() * 8 * MOST_PROPOSALS
-        size = len(env._batch) * min(size, 1 << 24)
+        size = ours.batch.null()[0].numel() * 8 * MOST_PROPOSALS
+        size = len(ours.batch) * min(size, 1 << 24)
         channel.cap = min(max(size, 0 if env.kind == "field" else 24 * MOST_PARTS) + ROOM, 1 << 29)
-        budget = env._task.threat.queries + env._task.threat.gradients
+        budget = ours.task.threat.queries + ours.task.threat.gradients
         self.most_frames = 10_000 + 64 * budget
 
     def loaded(self) -> m.Loaded | m.Done | m.Failed:
@@ -72,12 +74,12 @@ class Session:
 
     def welcome(self, seed: int, settings: dict[str, Any]) -> None:
         """Send what is public of the dealt episodes."""
-        env, now = self.env, self.env._now
-        goal = public_goal(env)
+        env, ours, now = self.env, self.ours, self.ours.episodes
+        goal = public_goal(ours.task.goal)
         public = {
-            "task": env._task.name, "batch": now.batch, "threat": env._task.threat, "goal": goal,
-            "context": dict(env._task.context), "live": now.book.live, "ref": now.ref, "target": now.target,
-            "risk": env._oracle.model.risk is not None,
+            "task": ours.task.name, "batch": now.batch, "threat": ours.task.threat, "goal": goal,
+            "context": dict(ours.task.context), "live": now.book.live, "ref": now.ref, "target": now.target,
+            "risk": ours.oracle.model.risk is not None,
             "keyed": env.keyed,
         }  # fmt: skip
         told = env.knowledge != "decision"
@@ -111,13 +113,13 @@ class Session:
 
     def _charged(self, message: Any, arrays: list[Tensor]) -> tuple[Any, list[Tensor]]:
         """Answer one request, and put on the agent's clock what neither the victim took nor a query paid for."""
-        book, started, asked = self.env._book, time.perf_counter(), self.victim.seconds
+        book, started, asked = self.ours.book, time.perf_counter(), self.victim.seconds
         had, rows = int(book.queries_left.sum()), 0
         try:
             rows = self._rows_of(message)
             return self._reply(message, arrays)
         finally:
-            paid = (had - int(self.env._book.queries_left.sum())) // book.price
+            paid = (had - int(self.ours.book.queries_left.sum())) // book.price
             share = 1.0 - min(paid / rows, 1.0) if rows else 1.0
             free = time.perf_counter() - started - (self.victim.seconds - asked)
             if self.charge is not None and share > 0:
@@ -218,7 +220,7 @@ class Session:
 
     def _append(self, message: m.Append, arrays: list[Tensor]) -> dict[str, Tensor]:
         count(arrays, 1)
-        if self.env.kind != "edits" or not getattr(self.env._batch, "slots", 0):
+        if self.env.kind != "edits" or not getattr(self.ours.batch, "slots", 0):
             raise Refused("the table of this task is closed")
         if arrays[0].dim() != 2 or not 1 <= arrays[0].shape[1] <= MOST_WIDTH:
             raise Malformed(f"a payload is int64 (lanes, 1 to {MOST_WIDTH}), not {tuple(arrays[0].shape)}")
@@ -249,7 +251,7 @@ class Session:
         if message.grad:
             self._check_white("a gradient")
             x.requires_grad_()
-        clean = self.env._batch.inputs(self.env._batch.look(self.env._batch.null()).form)
+        clean = self.ours.batch.inputs(self.ours.batch.look(self.ours.batch.null()).form)
         whole = self._tensor(clean, x, lane, fixed) if isinstance(clean, Tensor) else self._made(clean, x, lane, fixed)
         try:
             with torch.set_grad_enabled(message.grad):
@@ -315,7 +317,7 @@ class Session:
 
     def _state(self) -> dict[str, Tensor]:
         """The meters of every lane, and what is held where that has changed."""
-        book = self.env._book
+        book = self.ours.book
         named = {
             name: getattr(book, name) for name in ("queries_left", "gradients_left", "potential", "live", "reason")
         }

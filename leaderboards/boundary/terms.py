@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from advgym.core.env import AttackEnv
+from advgym.core.goals import Goal
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, Malformed
 
@@ -50,9 +50,8 @@ def count(arrays: list[Tensor], want: int) -> None:
         raise Malformed(f"this message comes with {want} arrays, not {len(arrays)}")
 
 
-def public_goal(env: AttackEnv) -> dict[str, Any]:
+def public_goal(goal: Goal) -> dict[str, Any]:
     """What is public of the goal."""
-    goal = env._task.goal
     return {
         "name": goal.name, "needs_target": goal.needs_target, "scores_shape": tuple(goal.scores_shape),
         "output_shape": tuple(goal.output_shape), "outputs": goal.outputs,

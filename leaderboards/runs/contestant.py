@@ -14,6 +14,7 @@ from torch import Tensor
 from advgym.core.task import Task
 from advgym.core.victim import DRAWS
 from advgym.errors import AdvgymError, Malformed
+from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
@@ -104,7 +105,7 @@ class Contestant:
         if said is None and played.ended.reason and played.reason not in ("bad-request", "job-limit"):
             played.fault = Fault(code=played.ended.reason, text=played.ended.detail, dealt=dealt)
         if played.reason:
-            played.unfinished = env._book.live.cpu().clone()
+            played.unfinished = evaluator(env).book.live.cpu().clone()
             raise Stopped(f"{played.reason}: {played.fault.said()}")
         if len(session.returned) > 1:
             raise Malformed(f"an attack returns one perturbation per lane, not {len(session.returned)} arrays")

@@ -3,6 +3,7 @@
 import torch
 
 from advgym import make, registry
+from advgym.judge.evaluator import evaluator
 
 
 def opened(task="graph/karate-edge", lanes=12, proposals=None, **options):
@@ -18,11 +19,11 @@ def run(name, env, **options):
 
 def dense(env, surrogate=False):
     """(adjacency float64 (N, N), features, a function of adjacencies to scores of all nodes) of an open environment."""
-    graph = env._batch.graph
+    graph = evaluator(env).batch.graph
     a = torch.zeros(graph.size, graph.size, dtype=torch.float64)
     a[tuple(graph.edge_index())] = 1
     x = graph.inputs_x().double()
-    model = (env._task.surrogate if surrogate else env._task.victim).model
+    model = (evaluator(env).task.surrogate if surrogate else evaluator(env).task.victim).model
     w = [v.double() if isinstance(v, torch.Tensor) else v for v in model.weights()]
 
     def scores(a):

@@ -8,6 +8,7 @@ import toy
 from torch import nn
 
 from advgym import Victim, make, registry
+from advgym.judge.evaluator import evaluator
 
 
 def agent(name):
@@ -43,7 +44,7 @@ def test_pgd_is_a_plain_loop_bit_for_bit(lattice, random_start):
     task = toy.task("field", lattice=lattice, least=True, queries=100)
     env = make(task, 10)
     found = agent("pgd")(env, steps=steps, step_size=size, random_start=random_start, seed=4)
-    x, layer = toy.samples()[env._batch.ids], toy.linear()
+    x, layer = toy.samples()[evaluator(env).batch.ids], toy.linear()
     ref = layer(x).argmax(1)
     eps = torch.full((10, 1), 0.5)
     delta = env.threat.random(4) if random_start else torch.zeros_like(x)
@@ -59,11 +60,14 @@ def test_pgd_is_a_plain_loop_bit_for_bit(lattice, random_start):
 def test_fgsm_is_one_step_of_the_full_radius():
     env = make(toy.task("field", least=True), 10)
     found = agent("fgsm")(env, seed=0)
-    x, layer = toy.samples()[env._batch.ids].requires_grad_(), toy.linear()
+    x, layer = toy.samples()[evaluator(env).batch.ids].requires_grad_(), toy.linear()
     ref = layer(x).argmax(1)
     (g,) = torch.autograd.grad(torch.nn.functional.cross_entropy(layer(x), ref, reduction="sum"), x)
     assert torch.equal(found.detach(), project(0.5 * g.sign(), x.detach(), torch.tensor(0.5)))
-    assert env._book.queries_left.tolist() == [18] * 10 and env._book.gradients_left.tolist() == [19] * 10
+    assert (
+        evaluator(env).book.queries_left.tolist() == [18] * 10
+        and evaluator(env).book.gradients_left.tolist() == [19] * 10
+    )
 
 
 def test_bim_is_pgd_from_the_clean_sample():
@@ -78,7 +82,7 @@ def test_gradient_attacks_are_optimal_on_a_linear_victim(name):
     """On a linear margin the corner of the ball is the optimum; one signed step of full length reaches it."""
     env = opened("field", lattice=None, least=True, queries=100, gradients=100)
     delta = agent(name)(env, seed=0).detach()
-    x, layer = toy.samples()[env._batch.ids], two_class()
+    x, layer = toy.samples()[evaluator(env).batch.ids], two_class()
     ref = layer(x)[:, :2].argmax(1)
     w = layer.weight[1 - ref] - layer.weight[ref]
     optimum = project(0.5 * w.sign(), x, torch.tensor(0.5))
@@ -86,8 +90,8 @@ def test_gradient_attacks_are_optimal_on_a_linear_victim(name):
 
 
 def objective(env, p):
-    scores = two_class()(env._batch.inputs(env._batch.look(p).form))
-    ref = env._now.ref.unsqueeze(1)
+    scores = two_class()(evaluator(env).batch.inputs(evaluator(env).batch.look(p).form))
+    ref = evaluator(env).episodes.ref.unsqueeze(1)
     return scores.scatter(1, ref, -torch.inf).amax(1) - scores.gather(1, ref).squeeze(1)
 
 
@@ -107,7 +111,7 @@ def test_greedy_is_optimal_on_a_separable_victim():
     """Where edits do not interact the best choice at every site is the best set."""
     env = opened("edits", limit=toy.SIZE, least=True, queries=500, proposals=16)
     found = agent("greedy")(env, seed=0)
-    x, layer = toy.samples()[env._batch.ids], two_class()
+    x, layer = toy.samples()[evaluator(env).batch.ids], two_class()
     ref = layer(x)[:, :2].argmax(1)
     w = layer.weight[1 - ref] - layer.weight[ref]
     optimum = (w > 0).float()
@@ -120,7 +124,7 @@ def test_greedy_is_optimal_on_a_separable_victim():
 def test_greedy_visits_important_sites_first():
     env = opened("edits", limit=1, least=True, queries=500, proposals=16)
     found = agent("greedy")(env, seed=0)
-    x, layer = toy.samples()[env._batch.ids], two_class()
+    x, layer = toy.samples()[evaluator(env).batch.ids], two_class()
     ref = layer(x)[:, :2].argmax(1)
     w = layer.weight[1 - ref] - layer.weight[ref]
     drop = w * (0.5 - x)  # what the probe shows
@@ -134,7 +138,7 @@ def test_random_search_returns_its_first_success():
     env = make(toy.task("field", least=True, knowledge="decision", queries=80), 12, 8)
     env.reset(seed=0)
     p = agent("random-search")(env, seed=0)
-    won = env._book.success
+    won = evaluator(env).book.success
     found = p[won].flatten(1).abs().sum(1) > 0
     assert won.any() and found.all()
 
@@ -148,11 +152,11 @@ def test_score_attacks_never_go_down(name):
 
     def spy(p):
         out = step(p)
-        held = env._batch.look(env._book.held).form
+        held = evaluator(env).batch.look(evaluator(env).book.held).form
         scores = toy.linear()(held)
-        ref = env._now.ref.unsqueeze(1)
+        ref = evaluator(env).episodes.ref.unsqueeze(1)
         margin = scores.scatter(1, ref, -torch.inf).amax(1) - scores.gather(1, ref).squeeze(1)
-        seen.append(torch.where(env._book.success, 0.0, margin.clamp_max(0)))
+        seen.append(torch.where(evaluator(env).book.success, 0.0, margin.clamp_max(0)))
         return out
 
     env.step = spy
@@ -173,4 +177,4 @@ def test_decision_search_asks_for_labels_only():
 
     env.step = spy
     agent("decision-search")(env, seed=0)
-    assert "scores" not in seen and env._book.success.any()
+    assert "scores" not in seen and evaluator(env).book.success.any()

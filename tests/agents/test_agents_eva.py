@@ -15,6 +15,7 @@ from advgym.agents.shared.pairs_population import Genes, genes_of, tournament
 from advgym.core.env import AttackEnv
 from advgym.core.rng import Draws
 from advgym.envs.graph.inputs.global_rows import GlobalRows
+from advgym.judge.evaluator import evaluator
 from advgym.judge.run import play
 
 LANES = torch.tensor([3, 8])
@@ -185,7 +186,7 @@ def test_genes_read_the_public_graph():
     env = AttackEnv(make_task("graph/karate-global"), proposals=1, assigned=[0])
     obs, _ = env.reset()
     genes = genes_of(env, obs["members"])
-    graph = env._batch.graph
+    graph = evaluator(env).batch.graph
     for node in range(34):
         near = genes.end[genes.start[node] : genes.start[node + 1]]
         assert torch.equal(near, graph.idx[graph.start[node] : graph.start[node] + graph.count[node]])

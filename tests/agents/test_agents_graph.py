@@ -12,6 +12,7 @@ from advgym import AdvgymError, attack, make, make_task, registry
 from advgym.agents.graph.nettack import CUTOFF, Degrees, log_likelihood
 from advgym.agents.search.exhaustive import every_edit
 from advgym.agents.shared.targets import estimate_labels, known_labels, node_features, public_graph
+from advgym.judge.evaluator import evaluator
 
 NAMES = ("exhaustive", "dice", "l1d-rnd", "degree", "nettack", "sga", "fga", "rl-s2v")
 
@@ -24,7 +25,7 @@ def test_targets_are_read_off_the_table(task, influence, split):
     env = make(task, 16 if "karate" in task else 60, split=split, influence=influence, knowledge="decision")
     env.reset(options={"samples": list(range(env.num_envs))})
     graph = public_graph(env)
-    assert graph.direct is not influence and torch.equal(graph.target, env._batch.target)
+    assert graph.direct is not influence and torch.equal(graph.target, evaluator(env).batch.target)
     a, _ = dense(env)
     node = torch.arange(graph.size)
     assert torch.equal(graph.has(node.unsqueeze(1), node), a > 0) and torch.equal(graph.degree.double(), a.sum(1))
@@ -54,7 +55,7 @@ def test_exhaustive_is_the_optimum_of_one_edge():
     env, obs = opened(knowledge="score", edits=1, least=True)
     found = run("exhaustive", env)
     a, scores = dense(env)
-    for lane, target in enumerate(env._batch.target.tolist()):
+    for lane, target in enumerate(evaluator(env).batch.target.tolist()):
         ref = int(obs["output"][lane])
         every = [margin(scores(flipped(a, [(target, u)]))[target], ref) for u in range(len(a)) if u != target]
         best = margin(scores(flipped(a, found[lane].tolist()))[target], ref)
@@ -76,7 +77,7 @@ def test_exhaustive_steps_are_exact_on_top_of_the_last():
     env, obs = opened(knowledge="score", edits=2, least=True, lanes=6)
     found = run("exhaustive", env)
     a, scores = dense(env)
-    for lane, target in enumerate(env._batch.target.tolist()):
+    for lane, target in enumerate(evaluator(env).batch.target.tolist()):
         ref = int(obs["output"][lane])
         others = [u for u in range(len(a)) if u != target]
         value = {u: float(margin(scores(flipped(a, [(target, u)]))[target], ref)) for u in others}
@@ -129,7 +130,7 @@ def test_fga_takes_the_largest_gradient_at_every_step():
     env, obs = opened(least=True, edits=2)
     found = run("fga", env)
     a, scores = dense(env)
-    for lane, target in enumerate(env._batch.target.tolist()):
+    for lane, target in enumerate(evaluator(env).batch.target.tolist()):
         ref, now, taken = int(obs["output"][lane]), a, set()
         for edit in found[lane].tolist():
             gain = dense_gains(now, scores, target, lambda s, ref=ref: -s.log_softmax(0)[ref])
@@ -149,7 +150,7 @@ def test_sga_stays_in_its_subgraph():
     found = run("sga", env)
     a, scores = dense(env, surrogate=True)
     guess = estimate_labels(public_graph(env), node_features(env), known_labels(env, obs))
-    for lane, target in enumerate(env._batch.target.tolist()):
+    for lane, target in enumerate(evaluator(env).batch.target.tolist()):
         ref = int(obs["output"][lane])
         value = obs["scores"][lane].clone()
         value[ref] = -torch.inf
@@ -194,7 +195,7 @@ def test_nettack_is_greedy_and_exact_on_the_surrogate():
     env, obs = opened("graph/sbm-edge", 2, knowledge="transfer", edits=2, queries=700)
     found = run("nettack", env, unnoticeable=False)
     a, scores = dense(env, surrogate=True)
-    for lane, target in enumerate(env._batch.target.tolist()):
+    for lane, target in enumerate(evaluator(env).batch.target.tolist()):
         ref, now, taken = int(obs["output"][lane]), a, {target}
         for edit in found[lane].tolist():
             value = {

@@ -10,6 +10,7 @@ import advgym
 from advgym import attack, make_task
 from advgym.agents.sequences.joint_paraphrase import _apart, lazy_greedy, open_edits, packed
 from advgym.agents.shared.common import clean_fitness
+from advgym.judge.evaluator import evaluator
 
 SMALL = {"episodes": 40, "lanes": 20, "queries": 200, "gradients": 200}
 
@@ -66,14 +67,14 @@ def test_lazy_greedy_is_greedy_where_nothing_goes_stale():
     null = env.threat.null()
     every = torch.ones(toy.SIZE, dtype=torch.bool)
     _, best, _ = lazy_greedy(env, null, null, clean_fitness(obs), every, 0)
-    b = task.samples("test", env._batch.ids.tolist())
+    b = task.samples("test", evaluator(env).batch.ids.tolist())
     torch.testing.assert_close(best, naive(task, b, obs["output"][:, 0], every), rtol=1e-5, atol=1e-5)
 
 
 def test_open_edits_are_new_and_live():
     env = advgym.make("text/synth-joint", 4)
     env.reset(seed=0)
-    b, under = env._batch, env.table.under
+    b, under = evaluator(env).batch, env.table.under
     for seed in range(5):
         p = env.threat.random(seed)
         able = open_edits(env, p)

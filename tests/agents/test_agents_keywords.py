@@ -11,6 +11,7 @@ import advgym
 from advgym import attack
 from advgym.agents.shared.keywords import drawn, fresh, likelihoods, names, one_less, placed, slope, wanted
 from advgym.core.rng import Draws
+from advgym.judge.evaluator import evaluator
 
 HEADLINES = "text/synth-headline"
 
@@ -102,10 +103,10 @@ def test_the_surrogate_tells_the_keywords(many):
     env = advgym.make(HEADLINES, 12, goal="keyword", keywords=many)
     env.reset(seed=2)
     token, scores = wanted(env)
-    for got, target in zip(token.tolist(), env._now.target.tolist(), strict=True):
+    for got, target in zip(token.tolist(), evaluator(env).episodes.target.tolist(), strict=True):
         assert sorted(got) == sorted(w for w in target if w >= 0)
-    torch.testing.assert_close(scores, env._now.scores, atol=1e-4, rtol=1e-4)
-    spent = env.threat.model.queries - env._book.queries_left
+    torch.testing.assert_close(scores, evaluator(env).episodes.scores, atol=1e-4, rtol=1e-4)
+    spent = env.threat.model.queries - evaluator(env).book.queries_left
     assert spent.tolist() == [1] * 12
 
 

@@ -5,6 +5,7 @@ import torch
 
 from advgym import make_task, registry
 from advgym.core.env import AttackEnv
+from advgym.judge.evaluator import evaluator
 
 SEARCHES = (
     "greedy", "greedy-search", "beam", "first-order", "genetic", "hotflip", "alzantot", "joint-greedy",
@@ -34,9 +35,9 @@ def test_the_best_set_is_handed_in(name, task, queries):
     agent = registry.agent(name)
     env = Told(made, 8, proposals=agent.proposals)
     clean = env.reset(seed=0)[0]["objective"].detach().view(8, -1)[:, 0]
-    env._hand_in(agent.attack(env, seed=0))
-    assert int(env._book.used.max()) <= queries
-    best, held, ids = env.book_of_all(), env._book.held, env._now.batch.ids.tolist()
+    evaluator(env).hand_in(agent.attack(env, seed=0))
+    assert int(evaluator(env).book.used.max()) <= queries
+    best, held, ids = env.book_of_all(), evaluator(env).book.held, evaluator(env).episodes.batch.ids.tolist()
     again = AttackEnv(make_task(task, knowledge="transfer"), 8, assigned=ids)
     again.reset(seed=0)
     final = again.step(held)[0]["objective"].detach()

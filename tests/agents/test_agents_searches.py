@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from advgym import AdvgymError, attack, make, make_task, registry
 from advgym.agents.shared.importance import order_sites
 from advgym.agents.shared.slots import Memory, Slots, ask
+from advgym.judge.evaluator import evaluator
 
 TASK, BUGS = "text/synth-wordswap", "text/synth-charswap"
 
@@ -57,7 +58,9 @@ def test_a_beam_is_a_beam_by_hand(name, extra):
     got = margins(env, [[tuple(e) for e in row.tolist() if e[0] >= 0] for row in found])
     for lane in range(4):
         assert (got[lane] > 1e-6) == (by_hand(env, lane, extra.get("width", 1)) > 1e-6)
-    assert (env._book.queries_distinct() == 400 - env._book.queries_left).all(), "no set is asked twice"
+    assert (evaluator(env).book.queries_distinct() == 400 - evaluator(env).book.queries_left).all(), (
+        "no set is asked twice"
+    )
 
 
 def test_wir_is_greedy_where_two_classes_are_told_apart():
@@ -177,7 +180,7 @@ def test_asking_in_parts_is_asking_at_once(seed, proposals):
     a, b = ask(env, want, make_sets), ask(other, want, make_sets)
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)  # batches of other sizes round otherwise
     assert torch.equal(a.isfinite(), want & (sets[..., 0] >= 0).any(2) | a.isfinite())
-    assert (400 - env._book.queries_left == want.sum(1)).all()
+    assert (400 - evaluator(env).book.queries_left == want.sum(1)).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,6 +196,6 @@ def test_the_memory_answers_what_it_knows_and_asks_the_rest(seed):
     for _ in range(2):
         value = memory.ask(env, memory.key(x), want, lambda at: slots.edits(x[torch.arange(4).unsqueeze(1), at]))
         assert torch.equal(value[:, :3], value[:, 3:]) and value.isfinite().all()
-        assert (400 - env._book.queries_left <= 3).all()
+        assert (400 - evaluator(env).book.queries_left <= 3).all()
     alone = ask(env, want, lambda at: slots.edits(x[torch.arange(4).unsqueeze(1), at]))
     torch.testing.assert_close(alone, value, atol=1e-5, rtol=1e-5)

@@ -11,6 +11,7 @@ from advgym import AdvgymError, attack
 from advgym.agents.shared import textattack_parts
 from advgym.agents.shared.lockstep import Lane, play
 from advgym.agents.shared.sentences import Sentences
+from advgym.judge.evaluator import evaluator
 
 TASK = "text/synth-wordswap"
 
@@ -66,7 +67,7 @@ def test_texts_become_the_edits_that_make_them():
     obs, _ = env.reset(seed=0)
     sentences = Sentences(env, obs["words"])
     p = env.threat.random(3)
-    texts = env._batch.inputs(p).strings()
+    texts = evaluator(env).batch.inputs(p).strings()
     for lane, text in enumerate(texts):
         want = {tuple(e) for e in p[lane].tolist() if e[0] >= 0}
         assert set(sentences.edits(lane, text)) == want

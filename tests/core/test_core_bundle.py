@@ -7,6 +7,7 @@ import toy
 import advgym
 from advgym import AdvgymError, registry
 from advgym.core.goals import BundleGoal, ClassGoal
+from advgym.judge.evaluator import evaluator
 from advgym.judge.run import play
 from advgym.judge.verdict import judge
 
@@ -17,7 +18,7 @@ def test_the_objective_is_the_mean_of_the_members():
     env.reset(seed=0)
     p = env.threat.random(1, 3)
     obs, *_ = env.step(p)
-    batch, goal = env._batch, ClassGoal(toy.CLASSES)
+    batch, goal = evaluator(env).batch, ClassGoal(toy.CLASSES)
     x = batch.inputs(p.flatten(0, 1), torch.arange(8).repeat_interleave(3)).view(8, 3, toy.Shared.members, -1)
     ref = batch.labels.unsqueeze(1).expand(-1, 3, -1)
     each = goal.judge(task.victim(x.flatten(0, 2)), ref.flatten(), None)[0].view(8, 3, -1)
@@ -71,23 +72,23 @@ def test_raw_inputs_of_a_bundle_are_its_members_side_by_side():
     members = toy.Shared.members
     x = torch.linspace(-1, 1, 2 * members * toy.SIZE).view(2 * members, toy.SIZE)
     got = env.victim(x, [2, 0])
-    assert torch.allclose(got, env._task.victim(x).view(2, members, -1))
-    book = env._book
+    assert torch.allclose(got, evaluator(env).task.victim(x).view(2, members, -1))
+    book = evaluator(env).book
     assert book.queries_left.tolist() == [10 - members, 10, 10 - members]
 
 
 def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
     env = advgym.make(toy.bundle(queries=60, knowledge="decision"), lanes=8)
     env.reset(seed=0)
-    before, best = env._book.potential.clone(), torch.full((8,), -1.0)
+    before, best = evaluator(env).book.potential.clone(), torch.full((8,), -1.0)
     for nth in range(10):
         obs, *_ = env.step(env.threat.random(nth))
-        turned = (obs["output"] != env._now.ref).float().mean(1) - 1
+        turned = (obs["output"] != evaluator(env).episodes.ref).float().mean(1) - 1
         counts = obs["valid"] & obs["evaluated"]
         best = torch.where(counts, torch.maximum(best, turned), best)
-        live = env._book.potential <= 0
-        assert torch.allclose(env._book.potential[live], best[live])
-    assert bool((env._book.potential > before).any())
+        live = evaluator(env).book.potential <= 0
+        assert torch.allclose(evaluator(env).book.potential[live], best[live])
+    assert bool((evaluator(env).book.potential > before).any())
 
 
 def test_bundles_have_no_targets():

@@ -8,6 +8,7 @@ import toy
 
 from advgym import Malformed, Victim, make
 from advgym.core.goals import SUCCESS
+from advgym.judge.evaluator import evaluator
 
 HARD = {"eps": 0.25, "queries": 20}  # few successes, so that episodes last
 
@@ -161,7 +162,7 @@ def test_a_probe_is_evaluated_and_never_counts():
     p = env.threat.null()
     p[:, 0] = torch.tensor([2, toy.LEVELS])
     obs, reward, terminated, _, _ = env.step(p)
-    x = toy.samples()[env._batch.ids]
+    x = toy.samples()[evaluator(env).batch.ids]
     x[:, 2] = 0.5
     assert torch.allclose(obs["scores"], toy.linear()(x), atol=1e-6)
     assert obs["evaluated"].all() and not obs["valid"].any() and (reward == 0).all() and not terminated.any()
@@ -239,8 +240,8 @@ def test_queries_distinct_counts_forms():
     other = -torch.ones(2, toy.SIZE)
     for q in (p, p + 0.01, p, other, torch.zeros_like(p)):  # 1.01 has the same canonical form as 1
         env.step(q)
-    assert env._book.queries_distinct().tolist() == [2, 2]
-    assert (env.threat.model.queries - env._book.queries_left).tolist() == [4, 4]
+    assert evaluator(env).book.queries_distinct().tolist() == [2, 2]
+    assert (env.threat.model.queries - evaluator(env).book.queries_left).tolist() == [4, 4]
 
 
 def test_first_success_is_the_query_count():
@@ -250,7 +251,7 @@ def test_first_success_is_the_query_count():
         obs, *_ = env.step(env.threat.random(t))
         won = obs["success"] & obs["valid"]
         first = torch.where(won & (first < 0), t + 1, first)
-    assert torch.equal(env._book.first_success, first)
+    assert torch.equal(evaluator(env).book.first_success, first)
     assert len(first.unique()) > 1 and (first >= 1).any()
 
 
@@ -283,14 +284,14 @@ def test_final_info_carries_sample_success_queries_and_perturbation():
             for i in np.flatnonzero(info["_final_info"]):
                 seen[i] = {k: v[i] for k, v in info["final_info"].items()}
     assert set(seen) == set(range(6)) and env.done
-    ids = env._batch.ids.tolist()
+    ids = evaluator(env).batch.ids.tolist()
     for i, final in seen.items():
         assert final["sample"] == ids[i]
-        assert final["queries"] == 20 - env._book.queries_left[i]
-        assert torch.equal(final["perturbation"], env._book.held[i])
+        assert final["queries"] == 20 - evaluator(env).book.queries_left[i]
+        assert torch.equal(final["perturbation"], evaluator(env).book.held[i])
         assert bool(final["success"]) == (final["reason"] == "success")
         if final["success"]:
-            assert env.threat.check(env._book.held)[i]
+            assert env.threat.check(evaluator(env).book.held)[i]
 
 
 def test_as_many_steps_as_queries_end_an_episode():
@@ -375,7 +376,7 @@ def test_the_reward_telescopes(knowledge, least, kind, proposals):
             p = torch.full_like(p, -9 if kind == "edits" else torch.nan)
         total += env.step(p)[1]
     # What the verdict would be on, looked at from outside.
-    held = env._book.held
+    held = evaluator(env).book.held
     scores = toy.linear()(env.threat.apply(held))
     ref = first["output"].view(8, -1)[:, :1]
     objective = scores.scatter(1, ref, -torch.inf).amax(1) - scores.gather(1, ref).squeeze(1)
@@ -452,7 +453,7 @@ def test_same_seed_same_transcript_and_lanes_do_not_matter(kind):
         for t in range(6):
             obs, reward, *_ = env.step(env.threat.random(t))
             seen.append({**obs, "reward": reward})
-        return seen, env._batch.ids.tolist()
+        return seen, evaluator(env).batch.ids.tolist()
 
     one, ids = play(5)
     two, _ = play(5)
@@ -480,7 +481,7 @@ def test_writing_into_an_observation_refunds_nothing():
     obs["gradients_left"].fill_(10**6)
     obs["perturbation"].fill_(0.25)  # nor hands anything in
     obs["output"].fill_(0)
-    assert torch.equal(env._book.held, env.threat.null())
+    assert torch.equal(evaluator(env).book.held, env.threat.null())
     obs, *_ = env.step(env.threat.random(0))
     assert (obs["queries_left"] == 3).all() and (obs["gradients_left"] == 20).all()
 
@@ -518,8 +519,8 @@ def test_success_needs_the_risk_below_its_threshold():
         assert torch.equal(obs["success"], reached & (obs["risk"] < 0.5))
         some |= bool((reached & ~obs["success"] & live.unsqueeze(1)).any())
     assert some
-    held = env.threat.apply(env._book.held)
-    assert (risk(held)[env._book.success] == 0).all()
+    held = env.threat.apply(evaluator(env).book.held)
+    assert (risk(held)[evaluator(env).book.success] == 0).all()
 
 
 class _numpied:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from advgym import AdvgymError, Victim, VictimError, make, make_task
 from advgym.core.goals import ClassGoal
 from advgym.core.victim import as_victim, one_hot, resolve_device
+from advgym.judge.evaluator import evaluator
 
 scores = st.lists(st.floats(-50, 50, width=32), min_size=5, max_size=5)
 
@@ -127,7 +128,7 @@ def test_label_only_victims_play_under_decision_knowledge():
     env = make("image/linf", 4, victim=Victim(label, access="labels"), samples=images, eps=0.3)
     assert env.knowledge == "decision"
     obs, _ = env.reset(seed=0)
-    right = [images[i][1] for i in env._batch.ids.tolist()]
+    right = [images[i][1] for i in evaluator(env).batch.ids.tolist()]
     assert obs["output"].tolist() == right
     flip = torch.tensor([0.25, -0.25])[torch.tensor(right)].view(4, 1, 1, 1).expand(4, 1, 2, 2)
     obs, reward, *_ = env.step(flip)

@@ -6,14 +6,15 @@ import toy
 from test_core_contract import opened
 
 from advgym import AdvgymError, Victim
+from advgym.judge.evaluator import evaluator
 
 
 def bare(env, delta, name):
     """The same quantity by hand on the victim."""
-    x = env._batch.x + delta
+    x = evaluator(env).batch.x + delta
     y = x + ((x * 4).round().clamp(0, 4) / 4 - x).detach()
     scores = toy.linear()(y)
-    ref = env._now.ref
+    ref = evaluator(env).episodes.ref
     if name == "surrogate":
         return torch.nn.functional.cross_entropy(scores, ref, reduction="sum")
     if name == "objective":
@@ -48,7 +49,7 @@ def test_obs_backward_fills_the_leaf():
 
 
 def left(env):
-    return env._book.gradients_left.tolist()
+    return evaluator(env).book.gradients_left.tolist()
 
 
 def test_a_backward_costs_one_gradient_per_sample():
@@ -188,7 +189,7 @@ def test_weights_follow_their_edits_in_any_order():
     p[0, 0], p[0, 1] = a, b
     w = torch.tensor([[0.25, 0.75, 0.0]], requires_grad=True)
     scores = env.step((p, w))[0]["scores"].detach()
-    x = toy.samples()[env._batch.ids].clone()
+    x = toy.samples()[evaluator(env).batch.ids].clone()
     for (s, c), weight in zip((a, b), (0.25, 0.75), strict=True):
         x[0, s] += weight * (c / 4 - x[0, s])
     assert torch.allclose(scores, toy.linear()(x), atol=1e-5)

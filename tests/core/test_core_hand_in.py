@@ -7,6 +7,7 @@ import toy
 
 from advgym import Malformed, attack, verify
 from advgym.core.env import AttackEnv
+from advgym.judge.evaluator import evaluator
 from advgym.judge.run import play
 from advgym.registry import KINDS, Agent
 
@@ -45,10 +46,10 @@ def test_what_is_returned_counts_and_is_charged(kind, proposals, form):
 
     rows, error = run(agent, kind, proposals=proposals)
     env, _ = env_of(kind)
-    form_of = env._batch.look(told["last"]).form
+    form_of = evaluator(env).batch.look(told["last"]).form
     assert not error and told["left"] == [QUERIES - 1] * len(IDS)
     for i, row in enumerate(rows):
-        assert row.perturbation == env._batch.dump(form_of[i], i)
+        assert row.perturbation == evaluator(env).batch.dump(form_of[i], i)
         assert row.queries == (proposals or 1) + 1 and row.queries_distinct == 2
 
 
@@ -64,9 +65,9 @@ def test_nothing_returned_is_the_last_proposed(kind):
 
     rows, error = run(agent, kind)
     env, _ = env_of(kind)
-    form = env._batch.look(told["last"]).form
+    form = evaluator(env).batch.look(told["last"]).form
     assert not error and [r.queries for r in rows] == [3] * len(IDS)
-    assert [r.perturbation for r in rows] == [env._batch.dump(form[i], i) for i in range(len(IDS))]
+    assert [r.perturbation for r in rows] == [evaluator(env).batch.dump(form[i], i) for i in range(len(IDS))]
 
 
 @pytest.mark.parametrize(
@@ -93,18 +94,18 @@ def test_weights_are_no_last_word():
     env, _ = env_of("edits")
     p = env.threat.random(1)
     with pytest.raises(Malformed, match="whole edits"):
-        env._hand_in((p, torch.ones(p.shape[:-1])))
+        evaluator(env).hand_in((p, torch.ones(p.shape[:-1])))
 
 
 def test_what_is_not_valid_changes_nothing_and_nothing_is_the_clean_sample():
     env, _ = env_of()
     p = env.threat.random(1)
     env.step(p)
-    held = env._book.held.clone()
+    held = evaluator(env).book.held.clone()
     far, null = torch.full_like(p, torch.nan), env.threat.null()
-    env._hand_in(torch.where(torch.arange(len(p)).unsqueeze(1) < 4, far, null))
-    assert torch.equal(env._book.held[:4], held[:4]) and not bool(env._book.held[4:].any())
-    assert env._book.used.tolist() == [2] * 4 + [1] * 5  # the clean sample is free
+    evaluator(env).hand_in(torch.where(torch.arange(len(p)).unsqueeze(1) < 4, far, null))
+    assert torch.equal(evaluator(env).book.held[:4], held[:4]) and not bool(evaluator(env).book.held[4:].any())
+    assert evaluator(env).book.used.tolist() == [2] * 4 + [1] * 5  # the clean sample is free
 
 
 @pytest.mark.parametrize("knowledge", ["decision", "score", "white-box"])
@@ -141,10 +142,10 @@ def test_the_file_is_true(tmp_path):
 
 def test_new_episodes_keep_a_query_of_their_own():
     env, _ = env_of()
-    env._hand_in(env.threat.random(1))
-    assert env._book.reserve.tolist() == [0] * len(IDS)
+    evaluator(env).hand_in(env.threat.random(1))
+    assert evaluator(env).book.reserve.tolist() == [0] * len(IDS)
     fresh = AttackEnv(toy.task(knowledge="transfer", queries=QUERIES), 4, autoreset="same-step")
     fresh.reset(seed=0)
     for k in range(QUERIES):
         obs, *_ = fresh.step(fresh.threat.random(k))
-    assert bool((obs["queries_left"] <= QUERIES - 1).all()) and fresh._book.reserve.tolist() == [1] * 4
+    assert bool((obs["queries_left"] <= QUERIES - 1).all()) and evaluator(fresh).book.reserve.tolist() == [1] * 4

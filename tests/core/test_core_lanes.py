@@ -6,6 +6,7 @@ import toy
 from test_core_contract import opened
 
 from advgym import AdvgymError, BudgetExhausted, Malformed, Victim, make
+from advgym.judge.evaluator import evaluator
 from advgym.judge.verdict import judge
 
 
@@ -14,16 +15,16 @@ from advgym.judge.verdict import judge
 def test_a_view_shares_meters_and_best_so_far(kind):
     env, _, _ = opened(kind, lanes=4)
     env.step(env.threat.random(0))
-    held = env._book.held.clone()
+    held = evaluator(env).book.held.clone()
     view = env.view([0, 2])
     assert view.num_envs == 2
     obs, _ = view.reset(seed=9, options={"samples": [1, 2]})
-    assert torch.equal(view._batch.ids, env._batch.ids), "a view deals nothing"
+    assert torch.equal(evaluator(view).batch.ids, evaluator(env).batch.ids), "a view deals nothing"
     assert obs["queries_left"].tolist() == view.asks_left.tolist() == [19, 19]
     assert torch.equal(obs["perturbation"], held[[0, 2]])
     obs, *_ = view.step(view.threat.random(1))
     spent = [18 if live else 19 for live in obs["evaluated"].tolist()]
-    assert env._book.queries_left.tolist() == [spent[0], 19, spent[1], 19]
+    assert evaluator(env).book.queries_left.tolist() == [spent[0], 19, spent[1], 19]
 
 
 def test_a_view_answers_for_its_own_lanes():
@@ -44,9 +45,9 @@ def test_a_view_of_a_view_and_proposals():
     p = view.threat.random(0, 3)
     obs, reward, terminated, _, _ = view.step(p)
     assert reward.shape == terminated.shape == (2,) and obs["scores"].shape == (2, 3, toy.CLASSES)
-    left = env._book.queries_left
+    left = evaluator(env).book.queries_left
     assert left[[0, 2, 3]].tolist() == [20] * 3 and (left[[1, 4]] == 17).all()
-    x = toy.samples()[env._batch.ids[[1, 4]]].unsqueeze(1) + p
+    x = toy.samples()[evaluator(env).batch.ids[[1, 4]]].unsqueeze(1) + p
     assert torch.allclose(obs["scores"], toy.linear()(((x * 4).round() / 4).clamp(0, 1)), atol=1e-5)
     back = env.view(proposals=None)
     assert back.proposals is None and back.step(back.threat.random(0))[0]["scores"].shape == (5, toy.CLASSES)
@@ -74,7 +75,7 @@ def test_a_view_reward_is_of_the_shared_potential():
     for t in range(1, 6):
         total[[0, 2]] += view.step(view.threat.random(t))[1]
     total += env.step(env.threat.random(9))[1]
-    scores = toy.linear()(env.threat.apply(env._book.held))
+    scores = toy.linear()(env.threat.apply(evaluator(env).book.held))
     ref = first["output"].unsqueeze(1)
     objective = scores.scatter(1, ref, -torch.inf).amax(1) - scores.gather(1, ref).squeeze(1)
     end = (objective > 1e-6).float() + objective.clamp_max(0)
@@ -89,7 +90,7 @@ def test_no_reset_refunds_anything():
         view.reset(seed=1)
         view.step(torch.full((2, toy.SIZE), 0.25))
         env.reset(seed=2)
-    assert (env._book.queries_left >= 0).all()
+    assert (evaluator(env).book.queries_left >= 0).all()
 
 
 def test_views_refuse_wrong_lanes():
@@ -123,16 +124,16 @@ def test_gradients_through_a_view_are_charged_to_its_lanes():
     p = view.threat.random(0).requires_grad_()
     obs, *_ = view.step(p)
     torch.autograd.grad(obs["surrogate"].sum(), p)
-    assert env._book.gradients_left.tolist() == [20, 19, 20, 19]
+    assert evaluator(env).book.gradients_left.tolist() == [20, 19, 20, 19]
 
 
 # -- rank ----------------------------------------------------------------------------------------------------------
 def gains_by_hand(env, cotangent=None):
     """Exact first-order gains of every single edit on the linear victim: (lanes, sites, choices)."""
-    x = toy.samples()[env._batch.ids].requires_grad_()
+    x = toy.samples()[evaluator(env).batch.ids].requires_grad_()
     scores = toy.linear()(x)
     if cotangent is None:
-        loss = torch.nn.functional.cross_entropy(scores, env._now.ref, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(scores, evaluator(env).episodes.ref, reduction="sum")
     else:
         loss = (scores * cotangent).sum()
     (g,) = torch.autograd.grad(loss, x)
@@ -155,9 +156,12 @@ def test_rank_is_the_first_order_optimum(given):
 def test_rank_costs_one_query_and_one_gradient():
     env, _, _ = opened("edits")
     env.rank(k=3)
-    assert env._book.queries_left.tolist() == [19] * 4 and env._book.gradients_left.tolist() == [19] * 4
+    assert (
+        evaluator(env).book.queries_left.tolist() == [19] * 4
+        and evaluator(env).book.gradients_left.tolist() == [19] * 4
+    )
     env.rank(env.threat.random(0))
-    assert env._book.queries_left.tolist() == [18] * 4
+    assert evaluator(env).book.queries_left.tolist() == [18] * 4
 
 
 def test_rank_pads_where_fewer_exist():
@@ -182,9 +186,9 @@ def test_finished_and_spent_lanes_get_padding():
     env.reset(options={"samples": [10, 1, 2]})
     edits, gains = env.rank(k=2)
     assert (edits[0] == -1).all() and (gains[0] == -torch.inf).all() and (edits[1:] >= 0).all()
-    assert env._book.queries_left.tolist() == [20, 19, 19]
+    assert evaluator(env).book.queries_left.tolist() == [20, 19, 19]
     edits, gains = env.rank(k=2)
-    assert (edits == -1).all() and env._book.queries_left.tolist() == [20, 19, 19], "no gradient is left"
+    assert (edits == -1).all() and evaluator(env).book.queries_left.tolist() == [20, 19, 19], "no gradient is left"
 
 
 def test_rank_is_for_edits_and_reads_its_arguments():
@@ -196,7 +200,7 @@ def test_rank_is_for_edits_and_reads_its_arguments():
             env.rank(bad)
     with pytest.raises(Malformed):
         env.rank(cotangent=torch.ones(4, toy.CLASSES + 1))
-    assert env._book.queries_left.tolist() == [20] * 4
+    assert evaluator(env).book.queries_left.tolist() == [20] * 4
 
 
 # -- env.victim ------------------------------------------------------------------------------------------------------
@@ -205,10 +209,10 @@ def test_the_metered_victim_charges_per_row():
     x = torch.rand(5, toy.SIZE)
     scores = env.victim(x, [0, 2, 0, 0, 1])
     assert torch.allclose(scores, toy.linear()(x), atol=1e-6)
-    assert env._book.queries_left.tolist() == [17, 19, 19]
+    assert evaluator(env).book.queries_left.tolist() == [17, 19, 19]
     view = env.view([1, 2])
     view.victim(x[:2], [1, 1])
-    assert env._book.queries_left.tolist() == [17, 19, 17]
+    assert evaluator(env).book.queries_left.tolist() == [17, 19, 17]
 
 
 def test_the_metered_victim_charges_gradients():
@@ -217,7 +221,7 @@ def test_the_metered_victim_charges_gradients():
     scores = env.victim(x, [2, 0, 2])
     (g,) = torch.autograd.grad(scores[:, 0].sum(), x)
     assert torch.allclose(g, toy.linear().weight[0].expand(3, -1))
-    assert env._book.gradients_left.tolist() == [19, 20, 18]
+    assert evaluator(env).book.gradients_left.tolist() == [19, 20, 18]
 
 
 def test_the_metered_victim_raises_before_evaluating():
@@ -232,7 +236,7 @@ def test_the_metered_victim_raises_before_evaluating():
     rows.clear()
     with pytest.raises(BudgetExhausted, match="lane 1"):
         env.victim(torch.rand(5, toy.SIZE), [0, 1, 1, 1, 1])
-    assert rows == [] and env._book.queries_left.tolist() == [3, 3]
+    assert rows == [] and evaluator(env).book.queries_left.tolist() == [3, 3]
 
 
 def test_a_budget_spent_through_the_victim_is_spent():
@@ -262,7 +266,7 @@ def test_the_metered_victim_tells_no_more_than_the_knowledge():
 # -- transfer --------------------------------------------------------------------------------------------------------
 def test_transfer_answers_come_from_the_surrogate():
     env, obs, _ = opened(knowledge="transfer")
-    x = toy.samples()[env._batch.ids]
+    x = toy.samples()[evaluator(env).batch.ids]
     assert torch.allclose(obs["scores"], toy.linear(1)(x), atol=1e-6)
     p = env.threat.random(0)
     stepped = env.step(p)[0]
@@ -291,7 +295,7 @@ def test_the_true_victim_is_asked_about_clean_samples_only():
 
 def test_deals_what_the_true_victim_has_right():
     env, _, _ = opened(knowledge="transfer", lanes=10)
-    assert all(i % 10 for i in env._batch.ids.tolist())
+    assert all(i % 10 for i in evaluator(env).batch.ids.tolist())
 
 
 @pytest.mark.parametrize("proposals", [None, 3])
@@ -304,8 +308,8 @@ def test_the_verdict_is_on_the_last_one_handed_in(proposals):
         assert not terminated.any(), "a success on the surrogate ends nothing"
     last = p if proposals is None else p[:, -1]
     assert torch.equal(obs["perturbation"], env.threat.project(obs["perturbation"]))
-    assert torch.allclose(env.threat.apply(env._book.held), env.threat.apply(last), atol=1e-6)
-    found = judge(env._task, "test", env._batch.ids.tolist(), env._book.held)
+    assert torch.allclose(env.threat.apply(evaluator(env).book.held), env.threat.apply(last), atol=1e-6)
+    found = judge(evaluator(env).task, "test", evaluator(env).batch.ids.tolist(), evaluator(env).book.held)
     scores = toy.linear()(env.threat.apply(last))
     assert torch.equal(found.after, scores.argmax(1)) and torch.equal(found.valid, torch.ones(6, dtype=torch.bool))
 
@@ -314,4 +318,4 @@ def test_transfer_targets_are_not_what_the_true_victim_says_already():
     env = make(toy.task(goal="targeted", knowledge="transfer"), toy.SAMPLES)
     env.reset(options={"samples": list(range(toy.SAMPLES))})
     truth = toy.linear()(toy.samples()).argmax(1)
-    assert not (env.live & (env._now.target == truth)).any()
+    assert not (env.live & (evaluator(env).episodes.target == truth)).any()

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 from test_core_contract import opened
 
 from advgym import AdvgymError, Malformed, Victim, VictimError, make
+from advgym.judge.evaluator import evaluator
 
 
 def right():
@@ -19,7 +20,7 @@ def test_deals_only_what_the_victim_has_right():
     seen = set()
     for _ in range(10):
         env.reset()
-        seen |= set(env._batch.ids.tolist())
+        seen |= set(evaluator(env).batch.ids.tolist())
         assert env.live.all()
     assert seen == set(right())
 
@@ -29,7 +30,7 @@ def test_a_seed_fixes_the_deal_and_none_goes_on():
     ids = []
     for seed in (0, None, 0, 1):
         env.reset(seed=seed)
-        ids.append(env._batch.ids.tolist())
+        ids.append(evaluator(env).batch.ids.tolist())
     assert ids[0] == ids[2] and ids[0] != ids[1] and ids[0] != ids[3]
 
 
@@ -38,12 +39,12 @@ def test_seeds_of_every_sort(seed):
     env, same = make(toy.task(), 2), make(toy.task(), 2)
     env.reset(seed=seed)
     same.reset(seed=3)
-    assert torch.equal(env._batch.ids, same._batch.ids)
+    assert torch.equal(evaluator(env).batch.ids, evaluator(same).batch.ids)
 
 
 def test_reset_gives_the_clean_answer_at_no_cost():
     env, obs, info = opened(lanes=3)
-    x = toy.samples()[env._batch.ids]
+    x = toy.samples()[evaluator(env).batch.ids]
     assert torch.allclose(obs["scores"], toy.linear()(x), atol=1e-6)
     assert torch.equal(obs["output"], obs["scores"].argmax(1)) and (obs["objective"] < 0).all()
     assert not obs["evaluated"].any() and obs["valid"].all() and not obs["success"].any()
@@ -53,7 +54,9 @@ def test_reset_gives_the_clean_answer_at_no_cost():
 def test_named_samples_in_order_and_wrong_ones_arrive_finished():
     env = make(toy.task(), 3)
     obs, _ = env.reset(options={"samples": [20, 3, 10]})
-    assert env._batch.ids.tolist() == [20, 3, 10] and env.live.tolist() == [False, True, False] and not env.done
+    assert (
+        evaluator(env).batch.ids.tolist() == [20, 3, 10] and env.live.tolist() == [False, True, False] and not env.done
+    )
     obs, reward, terminated, _, info = env.step(env.threat.random(0))
     assert terminated[0] and terminated[2] and reward[0] == 0 and obs["queries_left"].tolist() == [20, 19, 20]
     assert "_final_info" not in info or info["_final_info"].tolist()[::2] == [False, False]
@@ -77,8 +80,8 @@ def test_wrong_options_say_so(options, word):
 def test_targets():
     env = make(toy.task(goal="targeted"), 3)
     env.reset(options={"samples": [1, 2, 3]})
-    ref = env._now.ref
-    drawn = env._now.target
+    ref = evaluator(env).episodes.ref
+    drawn = evaluator(env).episodes.target
     assert (drawn != ref).all() and ((drawn >= 0) & (drawn < toy.CLASSES)).all()
     named = (ref + 1) % 3
     obs, _ = env.reset(options={"samples": [1, 2, 3], "targets": named.tolist()})
@@ -97,23 +100,23 @@ def test_targets_are_keyed_by_seed_and_sample():
     a, b = (make(toy.task(goal="targeted"), 3) for _ in range(2))
     a.reset(seed=4, options={"samples": [1, 2, 3]})
     b.reset(seed=4, options={"samples": [3, 1, 2]})
-    assert torch.equal(a._now.target[[2, 0, 1]], b._now.target)
+    assert torch.equal(evaluator(a).episodes.target[[2, 0, 1]], evaluator(b).episodes.target)
 
 
 def test_reset_mask_restarts_only_these():
     env, _, _ = opened(lanes=3, queries=5)
     first = env.step(env.threat.random(0))[0]
-    ids = env._batch.ids.clone()
+    ids = evaluator(env).batch.ids.clone()
     mask = np.array([False, True, False])
     obs, _ = env.reset(options={"reset_mask": mask})
     assert obs["queries_left"].tolist()[1] == 5
-    assert torch.equal(env._batch.ids[[0, 2]], ids[[0, 2]])
+    assert torch.equal(evaluator(env).batch.ids[[0, 2]], ids[[0, 2]])
     for lane in (0, 2):
         assert obs["queries_left"][lane] == first["queries_left"][lane]
         assert torch.equal(obs["perturbation"][lane], first["perturbation"][lane])
     assert torch.equal(obs["perturbation"][1], env.threat.null()[1])
     obs, _ = env.reset(options={"reset_mask": mask, "samples": [7]})
-    assert env._batch.ids[1] == 7
+    assert evaluator(env).batch.ids[1] == 7
     for _t in range(5):
         env.step(torch.zeros(3, toy.SIZE))
     assert env.done
@@ -159,12 +162,12 @@ def test_a_victim_that_has_nothing_right_says_so():
 def test_assigned_samples_come_back_as_spent():
     env = make(toy.task(), assigned=[5, 10, 7])
     obs, _ = env.reset(seed=0)
-    assert env.num_envs == 3 and env._batch.ids.tolist() == [5, 10, 7] and not env.live[1]
+    assert env.num_envs == 3 and evaluator(env).batch.ids.tolist() == [5, 10, 7] and not env.live[1]
     env.step(env.threat.random(0))
-    held = env._book.held.clone()
+    held = evaluator(env).book.held.clone()
     for seed, options in ((1, None), (None, {"samples": [1, 2, 3]}), (2, {"reset_mask": [True] * 3})):
         obs, _ = env.reset(seed=seed, options=options)
-        assert env._batch.ids.tolist() == [5, 10, 7]
+        assert evaluator(env).batch.ids.tolist() == [5, 10, 7]
         assert obs["queries_left"].tolist() == [19, 20, 19]
         assert torch.equal(obs["perturbation"], held)
 
@@ -173,11 +176,13 @@ def test_options_change_nothing_on_the_first_reset_of_assigned_samples():
     a = make(toy.task(goal="targeted"), assigned=[1, 2, 3])
     b = make(toy.task(goal="targeted"), assigned=[1, 2, 3])
     a.reset(seed=0)
-    easy = [(int(r) + 1) % 3 for r in a._now.ref]
-    hard = [(int(r) + 2) % 3 for r in a._now.ref]
-    chosen = easy if a._now.target.tolist() != easy else hard
+    easy = [(int(r) + 1) % 3 for r in evaluator(a).episodes.ref]
+    hard = [(int(r) + 2) % 3 for r in evaluator(a).episodes.ref]
+    chosen = easy if evaluator(a).episodes.target.tolist() != easy else hard
     b.reset(seed=0, options={"samples": [4, 5, 6], "targets": chosen})
-    assert torch.equal(a._now.target, b._now.target) and torch.equal(a._batch.ids, b._batch.ids)
+    assert torch.equal(evaluator(a).episodes.target, evaluator(b).episodes.target) and torch.equal(
+        evaluator(a).batch.ids, evaluator(b).batch.ids
+    )
 
 
 # -- autoreset ---------------------------------------------------------------------------------------------------
@@ -197,7 +202,7 @@ def test_autoreset_is_attribute_and_metadata():
 def test_same_step_autoreset(kind, proposals):
     env, _, _ = opened(kind, lanes=4, proposals=proposals, autoreset="same-step", queries=3)
     plain, _, _ = opened(kind, lanes=4, proposals=proposals, queries=3)
-    assert torch.equal(env._batch.ids, plain._batch.ids)
+    assert torch.equal(evaluator(env).batch.ids, evaluator(plain).batch.ids)
     p = env.threat.random(0, proposals)
     obs, reward, terminated, truncated, info = env.step(p)
     want = plain.step(p)

@@ -11,6 +11,7 @@ import toy
 import advgym
 from advgym import AdvgymError, Malformed, Victim, attack, verify
 from advgym.judge import results
+from advgym.judge.evaluator import evaluator
 from advgym.judge.run import Checkpoint
 
 
@@ -190,7 +191,7 @@ def test_an_agent_chooses_neither_samples_nor_targets():
     def picky(env, *, seed=0):
         env.reset(seed=seed + 99, options={"samples": [1] * env.num_envs, "targets": [0] * env.num_envs})
         _obs, _ = env.reset(seed=12345)
-        chosen[len(chosen)] = env._batch.ids.tolist()
+        chosen[len(chosen)] = evaluator(env).batch.ids.tolist()
 
     def plain(env, *, seed=0):
         env.reset(seed=seed)

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from advgym import AdvgymError, Malformed, make
 from advgym.clients.views import EditView, TwoStepView, edit_view, make_vector
 from advgym.core.spaces import LazyBox
+from advgym.judge.evaluator import evaluator
 
 TASKS = ["image/digits-pixel", "image/digits-linf"]
 
@@ -31,7 +32,7 @@ def sets(view):
 
 
 def level_of(view):
-    return (toy.samples()[view.env._batch.ids] * (toy.LEVELS - 1)).round().long()
+    return (toy.samples()[evaluator(view.env).batch.ids] * (toy.LEVELS - 1)).round().long()
 
 
 # -- transitions -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import torch
 import advgym
 from advgym import AdvgymError, BudgetExhausted, make_task
 from advgym.core.env import AttackEnv
+from advgym.judge.evaluator import evaluator
 
 TASKS = ["image/digits-linf", "image/digits-l2", "image/digits-pixel", "speech/synth-keyword", "text/synth-wordswap",
          "graph/sbm-edge", "graph/sbm-feature", "graph/sbm-global", "graph/sbm-continuous", "text/synth-joint",
@@ -35,12 +36,12 @@ def test_fields_beyond_are_charged_and_not_evaluated(name):
     low, high = unit * wide * 1.5, unit * wide * 40
     for p, answered in ((low, True), (high, False)):
         for view in (env, env.view(), env.view([0])):
-            before = view._book.queries_left.clone()
+            before = evaluator(view).book.queries_left.clone()
             obs = view.step(p[: view.num_envs])[0]
             far = env.threat.distance(p)[: view.num_envs] > 2.01 * env.threat.reach[: view.num_envs]
             assert bool((obs["evaluated"] == ~far).all()) and (answered or bool(far.any()))
             assert bool((obs["scores"][far] == 0).all())
-            assert int((before - view._book.queries_left).sum()) == view.num_envs
+            assert int((before - evaluator(view).book.queries_left).sum()) == view.num_envs
 
 
 def test_one_lane_cannot_ask_about_anothers_sample():
@@ -117,7 +118,7 @@ def test_raw_inputs_ask_for_a_lane_that_runs():
     with pytest.raises(BudgetExhausted):
         env.victim(x, torch.arange(2))
     free = env_of("image/digits-linf", queries=4)
-    free._book.live[0] = False
+    evaluator(free).book.live[0] = False
     with pytest.raises(BudgetExhausted, match="lane 0 is over"):
         free.victim(x, torch.arange(2))
 

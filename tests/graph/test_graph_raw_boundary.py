@@ -14,6 +14,7 @@ from advgym.core.env import AttackEnv
 from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.tasks.poison import retrained_victim
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
+from advgym.judge.evaluator import evaluator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "leaderboards"))
 from boundary_pair import referee
@@ -34,7 +35,7 @@ def both(task, play, lanes=2, **options):
             assert error is None, error
         else:
             kept(env, seed=5)
-        books.append(env._book)
+        books.append(evaluator(env).book)
     return found, books
 
 
@@ -93,7 +94,7 @@ def test_what_is_no_graph_of_the_task_is_refused():
             words.append(str(error.value))
         with pytest.raises(AdvgymError, match="do not cross the boundary"):
             env.victim(object(), torch.tensor([0]))
-        before = env._book.queries_left.clone()
+        before = evaluator(env).book.queries_left.clone()
         assert bool((before == 3).all())  # nothing of all that was charged
         for _ in range(3):
             env.victim(good, torch.tensor([0]))

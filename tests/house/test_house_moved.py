@@ -1,6 +1,6 @@
 """Every old import path works for one version, with a warning; so do old `make=` strings.
 
-`old_paths.json` holds the modules before the move and their public names; of private modules (`_common`) the path alone.
+`old_paths.json` holds the modules before the move and their public names; of private ones the path alone.
 """
 
 import importlib

@@ -4,6 +4,7 @@ import socket
 import threading
 from contextlib import contextmanager
 
+from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary import mirror
 from advgym.leaderboards.boundary.player import RemoteEnv
@@ -36,7 +37,7 @@ def referee(env, attack, seed=5, proposals=None):
     session.welcome(seed, {})
     try:
         said = session.serve()
-        env._hand_in(*session.returned or [None])
+        evaluator(env).hand_in(*session.returned or [None])
     except Gone:
         said = None
     ours.close()

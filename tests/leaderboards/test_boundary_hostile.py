@@ -6,6 +6,7 @@ from boundary_pair import raw_session, referee
 
 from advgym import BudgetExhausted, Malformed, make_task
 from advgym.core.env import AttackEnv
+from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.wire import Broken
 
@@ -51,7 +52,7 @@ def test_a_wrong_wish_is_refused_and_costs_nothing(message, arrays, why):
     with raw_session(env) as (hostile, outcome, _):
         reply, _ = ask(hostile, message, arrays)
         assert isinstance(reply, m.Refusal) and why in reply.text
-        assert env._book.queries_left.tolist() == [500] * 3
+        assert evaluator(env).book.queries_left.tolist() == [500] * 3
         reply, _ = ask(hostile, m.Step(0), [FIELD])  # the connection goes on
         assert isinstance(reply, m.Answer)
         assert not outcome
@@ -64,7 +65,7 @@ def test_what_is_no_input_is_charged_and_earns_nothing(value):
         reply, arrays = ask(hostile, m.Step(0), [FIELD + value])
         got = dict(zip(reply.names, arrays, strict=True))
     assert not got["evaluated"].any() and not got["success"].any() and not got["valid"].any()
-    assert env._book.queries_left.tolist() == [499] * 3 and not env._book.held.any()
+    assert evaluator(env).book.queries_left.tolist() == [499] * 3 and not evaluator(env).book.held.any()
 
 
 def test_nothing_is_answered_beyond_the_budget():
@@ -72,10 +73,10 @@ def test_nothing_is_answered_beyond_the_budget():
     with raw_session(env) as (hostile, _, _):
         for _ in range(3):
             ask(hostile, m.Step(0), [FIELD + 0.01 * np.random.default_rng(1).standard_normal(FIELD.shape, np.float32)])
-        left = int(env._book.queries_left.max())
+        left = int(evaluator(env).book.queries_left.max())
         reply, _ = ask(hostile, m.Ask(0), [np.repeat(FIELD[:1], left + 1, 0), np.zeros(left + 1, np.int64)])
         assert isinstance(reply, m.Refusal) and reply.kind == "exhausted"
-        assert int(env._book.queries_left.max()) == left
+        assert int(evaluator(env).book.queries_left.max()) == left
 
 
 def test_backwards_of_infinities_are_refused_and_of_much_are_charged():
@@ -92,7 +93,7 @@ def test_backwards_of_infinities_are_refused_and_of_much_are_charged():
             back, arrays = ask(hostile, m.Back(reply.step, ["surrogate"]), [np.ones(3, np.float32)])
             grads.append(dict(zip(back.names, arrays, strict=True))["p"])
         assert grads[0].any() and grads[1].any() and not grads[2].any() and not grads[3].any()
-    assert env._book.gradients_left.tolist() == [0, 0, 0]
+    assert evaluator(env).book.gradients_left.tolist() == [0, 0, 0]
 
 
 def test_only_the_last_graphs_are_kept():
@@ -129,10 +130,10 @@ def test_labels_and_other_secrets_are_nowhere_in_the_agents_world():
 
     referee(env, look)
     remote = seen[0]
-    assert not remote._batch.labels.any() and env._batch.labels.any()
-    assert not hasattr(remote._task, "victim") and not hasattr(remote._oracle.model, "model")
-    assert all(not b.labels.any() for b in gc.get_objects() if isinstance(b, Batch) and b is not env._batch
-               and b.ids.equal(env._batch.ids) and b is remote._batch)  # fmt: skip
+    assert not evaluator(remote).batch.labels.any() and evaluator(env).batch.labels.any()
+    assert not hasattr(evaluator(remote).task, "victim") and not hasattr(evaluator(remote).oracle.model, "model")
+    assert all(not b.labels.any() for b in gc.get_objects() if isinstance(b, Batch) and b is not evaluator(env).batch
+               and b.ids.equal(evaluator(env).batch.ids) and b is evaluator(remote).batch)  # fmt: skip
 
 
 def test_the_agents_errors_are_the_contracts():
@@ -156,7 +157,7 @@ def test_a_decision_environment_tells_no_score():
         obs, _ = remote.reset()
         obs2, *_ = remote.step(remote.threat.random(1))
         seen.extend([obs, obs2])
-        seen.append(remote._now)
+        seen.append(evaluator(remote).episodes)
 
     referee(env, look)
     assert not {"scores", "objective", "surrogate"} & (set(seen[0]) | set(seen[1]))
@@ -182,8 +183,8 @@ def test_what_an_attack_returns_crosses(task, proposals):
             said, _, error = referee(env, attack, seed=5)
             assert isinstance(said, m.Done) and error is None
         else:
-            env._hand_in(attack(env, seed=5))
-        held.append(env._book)
+            evaluator(env).hand_in(attack(env, seed=5))
+        held.append(evaluator(env).book)
     assert (held[0].held == held[1].held).all() and (held[0].used == held[1].used).all()
 
 
@@ -198,4 +199,4 @@ def test_a_malformed_return_is_malformed_and_the_last_counts(value):
     env.reset(seed=0)
     with pytest.raises(Malformed):
         referee(env, attack)
-    assert env._book.used.tolist() == [1] * 3 and bool(env._book.held.any())
+    assert evaluator(env).book.used.tolist() == [1] * 3 and bool(evaluator(env).book.held.any())

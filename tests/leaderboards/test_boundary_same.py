@@ -7,6 +7,7 @@ from boundary_pair import referee
 from advgym import make_task, registry
 from advgym.core.env import AttackEnv
 from advgym.core.offers import fits
+from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import mirror
 
 TASKS = [
@@ -42,11 +43,11 @@ def test_the_same_through_the_boundary(task, agent):
         return found
 
     here, there = env(), env()
-    here._hand_in(entry.attack(here, seed=5))
+    evaluator(here).hand_in(entry.attack(here, seed=5))
     said, channel, error = referee(there, entry.attack)
     assert error is None and said is not None
     for name in ("held", "queries_left", "gradients_left", "potential", "live", "reason", "first_success"):
-        assert torch.equal(getattr(here._book, name), getattr(there._book, name)), name
+        assert torch.equal(getattr(evaluator(here).book, name), getattr(evaluator(there).book, name)), name
     if task not in CHEAP.values():
         assert referee(env(), entry.attack)[1].transcript == channel.transcript
 
@@ -107,7 +108,7 @@ def test_an_open_table_grows_on_both_sides():
             assert referee(env, append)[2] is None
         else:
             append(env, seed=1)
-        pair.append(env._book)
+        pair.append(evaluator(env).book)
     assert torch.equal(pair[0].held, pair[1].held) and torch.equal(pair[0].queries_left, pair[1].queries_left)
 
 
@@ -128,7 +129,10 @@ def test_raw_inputs_and_their_gradient_cross():
             assert referee(env, ask)[2] is None
         else:
             ask(env, seed=1)
-        assert env._book.queries_left.tolist() == [499] * 3 and env._book.gradients_left.tolist() == [499] * 3
+        assert (
+            evaluator(env).book.queries_left.tolist() == [499] * 3
+            and evaluator(env).book.gradients_left.tolist() == [499] * 3
+        )
     assert torch.allclose(found[0][0], found[1][0], atol=1e-6) and torch.allclose(found[0][1], found[1][1], atol=1e-6)
 
 

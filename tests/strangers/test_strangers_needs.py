@@ -9,6 +9,7 @@ import advgym
 from advgym import AdvgymError, attack, make_task, registry, verify
 from advgym.core.env import AttackEnv
 from advgym.core.offers import check_fit, fits, lacking, offers
+from advgym.judge.evaluator import evaluator
 from advgym.lib.needs import vocabulary
 
 # Others of their kind stand for these.
@@ -34,7 +35,9 @@ def asked(task, agent, queries):
     env = AttackEnv(made, proposals=entry.proposals, assigned=[0, 1] if task.sizes["test"] > 1 else [0])
     env.reset(seed=3)
     entry.attack(env, seed=3)
-    return tuple(pair for lane, digest in env._book.asked for pair in zip(lane.tolist(), digest.tolist(), strict=True))
+    return tuple(
+        pair for lane, digest in evaluator(env).book.asked for pair in zip(lane.tolist(), digest.tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", [t for t in TASKS if t not in SLOW])

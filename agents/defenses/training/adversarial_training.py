@@ -64,13 +64,13 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     module.requires_grad_(False).eval()
     entry.attack(env, seed=seed, **_SETTINGS.get(entry.name, {}))
     clean = env.threat.null()
-    held = env._book.held
+    held = env.reset()[0]["perturbation"]  # nothing is dealt anew: these samples were assigned
     module.requires_grad_(True)
     optimiser.zero_grad()
     losses = []
     for p in (clean, held):
         scores = task.victim(env.threat.apply(p))
-        losses.append(task.goal.loss(scores, env._batch.labels).mean() / 2)
+        losses.append(task.goal.loss(scores, task.samples(split, ids).labels).mean() / 2)
     (losses[0] + losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimiser.step()
