@@ -94,7 +94,7 @@ def test_what_is_no_graph_of_the_task_is_refused():
             words.append(str(error.value))
         with pytest.raises(AdvgymError, match="do not cross the boundary"):
             env.victim(object(), torch.tensor([0]))
-        before = evaluator(env).book.queries_left.clone()
+        before = env.asks_left.clone()
         assert bool((before == 3).all())  # nothing of all that was charged
         for _ in range(3):
             env.victim(good, torch.tensor([0]))

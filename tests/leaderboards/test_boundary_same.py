@@ -4,7 +4,7 @@ import pytest
 import torch
 from boundary_pair import referee
 
-from advgym import make_task, registry
+from advgym import AdvgymError, make_task, registry
 from advgym.core.env import AttackEnv
 from advgym.core.offers import fits
 from advgym.judge.evaluator import evaluator
@@ -153,3 +153,16 @@ def test_a_second_reset_refunds_nothing_and_views_share_the_meters():
     env.reset(seed=1)
     _, _, error = referee(env, twice)
     assert error is None, error
+
+
+def test_a_remote_environment_has_no_evaluators_side():
+    said = []
+
+    def attack(env, *, seed):
+        with pytest.raises(AdvgymError, match="RemoteEnv has no evaluator's side"):
+            evaluator(env)
+        said.append(seed)
+
+    env = AttackEnv(make_task("image/digits-linf"), assigned=range(2))
+    env.reset(seed=0)
+    assert referee(env, attack, seed=4)[2] is None and said == [4]
