@@ -80,12 +80,16 @@ def _contains(space: Any, obs: dict[str, Any], when: str) -> None:
         assert value in box, f"{when}: {name} leaves its space [{box.low.min()}, {box.high.max()}]"
 
 
+def _kept(env: Any) -> int:
+    """Queries of a lane that are kept for what the attack returns."""
+    return int(env.knowledge == "transfer")
+
+
 def _budgets(factory: Factory, seed: int, lanes: int) -> None:
     env = factory(lanes=lanes, proposals=4, queries=6)
     obs, _ = env.reset(seed=seed)
     left, over = obs["queries_left"], torch.zeros(lanes, dtype=torch.bool, device=env.device)
-    kept = int(env.knowledge == "transfer")  # for what the attack returns
-    assert bool((left == 6 - kept).all()), "an episode does not start with its budget"
+    assert bool((left == 6 - _kept(env)).all()), "an episode does not start with its budget"
     obs, *_ = env.step(env.threat.null().unsqueeze(1).expand(-1, 4, *env.shape))
     assert torch.equal(obs["queries_left"], left), "the null perturbation is not free"
     for t in range(8):
@@ -241,7 +245,7 @@ def _same_step(factory: Factory, seed: int, lanes: int) -> None:
                 assert key in info and (info[f"_{key}"] == terminated.cpu().numpy()).all(), (
                     f"same-step: {key} is missing"
                 )
-            assert bool((obs["queries_left"][terminated] == 2).all()), "same-step: a new episode has no full budget"
+            assert bool((obs["queries_left"][terminated] == 2 - _kept(env)).all()), "same-step: a new episode has no full budget"
             assert not bool(obs["evaluated"][terminated].any()), (
                 "same-step: the new episode's first observation is evaluated"
             )

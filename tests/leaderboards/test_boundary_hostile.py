@@ -130,10 +130,10 @@ def test_labels_and_other_secrets_are_nowhere_in_the_agents_world():
 
     referee(env, look)
     remote = seen[0]
-    assert not evaluator(remote).batch.labels.any() and evaluator(env).batch.labels.any()
-    assert not hasattr(evaluator(remote).task, "victim") and not hasattr(evaluator(remote).oracle.model, "model")
-    assert all(not b.labels.any() for b in gc.get_objects() if isinstance(b, Batch) and b is not evaluator(env).batch
-               and b.ids.equal(evaluator(env).batch.ids) and b is evaluator(remote).batch)  # fmt: skip
+    assert "labels" not in remote._batch.__dict__ and evaluator(env).batch.labels.any()
+    assert not hasattr(remote._task, "victim") and not hasattr(remote._oracle.model, "model")
+    mine = [b for b in gc.get_objects() if isinstance(b, Batch) and b is not evaluator(env).batch]
+    assert not any("labels" in b.__dict__ for b in mine if b is remote._batch)
 
 
 def test_the_agents_errors_are_the_contracts():
