@@ -245,7 +245,8 @@ def _same_step(factory: Factory, seed: int, lanes: int) -> None:
                 assert key in info and (info[f"_{key}"] == terminated.cpu().numpy()).all(), (
                     f"same-step: {key} is missing"
                 )
-            assert bool((obs["queries_left"][terminated] == 2 - _kept(env)).all()), "same-step: a new episode has no full budget"
+            full = obs["queries_left"][terminated] == 2 - _kept(env)
+            assert bool(full.all()), "same-step: a new episode has no full budget"
             assert not bool(obs["evaluated"][terminated].any()), (
                 "same-step: the new episode's first observation is evaluated"
             )
