@@ -120,6 +120,8 @@ class Lanes(gym.vector.VectorEnv):
         obs["queries_left"] = self._mine(self._book.queries_left).clone()
         obs["gradients_left"] = self._mine(self._book.gradients_left).clone()
         obs["perturbation"] = self._mine(self._book.held).clone()
+        if self._now.target is not None:
+            obs["target"] = self._mine(self._now.target).clone()
         for name, value in self._view.items():
             obs[name] = self._mine(value).clone()
         return obs

@@ -80,6 +80,8 @@ def observation_boxes(task: Task, batch: Batch, per: tuple[int, ...], *, risk: b
     boxes["queries_left"] = LazyBox(0, model.queries, (), np.int64)
     boxes["gradients_left"] = LazyBox(0, model.gradients, (), np.int64)
     boxes["perturbation"] = action_box(batch, ())
+    if goal.needs_target:
+        boxes["target"] = LazyBox(-1, goal.outputs - 1, goal.output_shape, np.int64)
     for name, value in batch.view().items():
         shape = tuple(value.shape[1:])
         whole = value.dtype == torch.int64

@@ -416,3 +416,32 @@ def test_vectors_are_one_forward():
 def test_make_vector_takes_names_only():
     view = make_vector(2, task="image/digits-pixel", queries=3)
     assert view.numpy and view.autoreset_mode is AutoresetMode.SAME_STEP
+
+
+@pytest.mark.parametrize("kind", ["field", "edits"])
+@pytest.mark.parametrize("knowledge", ["decision", "white-box"])
+def test_targets_are_in_every_observation_and_space(kind, knowledge):
+    """In the core, the edit view, a single lane and after an autoreset; and nowhere without a target."""
+    env = make(toy.task(kind, goal="targeted", knowledge=knowledge, queries=3), 3, autoreset="same-step")
+    obs, _ = env.reset(seed=0)
+    wanted = (obs["output"] + 1) % toy.CLASSES
+    evaluator(env).deal(evaluator(env).batch.ids.tolist(), wanted.tolist(), 0)
+    obs, _, _, _, _ = env.step(env.threat.random(1))
+    assert torch.equal(obs["target"], wanted) and env.observation_space["target"].shape == (3,)
+    for t in range(4):
+        obs, *_ = env.step(env.threat.random(t))
+    assert obs["target"].tolist() == evaluator(env).targets
+    view = edit_view(make(toy.task(kind, goal="targeted", knowledge=knowledge), 2, output="numpy"))
+    obs, _ = view.reset(seed=0)
+    assert obs["target"].shape == (2, 1) and obs["target"] in view.observation_space["target"]
+    plain, _ = make(toy.task(kind, knowledge=knowledge), 2).reset(seed=0)
+    assert "target" not in plain
+
+
+@pytest.mark.parametrize(("task", "shape"), [("text/synth-headline", (7,)), ("speech/synth-transcribe", (91,)),
+                                             ("graph/sbm-edge", ()), ("image/digits-linf", ())])  # fmt: skip
+def test_targets_of_every_domain_fit_their_space(task, shape):
+    goal = "keyword" if task == "text/synth-headline" else "targeted"
+    env = make(task, 2, goal=goal, queries=4)
+    obs, _ = env.reset(seed=1)
+    assert obs["target"].shape == (2, *shape) and obs["target"].numpy() in env.observation_space["target"]

@@ -84,7 +84,7 @@ class NodeBatch(EditsBatch):
 
     def view(self) -> dict[str, Tensor]:
         """The target's summary and, for small graphs, features of every node as seen from the target."""
-        out = {"target": self.summary}
+        out = {"node": self.summary}
         if hasattr(self, "site_features"):
             out["site_features"] = self.site_features
         return out

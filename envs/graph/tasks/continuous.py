@@ -69,8 +69,8 @@ class NodeFieldBatch(FieldBatch):
         return GraphRows(self.graph, target, none, probe=change, probe_nodes=pick(self.nodes, rows), probes="cells")
 
     def view(self) -> dict[str, Tensor]:
-        """`target`: see `node_summary`; `clean` (B, G, F): the features that can be moved."""
-        return {"target": self.summary, "clean": self.x}
+        """`node`: see `node_summary`; `clean` (B, G, F): the features that can be moved."""
+        return {"node": self.summary, "clean": self.x}
 
 
 # -- data and victims -------------------------------------------------------------------------------------------------
