@@ -21,7 +21,7 @@ NUMBER = r"-?\d+(?:\.\d+)?"
 # The hidden victim learns for 6 epochs instead of its recipe's 80, which are half a minute; the rest is as it is.
 OPENING = """
 import sys
-from advgym.cli import main
+from advgym.cli.app import main
 from advgym.envs.image import victims
 
 fit = victims.fit
