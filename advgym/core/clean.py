@@ -57,16 +57,21 @@ def reached(goal: Goal, batch: Batch, scores: Tensor, target: Tensor | None) -> 
 
 
 class Clean:
-    """Clean answers of one split, filled as samples are dealt."""
+    """Clean answers of one victim to one split, filled as samples are asked about: each is asked once.
 
-    def __init__(self, task: Task, split: str, device: torch.device, victim: Victim, judge: Victim | None) -> None:
-        self.task, self.split, self.device = task, split, device
-        self.victim, self.judge = victim, judge  # judge: the true victim under transfer
+    Args:
+        victim: on the device.
+        truth: the true victim's answers, where `victim` is another one; None where it is the same.
+    """
+
+    def __init__(
+        self, task: Task, split: str, device: torch.device, victim: Victim, truth: Clean | None = None
+    ) -> None:
+        self.task, self.split, self.device, self.victim, self.truth = task, split, device, victim, truth
         size = task.sizes[task.check_split(split)]
         self.known = torch.zeros(size, dtype=torch.bool)
         self.right = torch.zeros(size, dtype=torch.bool)
         self.scores: Tensor | None = None
-        self.truth: Tensor | None = None  # the true victim's, where another one answers
 
     @torch.no_grad()
     def learn(self, ids: list[int]) -> None:
@@ -77,22 +82,22 @@ class Clean:
             part = new[start : start + CHUNK]
             batch = self.task.samples(self.split, part, self.device)
             scores = answer(self.victim, batch, self.task.goal)
-            truth = scores if self.judge is None else answer(self.judge, batch, self.task.goal)
             if self.scores is None:
-                self.scores = torch.zeros(len(self.known), *scores.shape[1:], device=self.device)
-                self.truth = self.scores if self.judge is None else torch.zeros_like(self.scores)
-            self.scores[part] = scores.to(self.scores.dtype)
-            if self.judge is not None and self.truth is not None:
-                self.truth[part] = truth.to(self.truth.dtype)
-            self.right[part] = right(self.task.goal, truth, batch.labels).cpu()
+                self.scores = scores.new_zeros((len(self.known), *scores.shape[1:]))
+            self.scores[part] = scores
+            if self.truth is None:
+                self.right[part] = right(self.task.goal, scores, batch.labels).cpu()
+            else:
+                self.right[part] = self.truth.of(part)[2].cpu()
             self.known[part] = True
 
     def of(self, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(scores (n, ...), the true victim's scores, whether that one has it right (n,)) of these samples."""
         self.learn(ids)
-        if self.scores is None or self.truth is None:
+        if self.scores is None:
             raise AdvgymError("no samples were asked for")
-        return self.scores[ids], self.truth[ids], self.right[ids].to(self.device)
+        scores = self.scores[ids]
+        return scores, scores if self.truth is None else self.truth.of(ids)[0], self.right[ids].to(self.device)
 
 
 def assigned(size: int, episodes: int) -> list[int]:

@@ -37,6 +37,7 @@ class AttackEnv(Lanes):
     def __init__(
         self, task: Task, lanes: int = 1, proposals: int | None = None, *, split: str = "test", device: Any = "cpu",
         output: str = "torch", autoreset: str = "disabled", assigned: Sequence[int] | None = None,
+        clean: Clean | None = None,
     ) -> None:  # fmt: skip
         if output not in ("torch", "numpy"):
             raise unknown("output", output, ("torch", "numpy"))
@@ -54,7 +55,8 @@ class AttackEnv(Lanes):
         self._transfer = task.threat.knowledge == "transfer"
         model = task.surrogate.on(self.device) if self._transfer and task.surrogate else judge
         self._oracle = Oracle(task, model)
-        self._clean = Clean(task, split, self.device, model, judge if self._transfer else None)
+        self._truth = Clean(task, split, self.device, judge) if clean is None else clean
+        self._clean = self._truth if model is judge else Clean(task, split, self.device, model, self._truth)
         self._assigned = None if assigned is None else [int(i) for i in assigned]
         self.num_envs = lanes if self._assigned is None else len(self._assigned)
         self._lanes = None

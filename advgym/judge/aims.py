@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from advgym.core.clean import CHUNK, answer, reached
+from advgym.core.clean import CHUNK, Clean, reached
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
 
@@ -55,13 +55,13 @@ def read_aims(task: Task, given: Any, ids: list[int]) -> Aims | None:
 
 
 @torch.no_grad()
-def check_aims(task: Task, split: str, aims: Aims, ids: list[int], device: Any) -> None:
+def check_aims(task: Task, split: str, aims: Aims, ids: list[int], device: Any, clean: Clean) -> None:
     """Refuse targets that the victim's clean answers, and so the labels of what it has right, reach already."""
     there: list[int] = []
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
         batch = task.samples(split, part, device)
-        ref = task.goal.output(scores := answer(task.victim.on(device), batch, task.goal))
+        ref = task.goal.output(scores := clean.of(part)[0])
         target = torch.stack([task.goal.parse_target(aims[i]) for i in part]).to(ref.device)
         there += [i for i, yes in zip(part, reached(task.goal, batch, scores, target).tolist(), strict=True) if yes]
     if there:

@@ -29,12 +29,12 @@ def at_most(task: Task, clean: list[int] | None, ids: list[int], members: int, s
     draws, confirming = victim.draws, (CONFIRMING if victim.keyed else 0) * inside(victim)
     told = threat.knowledge == "transfer" and task.surrogate is not None  # answers come from the surrogate
     draws *= inside(victim)
-    attack = members * draws + (0 if told else threat.queries * (draws + (0 if victim.retrains else confirming)))
-    verdict = members * (draws + max(confirming, inside(victim)))
+    attack = 0 if told else threat.queries * (draws + (0 if victim.retrains else confirming))
+    verdict = members * max(confirming, inside(victim))
     flags = min(CHUNK * members, first) + ALONE + 2 * members * INPUTS
     if threat.knowledge == "white-box":
         flags += MOST * (attack + verdict)
     return {
-        "clean": first * draws, "attack": many * attack, "verdict": many * verdict, "control": many * (verdict + draws),
+        "clean": first * draws, "attack": many * attack, "verdict": many * verdict, "control": many * verdict,
         "flags": flags * draws,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advgym.core.batch import Batch
 from advgym.core.book import Book
+from advgym.core.clean import Clean
 from advgym.core.env import AttackEnv
 from advgym.core.episodes import Episodes
 from advgym.core.oracle import Oracle
@@ -42,6 +43,11 @@ class Evaluator:
     def book(self) -> Book:
         """Meters, what is held, and how each lane ended."""
         return self.env._now.book
+
+    @property
+    def clean(self) -> Clean:
+        """The true victim's answers to the clean samples of the split, each asked once."""
+        return self.env._truth
 
     @property
     def oracle(self) -> Oracle:

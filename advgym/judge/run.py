@@ -14,7 +14,7 @@ import torch
 
 from advgym import registry
 from advgym.core.book import REASONS
-from advgym.core.clean import CHUNK, answer, assigned, unanswered
+from advgym.core.clean import CHUNK, Clean, assigned, unanswered
 from advgym.core.clean import right as is_right
 from advgym.core.columns import Meter
 from advgym.core.env import AttackEnv
@@ -91,11 +91,12 @@ def attack(
         raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
     if told:
         told(at_most(made, asked, ids, made.samples(split, ids[:1], place).members, split))
-    share, right, flags = clean_pass(made, split, place, asked)
+    clean_answers = Clean(made, split, place, made.victim.on(place))
+    share, right, flags = clean_pass(made, split, place, asked, clean_answers)
     todo = [i for i in ids if right[i]]
     aims = read_aims(made, targets, ids)
     if aims:
-        check_aims(made, split, aims, todo, place)
+        check_aims(made, split, aims, todo, place, clean_answers)
     key = [
         made.name,
         entry.name,
@@ -120,7 +121,7 @@ def attack(
             continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
         start = dict(tally.rows)
         with tally.during("attack"):
-            new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims)
+            new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims, clean_answers)
         rows += new
         log.add(new, error, tally.since(start))
         if progress:
@@ -137,7 +138,7 @@ def attack(
         flags += growth_flags(
             made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
         )
-    control = control_rate(made, split, todo, place, seed, aims)
+    control = control_rate(made, split, todo, place, seed, aims, clean_answers)
     strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
     own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
     shown = {k: v for k, v in options.items() if _plain(v)}
@@ -163,10 +164,10 @@ def attack(
 
 def play(
     task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any],
-    meter: Meter | None = None, aims: Aims | None = None,
+    meter: Meter | None = None, aims: Aims | None = None, clean: Clean | None = None,
 ) -> tuple[list[Sample], str]:  # fmt: skip
     """One batch of episodes, one row each, and the agent's error if it crashed."""
-    env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids)
+    env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids, clean=clean)
     ours = evaluator(env)
     env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
     if aims:
@@ -186,7 +187,7 @@ def play(
     stored = ours.stored()  # an appended choice means something in its own table only
     tally = task.victim.tally
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
-        found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets)
+        found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets, clean=ours.clean)
     distinct = book.queries_distinct()
     measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
     rows = []
@@ -212,14 +213,16 @@ def play(
 
 @torch.no_grad()
 def clean_pass(
-    task: Task, split: str, device: Any, some: list[int] | None = None
+    task: Task, split: str, device: Any, some: list[int] | None = None, clean: Clean | None = None
 ) -> tuple[float, np.ndarray, list[str]]:
     """(clean accuracy, which samples are right, flags about the victim).
 
     Args:
         some: the samples that are asked; None for the whole split. All others count as not right.
+        clean: keeps the answers.
     """
     victim, size = task.victim.on(device), task.sizes[split]
+    clean = clean or Clean(task, split, device, victim)
     right = np.zeros(size, dtype=np.bool_)
     flags: list[str] = []
     silent, labels = 0, []
@@ -228,7 +231,7 @@ def clean_pass(
         ids = every[start : start + CHUNK]
         batch = task.samples(split, ids, device)
         with victim.tally.during("clean"):
-            scores = answer(victim, batch, task.goal)
+            scores = clean.of(ids)[0]
         right[ids] = is_right(task.goal, scores, batch.labels).cpu().numpy()
         silent += int(unanswered(scores).sum())
         labels.append(batch.labels.cpu())
@@ -250,14 +253,17 @@ def clean_ids(size: int, clean: int | None, episodes: int) -> list[int] | None:
 
 
 def control_rate(
-    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None
-) -> float:  # fmt: skip
+    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None, clean: Clean | None = None
+) -> float:
     """Success of one random valid perturbation per sample: the control row beside every attack."""
+    clean = clean or Clean(task, split, device, task.victim.on(device))
     with task.victim.tally.during("control"):
-        return _control_rate(task, split, ids, device, seed, aims)
+        return _control_rate(task, split, ids, device, seed, aims, clean)
 
 
-def _control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None) -> float:
+def _control_rate(
+    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None, clean: Clean
+) -> float:
     wins = 0.0
     for part in chunks(ids, CHUNK):
         batch = task.samples(split, part, device)
@@ -265,9 +271,9 @@ def _control_rate(task: Task, split: str, ids: list[int], device: Any, seed: int
         if aims:
             targets = [task.goal.parse_target(aims[i]) for i in part]
         elif task.goal.needs_target:
-            ref = task.goal.output(answer(task.victim.on(device), batch, task.goal))
+            ref = task.goal.output(clean.of(part)[0])
             targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
-        found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets)
+        found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
         if isinstance(task.goal, BundleGoal):  # success counts members
             turned = (found.after != found.before).reshape(len(part), task.goal.members, -1).any(2)
             wins += float(turned.double().mean(1).sum())

@@ -44,14 +44,16 @@ class Verdict(NamedTuple):
 
 @torch.no_grad()
 def judge(
-    task: Task, split: str, ids: list[int], proposals: Any, *, device: Any = "cpu", seed: int = 0, targets: Any = None
-) -> Verdict:
+    task: Task, split: str, ids: list[int], proposals: Any, *, device: Any = "cpu", seed: int = 0, targets: Any = None,
+    clean: Clean | None = None,
+) -> Verdict:  # fmt: skip
     """Score perturbations of the samples `ids`.
 
     Args:
         proposals: a tensor (n, *shape), or stored perturbations as `Batch.dump` wrote them.
         targets: one per sample for targeted goals.
         seed: of the fresh draws that a randomised victim is judged by.
+        clean: the victim's clean answers, where they are known; None asks for them.
     """
     parts: list[Verdict] = []
     for start in range(0, len(ids), CHUNK):
@@ -60,13 +62,13 @@ def judge(
         chosen = proposals[start : start + CHUNK]
         p = chosen.to(device) if isinstance(chosen, Tensor) else batch.load(list(chosen))
         target = None if targets is None else targets[start : start + CHUNK]
-        parts.append(_judge_chunk(task, batch, p, target, device, seed))
+        known = answer(task.victim.on(device), batch, task.goal) if clean is None else clean.of(part)[0]
+        parts.append(_judge_chunk(task, batch, p, known, target, device, seed))
     return Verdict(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
 
 
-def _judge_chunk(task: Task, batch: Batch, p: Tensor, targets: Any, device: Any, seed: int) -> Verdict:
+def _judge_chunk(task: Task, batch: Batch, p: Tensor, clean: Tensor, targets: Any, device: Any, seed: int) -> Verdict:
     victim, goal = task.victim.on(device), task.goal
-    clean = answer(victim, batch, goal)
     ref = goal.output(torch.nan_to_num(clean))
     target = None
     if goal.needs_target and targets is not None:
@@ -192,7 +194,7 @@ def _check_meters(s: results.Sample, task: Task) -> list[str]:
 
 def _right(task: Task, r: results.Result, device: Any) -> Tensor:
     """Which samples of the split the victim has right, of those that clean accuracy is over."""
-    clean = Clean(task, r.split, torch.device(device), task.victim.on(device), None)
+    clean = Clean(task, r.split, torch.device(device), task.victim.on(device))
     clean.learn(_clean_ids(r, task))
     return clean.right
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from advgym.core.clean import CHUNK
+from advgym.core.clean import CHUNK, Clean
 from advgym.core.columns import Meter
 from advgym.core.goals import BundleGoal, Goal
 from advgym.core.task import Task
@@ -32,14 +32,15 @@ def measure(
         undefended: on the defense track, clean accuracy without the defense.
         victim: SHA-256 of the weights; taken from the victim's own module where that is empty.
     """
-    right, found = clean_right(task, split, device)
+    clean = Clean(task, split, torch.device(device), task.victim.on(device))
+    right, found = clean_right(task, split, device, clean)
     mine = [i for i in ids if right[i]]
     labels = task.samples(split, list(ids), device).labels.tolist()
     return Facts(
         task=task.name, attack=attack, knowledge=knowledge or task.threat.knowledge, split=split,
         queries=task.threat.queries, gradients=task.threat.gradients, assigned=list(ids), right=mine, seeds=list(seeds),
         clean_accuracy=accuracy(task.goal, right)[0], clean_undefended=undefended,
-        control_rate=control_rate(task, split, mine, device, seeds[0]),
+        control_rate=control_rate(task, split, mine, device, seeds[0], clean=clean),
         victim=victim or str(victim_card(task).get("weights", "")),
         samples=samples_hash(split, ids, labels), flags=[*found, *flags],
         members=task.goal.members if isinstance(task.goal, BundleGoal) else 1,
@@ -55,9 +56,11 @@ def accuracy(goal: Goal, right: np.ndarray) -> tuple[float, int]:
 
 
 @torch.no_grad()
-def clean_right(task: Task, split: str, device: Any = "cpu") -> tuple[np.ndarray, list[str]]:
+def clean_right(
+    task: Task, split: str, device: Any = "cpu", clean: Clean | None = None
+) -> tuple[np.ndarray, list[str]]:
     """(which samples of the whole split are right and pass the detector: bool (size,), flags about the victim)."""
-    _, right, flags = clean_pass(task, split, device)
+    _, right, flags = clean_pass(task, split, device, clean=clean)
     victim = task.victim.on(device)
     if victim.risk is None:
         return right, flags
