@@ -20,6 +20,7 @@ from advgym.leaderboards.scoring.outcome import Facts, samples_hash
 def measure(
     task: Task, split: str, ids: Sequence[int], seeds: Sequence[int], *, device: Any = "cpu", attack: str = "",
     knowledge: str = "", undefended: float = 0.0, victim: str = "", flags: Sequence[str] = (),
+    clean: Clean | None = None,
 ) -> Facts:  # fmt: skip
     """The facts of a task for `score_task`.
 
@@ -31,8 +32,9 @@ def measure(
         attack, knowledge: on the defense track, the panel's attack and what it may know; else the task's.
         undefended: on the defense track, clean accuracy without the defense.
         victim: SHA-256 of the weights; taken from the victim's own module where that is empty.
+        clean: keeps the clean answers.
     """
-    clean = Clean(task, split, torch.device(device), task.victim.on(device))
+    clean = clean or Clean(task, split, torch.device(device), task.victim.on(device))
     right, found = clean_right(task, split, device, clean)
     mine = [i for i in ids if right[i]]
     labels = task.samples(split, list(ids), device).labels.tolist()

@@ -151,7 +151,8 @@ class Runner:
         here = self.stage.tasks[shard.task]
         player = Contestant(self.box, self.stage.board.limits, self.card, partial(self._blame, shard), self.until)
         entry = registry.Agent(self.card.name, player.attack, self.card.kinds, self.card.knowledge, self.card.proposals)
-        rows, error = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {})
+        clean = self.stage.clean[shard.task]
+        rows, error = play(here.task, entry, shard.ids, self.stage.device, shard.seed, here.split, {}, clean=clean)
         if error and not player.played.reason:  # what it returned is no perturbation: the last proposed counts
             player.played.fault = Fault(code="malformed", kind="Malformed", text=error[:300], dealt=True)
         elif player.played.reason:

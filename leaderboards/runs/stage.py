@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from advgym import registry
+from advgym.core.clean import Clean
 from advgym.core.victim import resolve_device
 from advgym.leaderboards.rules.board import phase_of
 from advgym.leaderboards.rules.board_tables import Board
@@ -51,10 +52,18 @@ class Stage:
         return [*named, *([] if TRANSFER in named else [TRANSFER])]
 
     @cached_property
+    def clean(self) -> list[Clean]:
+        """Of each task: the undefended victim's answers to clean samples, which shards are dealt."""
+        return [Clean(t.task, t.split, self.device, t.task.victim.on(self.device)) for t in self.tasks]
+
+    @cached_property
     def facts(self) -> list[Facts]:
         """Of each task undefended; the control row is drawn by the phase, so it is the same for every submission."""
         seeds = run_seeds(phase_secret(self.board, self.phase, self.root), "control", 1)
-        return [measure(t.task, t.split, t.ids, seeds, device=self.device) for t in self.tasks]
+        return [
+            measure(t.task, t.split, t.ids, seeds, device=self.device, clean=clean)
+            for t, clean in zip(self.tasks, self.clean, strict=True)
+        ]
 
     def seeds(self, submission: str) -> list[int]:
         """Of the K runs of a submission (its SHA-256)."""
