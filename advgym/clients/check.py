@@ -130,11 +130,12 @@ def _bad(env: AttackEnv) -> list[Tensor]:
     null = env.threat.null()
     if env.kind == "field":
         return [torch.full_like(null, torch.nan), torch.full_like(null, torch.inf)]
-    outside, twice = null.clone(), env.threat.random(0)
+    outside, twice = null.clone(), null.clone()
     outside[:, 0] = torch.tensor([env.table.sites, 0])
     out = [outside]
     if null.shape[1] > 1:
-        twice[:, 1] = twice[:, 0]
+        cell = torch.full((len(null), 2), 0.5, device=null.device)
+        twice[:, :2] = env.threat.sample_edit(cell).unsqueeze(1)
         out.append(twice)
     return out
 

@@ -89,7 +89,7 @@ class EditsBatch(Batch):
     and either `grid` (bool (B, sites, choices), exact and without probes) or `site_mask` + `choice_mask`.
     """
 
-    shown = "sites choices limit rows_max"
+    shown = "sites choices limit rows_max narrow"
 
     kind = "edits"
     sites: int
@@ -100,6 +100,8 @@ class EditsBatch(Batch):
     limit: Tensor
     grid: Tensor | None = None
     slots: int = 0  # choices that an agent may append (open tables), the last `slots` ids
+    # Open cells of a lane up to which masks ask `admissible` about every one; 0 where that says nothing, or is dear.
+    narrow: int = 0
     alphabet: int = 0  # payloads of appended choices are integers in [0, alphabet)
     payloads: Tensor | None = None  # int64 (B, sites, choices): what each choice stands for, as an index into `strings`
     strings: tuple[bytes, np.ndarray] | None = None

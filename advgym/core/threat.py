@@ -80,7 +80,10 @@ class Threat:
         return self._over(self._batch.steepest, g)
 
     def mask(self, p: Any = None) -> Tensor:
-        """Edits: bool (lanes, sites, choices), the edits that `compose` would leave within the limit."""
+        """Edits: bool (lanes, sites, choices), the edits that `compose` would leave within the limit.
+
+        What whole sets must keep (edges per node, components ...) is in it where a table is small enough to ask.
+        """
         from advgym.core.moves import edit_mask
 
         batch = self._batch

@@ -33,6 +33,13 @@ class Limits:
     cooccurrence: bool = False
 
     @property
+    def narrow(self) -> int:
+        """Cells of a lane that masks may ask about one by one: components and power laws are looked at as a whole."""
+        if self.connected or self.degree_test:
+            return 1024
+        return 8192 if self.edges or self.cooccurrence else 0
+
+    @property
     def edges(self) -> bool:
         """Whether anything is asked of flips of edges."""
         return bool(self.degree_test or not self.singletons or self.connected or self.per_node)

@@ -40,6 +40,7 @@ class NodeBatch(EditsBatch):
         self.ids, self.labels, self.graph, self.target = ids, labels, graph, target
         self.classes, self.influence, self.rows_max = classes, influence, edits
         self.sites, self.limits = graph.size, limits or Limits()
+        self.narrow = self.limits.narrow
         self.limit = torch.full_like(ids, edits)
         self.summary = node_summary(graph, target, known, classes)
         width = 6 + classes

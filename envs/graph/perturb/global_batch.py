@@ -58,6 +58,7 @@ class GlobalBatch(EditsBatch):
         self.limit = torch.full_like(ids, edits)
         self.rows_max, self.members = max(edits, support), len(nodes)
         self.limits = limits or Limits()
+        self.narrow = self.limits.narrow
         self._tape: Tape | None = None
 
     @property

@@ -86,6 +86,7 @@ class InjectionBatch(EditsBatch):
         self.limit = torch.full_like(ids, many * sum(self.caps))
         self.rows_max = many * (self.caps[0] + SPARE * self.caps[1])
         self.members, self.limits = len(nodes), limits or Limits()
+        self.narrow = self.limits.narrow
         self._tape: Tape | None = None
 
     @property
