@@ -170,6 +170,7 @@ RENAMED = {  # module before: module now
 }
 NAMES = {  # names that left their module for another: (module before, names, module now)
     ("costs", "judge.costs"): "inside at_most",
+    ("run", "judge.play"): "play clean_pass clean_ids control_rate chunks",
     ("columns", "judge.columns"): "Column summarise barred check",
     ("results", "lib.rates"): "wilson mean median",
     ("results", "lib.files"): "write_atomic",

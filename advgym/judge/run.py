@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import torch
 
 from advgym import registry
-from advgym.core.book import REASONS
-from advgym.core.clean import CHUNK, Clean, assigned, unanswered
-from advgym.core.clean import right as is_right
+from advgym.core.clean import Clean, assigned
 from advgym.core.columns import Meter
-from advgym.core.env import AttackEnv
-from advgym.core.goals import BundleGoal
 from advgym.core.offers import check_fit
+from advgym.core.tally import Tally
 from advgym.core.task import Task, check_knowledge, defend, make_task
 from advgym.core.victim import Victim, resolve_device
-from advgym.errors import AdvgymError, BudgetExhausted, Malformed, unknown
+from advgym.errors import AdvgymError, unknown
 from advgym.judge import results
-from advgym.judge.aims import Aims, check_aims, read_aims
+from advgym.judge.aims import check_aims, read_aims
 from advgym.judge.blind import blind_flag
 from advgym.judge.checkpoint import Checkpoint
 from advgym.judge.columns import summarise
 from advgym.judge.contract import CONTRACT
 from advgym.judge.costs import at_most
-from advgym.judge.evaluator import evaluator
 from advgym.judge.figures import figures
-from advgym.judge.flags import chance_flags, denied_flags, growth_flags, silent_flags, victim_flags
+from advgym.judge.flags import denied_flags, growth_flags, silent_flags
+from advgym.judge.play import chunks, clean_ids, clean_pass, control_rate, play
 from advgym.judge.results import Result, Sample
-from advgym.judge.verdict import judge, victim_card
+from advgym.judge.verdict import victim_card
 from advgym.lib import machine
 from advgym.lib.rates import wilson
 from advgym.lib.settings import checked, settings_of
@@ -67,81 +61,39 @@ def attack(
     started = time.perf_counter()
     entry = _entry(agent)
     settings = check_settings(entry, settings or {})
-    if isinstance(task, str):
-        row = registry.task_row(task)[1]
-        if entry.origin:  # a registered one; a bare function declares nothing
-            options.setdefault("knowledge", entry.knowledge)
-        check_knowledge(task, options.get("knowledge", registry.KNOWLEDGE[0]), row, None)
-    given = options.get("victim")
-    before = dict(given.tally.rows) if isinstance(given, Victim) else {}
-    made = defend(make_task(task, **options), defenses)
-    tally = made.victim.tally
-    if not callable(given):  # by name: what it was asked earlier is not this attack's
-        before = dict(tally.rows)
-    place = resolve_device(device)
+    made, before = _made(task, entry, options, defenses)
+    tally, place = made.victim.tally, resolve_device(device)
     size = made.sizes[made.check_split(split)]
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
     ids = assigned(size, episodes)
     asked = clean_ids(size, clean, len(ids))
-    check_fit(entry, made, made.samples(split, ids[:1], place), settings)
+    first = made.samples(split, ids[:1], place)
+    check_fit(entry, made, first, settings)
     meter = Meter(made, measures)
-    given, needs = made.threat.knowledge, entry.knowledge
-    if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
-        raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
+    _check_told(entry, made)
     if told:
-        told(at_most(made, asked, ids, made.samples(split, ids[:1], place).members, split))
-    clean_answers = Clean(made, split, place, made.victim.on(place))
-    share, right, flags = clean_pass(made, split, place, asked, clean_answers)
+        told(at_most(made, asked, ids, first.members, split))
+    known = Clean(made, split, place, made.victim.on(place))
+    share, right, flags = clean_pass(made, split, place, asked, known)
     todo = [i for i in ids if right[i]]
     aims = read_aims(made, targets, ids)
     if aims:
-        check_aims(made, split, aims, todo, place, clean_answers)
-    key = [
-        made.name,
-        entry.name,
-        settings,
-        str(options),
-        str(_pairs(defenses)),
-        seed,
-        split,
-        ids,
-        lanes,
-        meter.about,
-        str(aims),
-    ]
+        check_aims(made, split, aims, todo, place, known)
+    key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes, meter.about,
+           str(aims)]  # fmt: skip
     log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
-    rows = log.rows
-    done = {s.id for s in rows}
-    if progress:
-        progress(len(rows), len(todo), sum(s.success for s in rows))
-    for batch_ids in chunks(todo, lanes):
-        missing = [i for i in batch_ids if i not in done]
-        if len(missing) < len(batch_ids):
-            continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
-        start = dict(tally.rows)
-        with tally.during("attack"):
-            new, error = play(made, entry, batch_ids, place, seed, split, settings, meter, aims, clean_answers)
-        rows += new
-        log.add(new, error, tally.since(start))
-        if progress:
-            progress(len(rows), len(todo), sum(s.success for s in rows))
-    flags += [f"agent crashed: {e}" for e in dict.fromkeys(log.crashed)] + _idle(rows)
-    if entry.name == registry.OWN:
-        flags.append(
-            f"the agent is a function of the caller's own: {getattr(entry.attack, '__name__', 'without a name')}"
-        )
+
+    def batch(task: Task, some: list[int], meter: Meter | None = None) -> tuple[list[Sample], str]:
+        return play(task, entry, some, place, seed, split, settings, meter, aims, known)
+
+    rows = _play_all(todo, lanes, log, tally, lambda some: batch(made, some, meter), progress)
+    flags += _flags(made, entry, rows, log.crashed, len(ids))
     with tally.during("flags"):
         blind = blind_flag(made, split, todo, place)
-    flags += [*denied_flags(rows), *silent_flags(rows, len(ids)), *([] if blind is None else [blind])]
-    with tally.during("flags"):
-        flags += growth_flags(
-            made, rows, lambda wider, few: play(wider, entry, few, place, seed, split, settings, aims=aims)[0]
-        )
-    control = control_rate(made, split, todo, place, seed, aims, clean_answers)
-    strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
-    own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
-    shown = {k: v for k, v in options.items() if _plain(v)}
+        flags += [blind] if blind else []
+        flags += growth_flags(made, rows, lambda wider, few: batch(wider, few)[0])
+    control = control_rate(made, split, todo, place, seed, aims, known)
     found = figures(rows, episodes=len(ids), clean=share, goal=made.goal, budget=made.threat.queries)
     if found["success_rate"] <= control and control > 0 and entry.name != "noise" and rows:
         flags.append("no better than the random control")
@@ -150,8 +102,8 @@ def attack(
         **found, task=made.name, agent=entry.name, defense="+".join(made.defenses) or "none", seed=seed,
         device=machine.device_name(place), versions=machine.versions(), episodes=len(ids), control_rate=control,
         seconds=round(log.seconds + time.perf_counter() - started, 3), flags=flags, split=split, lanes=lanes,
-        threat=dict(msgspec.to_builtins(made.threat, builtin_types=())), options={**shown, **own}, settings=settings,
-        defenses=[[n, s] for n, s in _pairs(defenses)], victim=victim_card(made), samples=rows,
+        threat=dict(msgspec.to_builtins(made.threat, builtin_types=())), options=_shown(task, options, defenses),
+        settings=settings, defenses=[[n, s] for n, s in _pairs(defenses)], victim=victim_card(made), samples=rows,
         columns=summarise(rows, {} if made.columns is None else made.columns.bars), columns_about=meter.about,
         contract=CONTRACT, clean_of=clean_of, clean_size=size, asked=tally.since(before, log.asked),
         clean_ci=wilson(round(share * clean_of), clean_of) if clean_of else None,
@@ -162,149 +114,65 @@ def attack(
     return result
 
 
-def play(
-    task: Task, entry: registry.Agent, ids: list[int], device: Any, seed: int, split: str, settings: dict[str, Any],
-    meter: Meter | None = None, aims: Aims | None = None, clean: Clean | None = None,
-) -> tuple[list[Sample], str]:  # fmt: skip
-    """One batch of episodes, one row each, and the agent's error if it crashed."""
-    env = AttackEnv(task, proposals=entry.proposals, split=split, device=device, assigned=ids, clean=clean)
-    ours = evaluator(env)
-    env.reset(seed=seed)  # the evaluator's, so that targets are not the agent's choice
-    if aims:
-        ours.deal(ids, [aims[i] for i in ids], seed)
-    check_fit(entry, task, ours.batch, settings)
-    error = ""
-    try:
-        ours.hand_in(entry.attack(env, seed=seed, **settings))
-    except BudgetExhausted:
-        pass
-    except Exception as failure:
-        if isinstance(failure, AdvgymError) and not isinstance(failure, Malformed):
-            raise  # the task's or the victim's, not the agent's
-        frame = inspect.trace()[-1]
-        error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
-    book, batch, targets = ours.book, ours.batch, ours.targets
-    stored = ours.stored()  # an appended choice means something in its own table only
-    tally = task.victim.tally
-    with tally.during("flags" if tally.phase == "flags" else "verdict"):
-        found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets, clean=ours.clean)
-    distinct = book.queries_distinct()
-    measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
-    rows = []
-    for i, sample in enumerate(ids):
-        success = bool(found.success[i])
-        first = int(book.first_success[i])
-        used = int(book.used[i])
-        reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
-        reason = results.SILENT if bool(found.silent[i]) else reason
-        rows.append(
-            Sample(
-                id=sample, label=batch.labels[i].tolist(),
-                before=found.before[i].tolist(), after=found.after[i].tolist(),
-                success=success, valid=bool(found.valid[i]), objective=float(found.objective[i]), queries=used,
-                queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,
-                gradients=task.threat.gradients - int(book.gradients_left[i]), distance=float(found.distance[i]),
-                reason=reason, perturbation=stored[i], target=None if targets is None else targets[i],
-                columns=measured[i],
-            )
-        )  # fmt: skip
-    return rows, error
+def _made(
+    task: str | Task, entry: registry.Agent, options: dict[str, Any], defenses: Any
+) -> tuple[Task, dict[str, int]]:
+    """The task behind its defenses, and what its victim was asked before this attack; `options` get their default."""
+    if isinstance(task, str):
+        row = registry.task_row(task)[1]
+        if entry.origin:  # a registered one; a bare function declares nothing
+            options.setdefault("knowledge", entry.knowledge)
+        check_knowledge(task, options.get("knowledge", registry.KNOWLEDGE[0]), row, None)
+    given = options.get("victim")
+    before = dict(given.tally.rows) if isinstance(given, Victim) else {}
+    made = defend(make_task(task, **options), defenses)
+    if not callable(given):  # by name: what it was asked earlier is not this attack's
+        before = dict(made.victim.tally.rows)
+    return made, before
 
 
-@torch.no_grad()
-def clean_pass(
-    task: Task, split: str, device: Any, some: list[int] | None = None, clean: Clean | None = None
-) -> tuple[float, np.ndarray, list[str]]:
-    """(clean accuracy, which samples are right, flags about the victim).
-
-    Args:
-        some: the samples that are asked; None for the whole split. All others count as not right.
-        clean: keeps the answers.
-    """
-    victim, size = task.victim.on(device), task.sizes[split]
-    clean = clean or Clean(task, split, device, victim)
-    right = np.zeros(size, dtype=np.bool_)
-    flags: list[str] = []
-    silent, labels = 0, []
-    every = list(range(size)) if some is None else sorted(some)
-    for start in range(0, len(every), CHUNK):
-        ids = every[start : start + CHUNK]
-        batch = task.samples(split, ids, device)
-        with victim.tally.during("clean"):
-            scores = clean.of(ids)[0]
-        right[ids] = is_right(task.goal, scores, batch.labels).cpu().numpy()
-        silent += int(unanswered(scores).sum())
-        labels.append(batch.labels.cpu())
-        if start == 0:
-            flags = victim_flags(task, victim, batch, scores)
-    if silent:
-        flags.append(f"{silent} of {len(every)} clean samples have no answer ({victim.why}) and count as wrong")
-    found = right[every]
-    return float(found.mean()), right, [*flags, *chance_flags(task.goal, torch.cat(labels), found)]
+def _check_told(entry: registry.Agent, made: Task) -> None:
+    """A registered agent is told what it declares, or plays under transfer."""
+    given, needs = made.threat.knowledge, entry.knowledge
+    if entry.origin and given != "transfer" and registry.KNOWLEDGE.index(given) < registry.KNOWLEDGE.index(needs):
+        raise AdvgymError(f"agent {entry.name!r} needs {needs!r} knowledge; this task gives {given!r}")
 
 
-def clean_ids(size: int, clean: int | None, episodes: int) -> list[int] | None:
-    """The samples that clean accuracy is over: `clean` of the split in the order of assignment; None for all."""
-    if clean is None or clean >= size:
-        return None
-    if clean < episodes:
-        raise AdvgymError(f"clean accuracy is over the {episodes} assigned samples at least, not over {clean}")
-    return assigned(size, clean)
+def _play_all(
+    todo: list[int], lanes: int, log: Checkpoint, tally: Tally, batch: Callable[[list[int]], tuple[list[Sample], str]],
+    progress: Progress | None,
+) -> list[Sample]:  # fmt: skip
+    """The rows of all samples, those of an interrupted run among them; what is new is logged batch by batch."""
+    rows = log.rows
+    done = {s.id for s in rows}
+    tell = progress or (lambda *_: None)
+    tell(len(rows), len(todo), sum(s.success for s in rows))
+    for ids in chunks(todo, lanes):
+        if done & set(ids):
+            continue  # batches are kept whole, so that lanes are the same as in an uninterrupted run
+        start = dict(tally.rows)
+        with tally.during("attack"):
+            new, error = batch(ids)
+        rows += new
+        log.add(new, error, tally.since(start))
+        tell(len(rows), len(todo), sum(s.success for s in rows))
+    return rows
 
 
-def control_rate(
-    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None = None, clean: Clean | None = None
-) -> float:
-    """Success of one random valid perturbation per sample: the control row beside every attack."""
-    clean = clean or Clean(task, split, device, task.victim.on(device))
-    with task.victim.tally.during("control"):
-        return _control_rate(task, split, ids, device, seed, aims, clean)
+def _flags(made: Task, entry: registry.Agent, rows: list[Sample], crashed: list[str], episodes: int) -> list[str]:
+    """What the rows themselves tell."""
+    flags = [f"agent crashed: {e}" for e in dict.fromkeys(crashed)] + _idle(rows)
+    if entry.name == registry.OWN:
+        name = getattr(entry.attack, "__name__", "without a name")
+        flags.append(f"the agent is a function of the caller's own: {name}")
+    return [*flags, *denied_flags(rows), *silent_flags(rows, episodes)]
 
 
-def _control_rate(
-    task: Task, split: str, ids: list[int], device: Any, seed: int, aims: Aims | None, clean: Clean
-) -> float:
-    wins = 0.0
-    for part in chunks(ids, CHUNK):
-        batch = task.samples(split, part, device)
-        targets = None
-        if aims:
-            targets = [task.goal.parse_target(aims[i]) for i in part]
-        elif task.goal.needs_target:
-            ref = task.goal.output(clean.of(part)[0])
-            targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
-        found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
-        if isinstance(task.goal, BundleGoal):  # success counts members
-            turned = (found.after != found.before).reshape(len(part), task.goal.members, -1).any(2)
-            wins += float(turned.double().mean(1).sum())
-        else:
-            wins += float(found.success.sum())
-    return wins / len(ids) if ids else 0.0
-
-
-def check_settings(entry: registry.Agent, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings as the agent takes them, or an error that says what is allowed."""
-    if "seed" in settings:
-        raise unknown(f"setting of {entry.name}", "seed", agent_settings(entry), "The seed stands beside the settings.")
-    if entry.argument in settings and entry.argument:
-        raise AdvgymError(f"{entry.argument!r} of {entry.name} is what stands after the colon of its name")
-    return checked(entry.name, entry.attack, settings, entry.allowed)
-
-
-def agent_settings(entry: registry.Agent) -> dict[str, Any]:
-    """The agent's keyword arguments and their defaults, `seed` and what its name gives aside."""
-    return {name: default for name, default in settings_of(entry.attack).items() if name != entry.argument}
-
-
-def _idle(rows: list[Sample]) -> list[str]:
-    """A flag where an agent asked nothing and changed nothing, which shows no robustness."""
-    idle = rows and not any(s.queries or s.gradients or s.distance or s.success or s.reason == "crashed" for s in rows)
-    return [results.IDLE] if idle else []
-
-
-def chunks(items: list[int], size: int) -> list[list[int]]:
-    """Consecutive parts of at most `size`."""
-    return [items[i : i + size] for i in range(0, len(items), size)]
+def _shown(task: str | Task, options: dict[str, Any], defenses: Any) -> dict[str, Any]:
+    """The options that a file can hold, and whether there were others."""
+    strangers = not isinstance(task, str) or any(not _plain(v) for v in options.values())
+    own = {"own": True} if strangers or any(not isinstance(n, str) for n, _ in _given(defenses)) else {}
+    return {**{k: v for k, v in options.items() if _plain(v)}, **own}
 
 
 def _entry(agent: str | registry.Agent | Callable[..., Any]) -> registry.Agent:
@@ -327,3 +195,23 @@ def _plain(value: Any) -> bool:
     """What a result file can hold, and a later run can be given again."""
     scalar = str | int | float | bool
     return isinstance(value, scalar) or (isinstance(value, list) and all(isinstance(v, scalar) for v in value))
+
+
+def check_settings(entry: registry.Agent, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as the agent takes them, or an error that says what is allowed."""
+    if "seed" in settings:
+        raise unknown(f"setting of {entry.name}", "seed", agent_settings(entry), "The seed stands beside the settings.")
+    if entry.argument in settings and entry.argument:
+        raise AdvgymError(f"{entry.argument!r} of {entry.name} is what stands after the colon of its name")
+    return checked(entry.name, entry.attack, settings, entry.allowed)
+
+
+def agent_settings(entry: registry.Agent) -> dict[str, Any]:
+    """The agent's keyword arguments and their defaults, `seed` and what its name gives aside."""
+    return {name: default for name, default in settings_of(entry.attack).items() if name != entry.argument}
+
+
+def _idle(rows: list[Sample]) -> list[str]:
+    """A flag where an agent asked nothing and changed nothing, which shows no robustness."""
+    idle = rows and not any(s.queries or s.gradients or s.distance or s.success or s.reason == "crashed" for s in rows)
+    return [results.IDLE] if idle else []

@@ -35,7 +35,7 @@ from advgym.envs.graph.data.cora_ml import load
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.victims.inductive import inductive_victim
-from advgym.judge.run import play
+from advgym.judge.play import play
 from benchmarks._common import arguments, device_label, table
 
 SETTINGS: dict[str, dict[str, Any]] = {"prbcd": {"epochs": 400}}

@@ -28,7 +28,7 @@ from advgym.agents.shared.s2v_net import Scene
 from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.victims.recipes import node_victim
-from advgym.judge.run import play
+from advgym.judge.play import play
 from benchmarks._common import arguments, device_label, table
 
 GROUP, HIDDEN = 10, 64

@@ -20,8 +20,8 @@ from typing import Any
 import advgym
 from advgym import registry
 from advgym.core.clean import answer
+from advgym.judge.play import chunks, play
 from advgym.judge.results import Sample
-from advgym.judge.run import chunks, play
 from advgym.lib.rates import wilson
 from benchmarks._common import arguments, device_label, table
 

@@ -65,7 +65,7 @@ def open_phase(board: Board, phase: str, root: str | Path, device: Any = "cpu") 
 
 def _victims(board: Board, phase: str, root: Path, secret: bytes, device: Any) -> dict[str, HiddenVictim]:
     from advgym.core.task import make_task
-    from advgym.judge.run import clean_pass
+    from advgym.judge.play import clean_pass
     from advgym.leaderboards.rules import hidden
     from advgym.leaderboards.runs.facts import accuracy as clean_accuracy
     from advgym.lib.weights import save_weights, weights_hash

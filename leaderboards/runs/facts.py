@@ -12,7 +12,7 @@ from advgym.core.clean import CHUNK, Clean
 from advgym.core.columns import Meter
 from advgym.core.goals import BundleGoal, Goal
 from advgym.core.task import Task
-from advgym.judge.run import clean_pass, control_rate
+from advgym.judge.play import clean_pass, control_rate
 from advgym.judge.verdict import victim_card
 from advgym.leaderboards.scoring.outcome import Facts, samples_hash
 

@@ -15,8 +15,8 @@ from advgym import registry
 from advgym.core.task import Task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError
+from advgym.judge.play import chunks, play
 from advgym.judge.results import Sample
-from advgym.judge.run import chunks, play
 from advgym.judge.verdict import judge
 from advgym.leaderboards.boundary.fault import Fault
 from advgym.leaderboards.boundary.guard import DefenseFailed

@@ -16,7 +16,7 @@ from advgym.core.env import AttackEnv
 from advgym.core.rng import Draws
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.judge.evaluator import evaluator
-from advgym.judge.run import play
+from advgym.judge.play import play
 
 LANES = torch.tensor([3, 8])
 

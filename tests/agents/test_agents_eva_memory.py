@@ -14,7 +14,7 @@ from advgym.agents.shared import eva_memory
 from advgym.agents.shared.effects import WIDTH, Effects, effects, mend
 from advgym.agents.shared.margins import margins
 from advgym.agents.shared.messages import Messages, among
-from advgym.judge.run import play
+from advgym.judge.play import play
 
 SIZE, CLASSES = 24, 3
 

@@ -10,7 +10,7 @@ import toy
 from advgym import attack, make_task, registry, verify
 from advgym.core.offers import fits
 from advgym.core.task import Task
-from advgym.judge.run import play
+from advgym.judge.play import play
 from advgym.registry import KNOWLEDGE
 
 BUDGET = {"queries": 24, "gradients": 24}

@@ -8,7 +8,7 @@ import advgym
 from advgym import AdvgymError, registry
 from advgym.core.goals import BundleGoal, ClassGoal
 from advgym.judge.evaluator import evaluator
-from advgym.judge.run import play
+from advgym.judge.play import play
 from advgym.judge.verdict import judge
 
 

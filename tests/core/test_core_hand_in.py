@@ -8,7 +8,7 @@ import toy
 from advgym import Malformed, attack, verify
 from advgym.core.env import AttackEnv
 from advgym.judge.evaluator import evaluator
-from advgym.judge.run import play
+from advgym.judge.play import play
 from advgym.registry import KINDS, Agent
 
 QUERIES = 6

@@ -8,7 +8,8 @@ from advgym import Victim
 from advgym.core import keyed, rng
 from advgym.core.goals import ClassGoal
 from advgym.core.victim import DRAWS, as_victim
-from advgym.judge.run import attack, play
+from advgym.judge.play import play
+from advgym.judge.run import attack
 
 
 class Liar(torch.nn.Module):

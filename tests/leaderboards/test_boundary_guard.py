@@ -11,7 +11,7 @@ import torch
 from advgym import make_task, registry
 from advgym.core.task import defend
 from advgym.core.victim import DRAWS
-from advgym.judge.run import play
+from advgym.judge.play import play
 from advgym.leaderboards.boundary import guarded, mirror
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard

@@ -157,7 +157,7 @@ def test_a_victim_that_did_not_learn_is_refused_where_samples_tell(own, tmp_path
     """0.8 of the recipe's accuracy is about 0.76; of eight samples, five right are no proof against it."""
     one = msgspec.structs.replace(own, tasks=own.tasks[:1])
     found = np.arange(samples) < right
-    monkeypatch.setattr("advgym.judge.run.clean_pass", lambda *a: (float(found.mean()), found, []))
+    monkeypatch.setattr("advgym.judge.play.clean_pass", lambda *a: (float(found.mean()), found, []))
     monkeypatch.setattr(hidden, "train_victim", lambda row, *a: make_task(row.id).victim)
     if opens:
         assert open_phase(one, "test", tmp_path).victims["graph/sbm-edge"].clean_accuracy == right / samples
