@@ -20,6 +20,7 @@ from typing import Any
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib.needs import vocabulary
 from advgym.lib.rooms import rooms
+from advgym.lib.rows import expanded
 from advgym.lib.settings import Allowed, checked, settings_of
 
 HOME = Path(__file__).parent
@@ -181,7 +182,7 @@ def _read(path: Path) -> Rows:
         raise DataError(f"cannot read the task table {path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is not a TOML table of tasks: {error}") from None
-    return Rows(table.get("tasks", {}), table.get("victims", {}))
+    return Rows(*(expanded(table.get(f"{what}s", {}), f"{path}: {what}") for what in ("task", "victim")))
 
 
 @cache

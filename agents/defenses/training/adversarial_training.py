@@ -28,7 +28,8 @@ def defend(
     """Go on training the victim on what `agent` finds against it, half clean and half attacked.
 
     The inner attack plays the task itself (with `queries` per sample, on the train split), so it knows no domain. The
-    default is `pgd` for Fields and `first-order` for Edits. The result is kept in the cache.
+    default is `pgd` for Fields and `first-order` for Edits. The result is kept in the cache. The graph victims
+    `*-gcn-robust` are another method: trained from the start, on flips of the whole graph, with self-training.
     """
     given = victim.module
     if given is None:

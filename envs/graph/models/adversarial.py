@@ -4,6 +4,8 @@ Xu et al. (2019) train a GCN on graphs that a gradient attack has flipped; Gosch
 setting this has to learn from the nodes without labels too, or it memorises the clean graph. So: a plain model gives
 every unlabelled node a pseudo-label, then a fresh model is trained on flips that a first-order attack on all those
 labels chooses anew. The attack here is one step over all pairs, from the exact gradients of `Tape`.
+
+The wrapper `adversarial-training` is another: it goes on training any victim on what an agent finds in its task.
 """
 
 from __future__ import annotations

@@ -57,9 +57,10 @@ def convolve_edges(e: Edges, weight: Tensor, h: Tensor) -> Tensor:
 
 
 class GCN(Propagation):
-    """Two graph convolutions with a ReLU between (Kipf & Welling, 2017), for the zoo's trainer.
+    """Two graph convolutions with a ReLU between (Kipf & Welling, 2017), for the zoo's trainer and what builds on it.
 
-    `victims.GCN` is the same model with a faster answer for targeted rows.
+    `victims.recipes.GCN` is the same function of a graph. Its parameters have the names and shapes of PyG's layers, its
+    trainer decays the first layer alone, and it answers targeted rows by tables: docs/decisions.md, "two GCNs".
     """
 
     hops = 2

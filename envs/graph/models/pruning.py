@@ -18,7 +18,9 @@ BLOCK = 1 << 23  # entries of gathered features held at once
 class Jaccard(GCN):
     """A GCN on the edges between nodes whose binary features have a Jaccard similarity of at least `threshold`.
 
-    A part of the model, not a step before it: flips of unlike pairs, relaxed or as candidates, have gradient zero.
+    A part of the model, in training as in its answers, where the wrapper `jaccard` is a step before any victim. What
+    is alike is said once for both (`Graph.alike`), and in both flips of unlike pairs have gradient zero, relaxed or as
+    candidates.
     """
 
     hops = 3  # the degrees of the furthest nodes are those of the pruned graph

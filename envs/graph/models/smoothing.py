@@ -4,6 +4,8 @@ Every bit of the smoothed part of a graph that is 1 is dropped with probability 
 p_add, so a sparse graph stays sparse. The smoothed model answers with the class of most votes over such draws. Where
 that class has probability p, no graph that differs by r_add additions and r_del deletions of those bits gives it less
 than `worst_share(p, ...)`; above one half no other class can win.
+
+The wrapper `smoothing` is another: any domain's own random variation, with no certificate. The vote is the same.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from advgym.core.victim import Victim
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.models.propagation import whole_targets
 from advgym.errors import AdvgymError
+from advgym.lib.votes import log_shares
 
 OVER = ("pairs", "own", "cells")
 BITS = 1 << 23  # random numbers held at once
@@ -54,8 +57,7 @@ class Smoothed(nn.Module):
     def forward(self, rows: GraphRows, keys: Tensor) -> Tensor:
         """Log shares (n, C), smoothed by half a vote."""
         votes, soft = self.votes(rows, keys, self.draws)
-        shares = ((votes + 0.5) / (self.draws + 0.5 * votes.shape[1])).log()
-        return shares + soft - soft.detach()
+        return log_shares(votes, self.draws) + soft - soft.detach()
 
     def votes(self, rows: GraphRows, keys: Tensor, draws: int) -> tuple[Tensor, Tensor]:
         """(votes float (n, C), mean log-probabilities (n, C)) over `draws` draws keyed by int64 (n,)."""
