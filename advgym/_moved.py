@@ -173,6 +173,7 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("run", "judge.play"): "play clean_pass clean_ids control_rate chunks",
     ("columns", "judge.columns"): "Column summarise barred check",
     ("results", "lib.rates"): "wilson mean median",
+    ("envs.text.victims", "lib.fit"): "accuracy log",
     ("results", "lib.files"): "write_atomic",
     ("results", "lib.machine"): "PACKAGES versions device_name interactive",
     ("leaderboards.board", "leaderboards.rules.board_tables"): (

@@ -81,7 +81,7 @@ def compare(one: Result, other: Result, names: tuple[str, str] = ("A", "B"), see
     wins = [(a.success, b.success) for a, b in pairs]
     both, first = sum(x and y for x, y in wins), sum(x and not y for x, y in wins)
     second, n = sum(y and not x for x, y in wins), len(pairs)
-    gaps = [_first(a) - _first(b) for a, b in pairs if a.success and b.success]
+    gaps = [a.first_success - b.first_success for a, b in pairs if a.success and b.success]
     fewer, more = sum(g < 0 for g in gaps), sum(g > 0 for g in gaps)
     return Comparison(
         task=one.task, victim=str(one.victim["name"]), defenses=(one.defense, other.defense), attacked=n,
@@ -158,13 +158,9 @@ def _winner(first: bool, second: bool) -> str:
     return ("both" if second else "A") if first else ("B" if second else "neither")
 
 
-def _first(sample: Sample) -> int:
-    return sample.first_success
-
-
 def _side(r: Result, rows: Sequence[Sample], wins: Sequence[tuple[bool, bool]]) -> Side:
     won = sum(s.success for s in rows)
-    common = [float(_first(s)) for s, (x, y) in zip(rows, wins, strict=True) if x and y]
+    common = [float(s.first_success) for s, (x, y) in zip(rows, wins, strict=True) if x and y]
     distinct = [float(s.queries_distinct) for s in rows]
     return Side(
         agent=r.agent, defense=r.defense, seed=r.seed, success_rate=won / len(rows), success_ci=wilson(won, len(rows)),

@@ -29,6 +29,7 @@ from advgym.core.victim import Victim
 from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.victims.recipes import GCN
+from advgym.lib.fit import descend
 from benchmarks._common import arguments, device_label, table
 
 SETTINGS: dict[str, dict[str, Any]] = {}
@@ -54,11 +55,8 @@ def trained(data: NodeData, seed: int) -> GCN:
     model = GCN(data.graph.features, data.classes, 16)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
     x, edges, train = data.graph.inputs_x(), data.graph.edge_index(), data.nodes["train"]
-    for _ in range(200):
-        optimiser.zero_grad()
-        F.cross_entropy(model.train().full(x, edges)[train], data.labels[train]).backward()
-        optimiser.step()
-    return model.eval().requires_grad_(requires_grad=False)
+    descend(model, lambda on: F.cross_entropy(model.full(x, edges)[on], data.labels[on]), [[train]] * 200, optimiser)
+    return model.requires_grad_(requires_grad=False)
 
 
 @torch.no_grad()

@@ -41,6 +41,10 @@ class Images(NamedTuple):
         """float32 (n, C, H, W) in [0, 1], rounded onto `lattice` where that is another than the images' own."""
         return canonical(self.levels[index].to(torch.float32) / self.top, lattice)
 
+    def take(self, index: Tensor) -> Tensor:
+        """The images at `index`, as a victim sees them."""
+        return self.pixels(index)
+
 
 def canonical(x: Tensor, lattice: int | None) -> Tensor:
     """The nearest values k / lattice; x itself without a lattice."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from html import escape
 
 import numpy as np
@@ -14,6 +11,7 @@ from torch import Tensor
 from advgym.core.field import FieldBatch
 from advgym.core.task import Task
 from advgym.envs.image.pixels import PixelBatch
+from advgym.lib.media import png, uri
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
 Picture = FieldBatch | PixelBatch
@@ -45,7 +43,7 @@ def show(batch: Picture, row: int, form: Tensor, before: Tensor, after: Tensor, 
         _figure(_picture(seen), f"perturbed image, answered {new}", "perturbed", new, colour),
         _FIGURE.format(
             side=SIDE,
-            source=png(signed(change, scale)),
+            source=uri("image/png", png(signed(change, scale))),
             alt=escape(f"signed difference: {words}", quote=True),
             caption=f"{bar}{escape(words)}",
             ground="transparent",
@@ -96,7 +94,8 @@ def _figure(source: str, alt: str, title: str, answer: str, colour: str) -> str:
 def _picture(x: Tensor) -> str:
     """A PNG data URI of an image in [0, 1]; colour for three channels, else the mean as grey."""
     grey = x if len(x) == 3 else x.mean(0, keepdim=True)
-    return png((grey * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    pixels = (grey * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return uri("image/png", png(pixels))
 
 
 def signed(change: Tensor, scale: float) -> np.ndarray:
@@ -105,17 +104,3 @@ def signed(change: Tensor, scale: float) -> np.ndarray:
     hue = np.where(most[..., None] > 0, np.array(UP), np.array(DOWN))
     opacity = np.round(255 * np.abs(most) / (scale or 1.0))
     return np.concatenate([hue, opacity[..., None]], -1).astype(np.uint8)
-
-
-def png(pixels: np.ndarray) -> str:
-    """A data URI of uint8 (H, W, channels): 1 grey, 3 RGB, 4 RGBA."""
-    h, w, channels = pixels.shape
-    rows = np.concatenate([np.zeros((h, 1), np.uint8), pixels.reshape(h, -1)], 1)  # filter type 0 before each row
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    head = struct.pack(">IIBBBBB", w, h, 8, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
-    body = zlib.compress(rows.tobytes(), 9)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")

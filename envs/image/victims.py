@@ -5,7 +5,6 @@ Each factory is named by a row of [victims]; widths, epochs and the rest are tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from advgym.core import rng
 from advgym.core.victim import Victim
 from advgym.envs.image import data
+from advgym.lib.fit import accuracy, descend
 from advgym.lib.weights import load_or_train
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -123,57 +123,38 @@ def _size(dataset: str, shape: Sequence[int], classes: int) -> tuple[list[int], 
 
 def _victim(name: str, build: Any, recipe: dict[str, Any]) -> Victim:
     def train(module: nn.Module) -> dict[str, Any]:
-        clean = data.load(recipe["dataset"], "train")
+        clean, held = (data.load(recipe["dataset"], split) for split in ("train", "test"))
         fit(module, clean.pixels(slice(None)), clean.labels, recipe)
         return {
             "dataset": recipe["dataset"],
-            "clean_accuracy": accuracy(module, data.load(recipe["dataset"], "test")),
+            "clean_accuracy": accuracy(module, held, held.labels),
             "train_samples": len(clean.labels),
             "parameters": sum(p.numel() for p in module.parameters()),
             "classes": recipe["classes"],
             "shape": recipe["shape"],
         }
 
-    with torch.random.fork_rng(devices=[]):  # building a module draws its first weights
-        module, card = load_or_train(name, build, train, recipe=recipe, shipped=_shipped(name, recipe))
+    module, card = load_or_train(name, build, train, recipe=recipe, shipped=WEIGHTS / f"{name}.safetensors")
     return Victim(module, name=name, access="gradients", card=card)
-
-
-def _shipped(name: str, recipe: dict[str, Any]) -> Path | None:
-    """The shipped file, if it was made by this very recipe: another recipe of the same name is trained anew."""
-    from safetensors import SafetensorError, safe_open
-
-    path = WEIGHTS / f"{name}.safetensors"
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            card = json.loads((file.metadata() or {}).get("card", "{}"))
-    except (OSError, SafetensorError, json.JSONDecodeError):
-        return path  # the loader says what is wrong with it
-    return path if card.get("recipe") == recipe else None
 
 
 def fit(module: nn.Module, x: Tensor, y: Tensor, recipe: dict[str, Any]) -> None:
     """Train in place with AdamW and a one-cycle rate (Smith & Topin 2018), in an order keyed by the seed."""
     epochs, batch, seed = int(recipe["epochs"]), int(recipe["batch"]), int(recipe["seed"])
-    steps = -(-len(x) // batch)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe["rate"], weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe["rate"], total_steps=steps * epochs, pct_start=0.25
-    )
-    module.train()
     keys = torch.arange(len(x))
-    for epoch in range(epochs):
-        order = rng.bits(seed, keys, (), 2 * epoch).argsort()
-        for index in order.split(batch):
-            inputs = shifted(x[index], recipe["shift"], seed, keys[index], 2 * epoch + 1)
-            loss = F.cross_entropy(module(inputs), y[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    module.eval()
+    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe["rate"], weight_decay=1e-2)
+    steps = -(-len(x) // batch) * epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe["rate"], total_steps=steps, pct_start=0.25)
+
+    def order(epoch: int) -> list[tuple[int, Tensor]]:
+        return [(epoch, index) for index in rng.bits(seed, keys, (), 2 * epoch).argsort().split(batch)]
+
+    def loss(part: tuple[int, Tensor]) -> Tensor:
+        epoch, index = part
+        inputs = shifted(x[index], recipe["shift"], seed, keys[index], 2 * epoch + 1)
+        return F.cross_entropy(module(inputs), y[index])
+
+    descend(module, loss, map(order, range(epochs)), optimiser, schedule=schedule)
 
 
 def shifted(x: Tensor, most: int, seed: int, keys: Tensor, stream: int) -> Tensor:
@@ -186,13 +167,3 @@ def shifted(x: Tensor, most: int, seed: int, keys: Tensor, stream: int) -> Tenso
     columns = (move[:, 1:] + torch.arange(w)).view(n, 1, 1, w)
     wide = F.pad(x, (most, most, most, most))
     return wide[torch.arange(n).view(n, 1, 1, 1), torch.arange(x.shape[1]).view(1, -1, 1, 1), rows, columns]
-
-
-@torch.no_grad()
-def accuracy(module: nn.Module, images: data.Images, chunk: int = 1000) -> float:
-    """The fraction of a split that the module has right."""
-    right = 0
-    for start in range(0, len(images.labels), chunk):
-        part = slice(start, start + chunk)
-        right += int((module(images.pixels(part)).argmax(1) == images.labels[part]).sum())
-    return right / len(images.labels)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
-import struct
 import wave
-import zlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from advgym.envs.speech.metrics import peak_db, snr_db
+from advgym.lib.media import png, uri
 
 # Dark violet to pale yellow, a dark-to-light ramp that prints well in grey: (position, red, green, blue).
 RAMP = (
@@ -100,19 +98,6 @@ def picture(x: NDArray[np.float32], rate: int, loudest: float) -> bytes:
     return png(pixels, palette)
 
 
-def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """An indexed 8-bit PNG: pixels (height, width), palette (256, 3)."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width = pixels.shape
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels], 1).tobytes()  # 0: no filter
-    head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"PLTE", palette.tobytes()) + chunk(b"IDAT", zlib.compress(rows, 9))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
-
-
 def wav(x: NDArray[np.float32], rate: int) -> bytes:
     """Mono 16-bit WAV of samples in [-1, 1)."""
     out = io.BytesIO()
@@ -122,11 +107,6 @@ def wav(x: NDArray[np.float32], rate: int) -> bytes:
         file.setframerate(rate)
         file.writeframes(np.clip(np.round(x * 32768.0), -32768, 32767).astype("<i2").tobytes())
     return out.getvalue()
-
-
-def uri(kind: str, body: bytes) -> str:
-    """A data: address."""
-    return f"data:{kind};base64,{base64.b64encode(body).decode('ascii')}"
 
 
 def trace(change: NDArray[np.float32], points: int = 160) -> str:

@@ -14,6 +14,7 @@ from advgym.envs.speech import data, symbols
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.metrics import cer, corpus_wer
 from advgym.envs.speech.models import M5, CtcNet, KeywordCnn
+from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -40,16 +41,12 @@ def fit(
     steps = epochs * (len(x) // batch)
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.2)
-    net.train()
-    for _ in range(epochs):
-        order = torch.randperm(len(x))
-        for rows in order[: len(x) // batch * batch].split(batch):
-            optimiser.zero_grad()
-            loss(net(augment(x[rows] / data.LEVELS, shift)), y[rows]).mean().backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-    net.eval()
+
+    def mean(rows: Tensor) -> Tensor:
+        return loss(net(augment(x[rows] / data.LEVELS, shift)), y[rows]).mean()
+
+    orders = (torch.randperm(len(x))[: len(x) // batch * batch].split(batch) for _ in range(epochs))
+    descend(net, mean, orders, optimiser, schedule=schedule, clip=5.0)
 
 
 @torch.no_grad()

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from advgym.core.task import make_task
-from advgym.envs.image.show import png, signed
+from advgym.envs.image.show import signed
+from advgym.lib.media import png, uri
 
 
-def unpack(uri):
+def unpack(address):
     """The pixels of a PNG data URI with filter 0 in every row, its checksums checked."""
-    raw = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    raw = base64.b64decode(address.removeprefix("data:image/png;base64,"))
     assert raw[:8] == b"\x89PNG\r\n\x1a\n"
     at, parts = 8, {}
     while at < len(raw):
@@ -31,7 +32,7 @@ def unpack(uri):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_png_round_trip(channels):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels)).astype(np.uint8)
-    assert np.array_equal(unpack(png(pixels)), pixels)
+    assert np.array_equal(unpack(uri("image/png", png(pixels))), pixels)
 
 
 def test_signed_difference_has_sign_as_hue_and_size_as_opacity():

@@ -12,6 +12,7 @@ import torch
 
 from advgym.core.task import make_task
 from advgym.envs.speech import show
+from advgym.lib.media import png
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_png_is_a_picture():
 
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     palette = np.stack([np.arange(256)] * 3, 1).astype(np.uint8)
-    read = image.imread(io.BytesIO(show.png(pixels, palette)), format="png")
+    read = image.imread(io.BytesIO(png(pixels, palette)), format="png")
     assert np.array_equal(np.round(read[..., 0] * 255).astype(np.uint8), pixels)
 
 

@@ -15,6 +15,7 @@ from advgym.envs.graph.inputs.adjacency import Adjacency
 from advgym.envs.graph.inputs.features import Features
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.models.propagation import Propagation
+from advgym.lib.fit import descend
 
 
 class Dropped(Features):
@@ -69,21 +70,17 @@ def fit(
     optimiser = torch.optim.Adam(groups, lr=lr)
     none = torch.empty(1, 0, 2, dtype=torch.int64, device=graph.device)
     features = Dropped(graph, drop)
-    best, kept, started = -1.0, None, time.perf_counter()
-    for epoch in range(epochs):
-        flips = none if perturb is None else perturb(model, epoch)
-        model.train()
-        optimiser.zero_grad()
+    started = time.perf_counter()
+    each = ([none if perturb is None else perturb(model, epoch)] for epoch in range(epochs))
+
+    def loss(flips: Tensor) -> Tensor:
         scores = model.scores(Adjacency(graph, flips), features.draw()).squeeze(1)
-        loss = F.cross_entropy(scores[nodes], truth[nodes]) + getattr(model, "penalty", 0.0)
-        loss.backward()
-        optimiser.step()
-        if "val" in data.nodes and epoch >= warm:
-            score = accuracy(model, data, "val", flips)
-            if score > best:
-                best, kept = score, {k: v.clone() for k, v in model.state_dict().items()}
-    if kept is not None:
-        model.load_state_dict(kept)
+        return F.cross_entropy(scores[nodes], truth[nodes]) + getattr(model, "penalty", 0.0)
+
+    def score(epoch: int, flips: Tensor) -> float:
+        return accuracy(model, data, "val", flips) if epoch >= warm else -1.0
+
+    best = descend(model, loss, each, optimiser, score=score if "val" in data.nodes else None)
     figures = {"val_accuracy": best} if "val" in data.nodes else {}
     return {
         **figures, "clean_accuracy": accuracy(model, data, "test"), "train_accuracy": accuracy(model, data, "train"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advgym.core.batch import Batch
 from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, first_answer
@@ -56,18 +57,8 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         check_radius("edits", edits, most=every * (size if influence and kind is FeatureBatch else 1))
     if kind is FeatureBatch:
         check_binary(data.graph.x, data.graph.names)
-    known, dealt = known_labels(data), apart(data)
-
-    def deal(split: str, ids: list[int], device: Any) -> NodeBatch:
-        graph = data.graph.to(device)
-        identity = torch.tensor(ids, dtype=torch.int64)
-        target = dealt[split][identity]
-        labels = data.labels[target].to(device)
-        return kind(
-            identity.to(device), labels, graph, target.to(device), known.to(device), data.classes, edits=edits,
-            influence=influence, limits=limits,
-        )  # fmt: skip
-
+    dealt = apart(data)
+    deal = dealer(data, dealt, kind, edits=edits, influence=influence, limits=limits)
     context = public(data)
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
@@ -88,6 +79,19 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         lacks=lacking(dealt),
         offers=frozenset({"graph", "target", "flips"} | ({"edges"} if kind is EdgeBatch else set())),
     )
+
+
+def dealer(data: NodeData, dealt: dict[str, Tensor], kind: type[NodeBatch], **settings: Any) -> Callable[..., Batch]:
+    """What deals a task's targets, the nodes `dealt` of each split, as batches of a kind with its settings."""
+    known = known_labels(data)
+
+    def deal(split: str, ids: list[int], device: Any) -> NodeBatch:
+        identity = torch.tensor(ids, dtype=torch.int64)
+        target = dealt[split][identity]
+        identity, labels, target = (t.to(device) for t in (identity, data.labels[target], target))
+        return kind(identity, labels, data.graph.to(device), target, known.to(device), data.classes, **settings)
+
+    return deal
 
 
 def apart(data: NodeData) -> dict[str, Tensor]:

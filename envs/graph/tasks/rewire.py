@@ -25,7 +25,7 @@ from advgym.envs.graph.inputs.rows import GraphRows, randomise_edges
 from advgym.envs.graph.perturb.batches import PROBES, VIEW, NodeBatch, trim
 from advgym.envs.graph.perturb.dense import best_pairs
 from advgym.envs.graph.show import neighbourhood
-from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, known_labels, lacking, public, surrogate_of
+from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, dealer, lacking, public, surrogate_of
 from advgym.errors import AdvgymError
 
 TABLE = 1 << 24  # gains held at once
@@ -226,15 +226,8 @@ def swaps(spec: Spec) -> Task:
     limits = limits_of(spec.threat.constraint, SENSELESS)
     if limits.per_node == 1:
         raise AdvgymError("a swap flips two pairs at each of its ends: per_node is 0 or at least 2, not 1")
-    known, dealt = known_labels(data), apart(data)
-
-    def deal(split: str, ids: list[int], device: Any) -> RewireBatch:
-        graph = data.graph.to(device)
-        identity = torch.tensor(ids, dtype=torch.int64)
-        target = dealt[split][identity]
-        moved = (t.to(device) for t in (identity, data.labels[target]))
-        return RewireBatch(*moved, graph, target.to(device), known.to(device), data.classes, edits=edits, limits=limits)
-
+    dealt = apart(data)
+    deal = dealer(data, dealt, RewireBatch, edits=edits, limits=limits)
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,

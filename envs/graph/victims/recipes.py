@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from advgym.envs.graph.models.local import evaluate
 from advgym.envs.graph.models.propagation import whole_global
 from advgym.envs.graph.models.two_hop import Tables, Weights, tables
 from advgym.envs.graph.perturb.dense import DenseRows
+from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -167,21 +169,16 @@ def fit_nodes(
     ]
     optimiser = torch.optim.Adam([g for g in groups if g["params"]], lr=lr)
 
+    def loss(nodes: Tensor) -> Tensor:
+        return F.cross_entropy(_sparse_forward(model, x, adjacency)[nodes], labels[nodes])
+
     def accuracy(nodes: Tensor) -> float:
         model.eval()
         with torch.no_grad():
             return float((_sparse_forward(model, x, adjacency)[nodes].argmax(1) == labels[nodes]).float().mean())
 
-    best, kept = -1.0, None
-    for _ in range(epochs):
-        model.train()
-        optimiser.zero_grad()
-        F.cross_entropy(_sparse_forward(model, x, adjacency)[train], labels[train]).backward()
-        optimiser.step()
-        if val is not None and (score := accuracy(val)) > best:
-            best, kept = score, {k: v.clone() for k, v in model.state_dict().items()}
-    if kept is not None:
-        model.load_state_dict(kept)
+    score = None if val is None else lambda *_: accuracy(val)
+    descend(model, loss, [[train]] * epochs, optimiser, score=score)
     return {"clean_accuracy": accuracy(test), "train_accuracy": accuracy(train), "test_size": len(test),
             "train_size": len(train)}  # fmt: skip
 
@@ -209,14 +206,13 @@ def fit_wholes(
     """Mini-batch Adam on whole graphs. Returns the card's figures."""
     optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-    model.train()
-    for _ in range(epochs):
-        for part in torch.randperm(len(rows)).split(32):
-            optimiser.zero_grad()
-            F.cross_entropy(model(rows.take(part)), labels[part]).backward()
-            optimiser.step()
-        schedule.step()
-    model.eval()
+
+    def order(epoch: int) -> Sequence[Tensor]:
+        if epoch:
+            schedule.step()
+        return torch.randperm(len(rows)).split(32)
+
+    descend(model, lambda at: F.cross_entropy(model(rows.take(at)), labels[at]), map(order, range(epochs)), optimiser)
     with torch.no_grad():
         right, seen = model(test).argmax(1) == truth, model(rows).argmax(1) == labels
     return {"clean_accuracy": float(right.float().mean()), "train_accuracy": float(seen.float().mean()),

@@ -13,8 +13,9 @@ from advgym.envs.text.data import corpora, labels
 from advgym.envs.text.inputs.slots import TextInput, as_text, remap_to
 from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
-from advgym.envs.text.victims.recipes import SHIPPED, accuracy
+from advgym.envs.text.victims.recipes import SHIPPED
 from advgym.errors import VictimError
+from advgym.lib.fit import accuracy
 from advgym.lib.weights import load_or_train
 
 TINY = 1e-12  # least probability whose logarithm is a score

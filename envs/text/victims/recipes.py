@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.models import classifiers, writers
 from advgym.errors import unknown
+from advgym.lib.fit import accuracy, descend
 from advgym.lib.weights import load_or_train
 
-log = logging.getLogger("advgym")
 SHIPPED = Path(__file__).parents[1] / "weights"
 CLASSIFIERS = {"bag": classifiers.Bag, "cnn": classifiers.Convolution, "bert": classifiers.Bert}
 WRITERS = {"bart": writers.Bart, "gru": writers.Recurrent}
@@ -45,26 +43,17 @@ def fit(
     With `lengths` int64 (size,), batches hold samples of about the same length.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=decay)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=decay)
     total = epochs * -(-size // batch)
     rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / (0.1 * total + 1), (total - step) / (0.9 * total))
+        optimiser, lambda step: min((step + 1) / (0.1 * total + 1), (total - step) / (0.9 * total))
     )
-    module.train()
-    for epoch in range(epochs):
-        started, total_loss = time.process_time(), 0.0
-        order = torch.randperm(size, generator=generator)
-        batches = list(order.split(batch) if lengths is None else _buckets(order, lengths, batch, generator))
-        for index in batches:
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(index)
-            value.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            rate.step()
-            total_loss += value.item()
-        log.info("epoch %d: loss %.3f, %.0f s", epoch, total_loss / len(batches), time.process_time() - started)
-    module.eval()
+
+    def order(_: int) -> Sequence[Tensor]:
+        whole = torch.randperm(size, generator=generator)
+        return whole.split(batch) if lengths is None else _buckets(whole, lengths, batch, generator)
+
+    descend(module, loss, map(order, range(epochs)), optimiser, schedule=rate, clip=1.0)
 
 
 POOL = 32  # batches that are sorted together
@@ -75,15 +64,6 @@ def _buckets(order: Tensor, lengths: Tensor, batch: int, generator: torch.Genera
     pools = order.split(POOL * batch)
     found = [part for pool in pools for part in pool[lengths[pool].argsort(stable=True)].split(batch)]
     return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
-
-
-@torch.no_grad()
-def accuracy(module: nn.Module, x: TextInput, labels: Tensor, chunk: int = 500) -> float:
-    """Share of right answers."""
-    right = 0
-    for index in torch.arange(len(x)).split(chunk):
-        right += int((module(x.take(index)).argmax(1) == labels[index]).sum())
-    return right / len(x)
 
 
 def _open(corpus: str) -> tuple[Callable[[], list[data.Corpus]], Vocabulary, str]:
