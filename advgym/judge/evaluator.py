@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch
-from advgym.core.book import Book
+from advgym.core.meters import Book
 from advgym.core.env import AttackEnv
 from advgym.core.episodes import Episodes
 from advgym.core.oracle import Oracle

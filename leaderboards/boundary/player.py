@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from advgym.core.book import Book
+from advgym.core.meters import Book
 from advgym.core.edits import EditsBatch
 from advgym.core.episodes import Episodes
 from advgym.core.lanes import Lanes, Obs
