@@ -14,8 +14,8 @@ from advgym.core.batch import pick
 from advgym.core.clean import Clean, Deck
 from advgym.core.edits import EditsBatch
 from advgym.core.episodes import deal
-from advgym.core.goals import SUCCESS
 from advgym.core.field import FieldBatch
+from advgym.core.goals import SUCCESS
 from advgym.core.lanes import Lanes, Obs
 from advgym.core.meters import NOT_ATTACKED, settle
 from advgym.core.oracle import Oracle
@@ -185,7 +185,8 @@ class AttackEnv(Lanes):
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 obs, info = self._autoreset(obs, over, info)
         if self.output == "numpy":
-            return self._present(obs), *(t.cpu().numpy() for t in (reward, terminated, truncated)), info
+            a, b, c = (t.cpu().numpy() for t in (reward, terminated, truncated))
+            return self._present(obs), a, b, c, info
         return obs, reward, terminated, truncated, info
 
     def _autoreset(self, obs: Obs, over: Tensor, info: dict[str, Any]) -> tuple[Obs, dict[str, Any]]:

@@ -34,7 +34,7 @@ class FieldBatch(Batch):
         support: bool (B, *shape) or None; outside it delta is ignored (padding of a waveform).
     """
 
-    shown = "x shape norm lattice low high support level limit radius reach size floor ceiling"
+    shown = "x shape norm lattice low high support level limit radius reach size every floor ceiling"
 
     kind = "field"
 
@@ -102,7 +102,7 @@ class FieldBatch(Batch):
         """(inside the ball, distance in the units of x) of a canonical change."""
         flat = change.view(change.shape[0], self.size)
         if self.norm == "linf":
-            size = exact = torch.linalg.vector_norm(flat, torch.inf, 1)
+            size = exact = flat.abs().amax(1)
         else:
             exact = flat.double().square().sum(1)
             size = exact.sqrt().float()
@@ -124,12 +124,11 @@ class FieldBatch(Batch):
         whole = flat.to(torch.int64) if self.lattice else flat.contiguous().view(torch.int32).to(torch.int64)
         form = y + (p - d) if p.requires_grad else y  # p - d is exactly 0, however large p is
         if finite:
-            real, null = pick(self.every, rows), distance == 0
+            real = pick(self.every, rows)
         else:
-            real = torch.linalg.vector_norm(d.reshape(d.shape[0], self.size), torch.inf, 1) < torch.inf  # False for NaN
+            real = d.abs().reshape(d.shape[0], self.size).amax(1) < torch.inf  # False for NaN, too
             valid, distance = real & valid, torch.where(real, distance, 0.0)
-            null = (distance == 0) & real
-        return Look(form, real, valid, null, distance, hash_rows(whole))
+        return Look(form, real, valid, distance, hash_rows(whole), distance)
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """The canonical form of a Field is the input itself."""

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from advgym.core.batch import Batch
-from advgym.core.meters import REASONS, Book
 from advgym.core.edits import EditsBatch, Table
 from advgym.core.episodes import Episodes
+from advgym.core.meters import REASONS, Book
 from advgym.core.oracle import Oracle
 from advgym.core.rng import Draws
 from advgym.core.spaces import LazyBox, action_box, observation_boxes, stretch

@@ -65,7 +65,9 @@ class Oracle:
             else:
                 assert isinstance(batch, EditsBatch)
                 x = batch.relaxed(form, weights if index is None else weights[index], where)
-            null = look.null if index is None else look.null[index]
+            null = None
+            if self.model.watch is not None:
+                null = look.null if index is None else look.null[index]
             scores = self.forward(x, at, metered=grad, every=where is None, null=null)
             if grad and not scores.requires_grad and bool(unanswered(scores).all()):  # it raised on every row
                 zero = (torch.nan_to_num(form if weights is None else weights) * 0).sum()

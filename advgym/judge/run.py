@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from advgym import registry
-from advgym.core.meters import REASONS
 from advgym.core.clean import CHUNK, answer, assigned, unanswered
 from advgym.core.clean import right as is_right
 from advgym.core.columns import Meter
 from advgym.core.env import AttackEnv
 from advgym.core.goals import BundleGoal
+from advgym.core.meters import REASONS
 from advgym.core.offers import check_fit
 from advgym.core.task import Task, check_knowledge, defend, make_task
 from advgym.core.victim import Victim, resolve_device

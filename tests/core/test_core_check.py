@@ -9,8 +9,8 @@ import toy
 
 from advgym import check_vector_env, make
 from advgym.clients.views import EditView
-from advgym.core.meters import Book
 from advgym.core.env import AttackEnv
+from advgym.core.meters import Book
 from advgym.core.oracle import Oracle
 
 
