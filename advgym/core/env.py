@@ -136,8 +136,12 @@ class AttackEnv(Lanes):
         live = self._live()
         lane = self._lane_rows
         rows = None if self._lanes is None and width == 1 else lane
-        finite = p is actions and self._task.threat.widen is None and self.threat.projected(p)
-        look = batch.look(p, rows, finite=True) if finite and isinstance(batch, FieldBatch) else batch.look(p, rows)
+        finite = False  # for certain, as what was projected is
+        if isinstance(batch, FieldBatch) and p is actions and self._task.threat.widen is None:
+            finite = self.threat.projected(p)
+            look = batch.look(p, rows, finite=finite)
+        else:
+            look = batch.look(p, rows)
         if weights is not None:
             look = relax(look, p, weights)
         look = bound(look, p, weights, pick(batch.reach, rows), self._task.threat.widen)
@@ -149,9 +153,9 @@ class AttackEnv(Lanes):
             wanted = wanted & ~look.null
         if width > 1:  # where fewer than P queries are left, the first ones are evaluated
             wanted = first_of(wanted.view(-1, width), self._mine(book.queries_left) // book.price).view(-1)
-        whole = finite and asks and self._running() == self.num_envs  # all of them, for certain
-        evaluated = wanted if whole else wanted & look.real
-        index = None if whole else evaluated.nonzero().squeeze(1)
+        known = finite and asks  # those rows are evaluated whose lanes run
+        evaluated = wanted if known else wanted & look.real
+        index: Tensor | None = self._running() if known else evaluated.nonzero().squeeze(1)
         if index is not None and len(index) == len(evaluated):
             index = None
         book.spend(self._lanes, wanted, lane, look.digest, every=index is None)
@@ -171,11 +175,11 @@ class AttackEnv(Lanes):
         counts = None if told.valid else look.valid & evaluated
         reward = settle(book, self._lanes, width, counts, won, objective, look.distance, held)
         was, over = book.live, book.finish(self._lanes, won=won is not None)
-        if whole and won is None and book.live is was:
+        if index is None and width == 1 and won is None and book.live is was:
             evaluated, answer["success"], terminated, truncated = self._quiet.clone()
         else:
             answer["success"] = torch.zeros_like(evaluated) if won is None else won
-            evaluated, terminated = evaluated.clone() if whole else evaluated, ~self._live()
+            evaluated, terminated = evaluated.clone() if known else evaluated, ~self._live()
             truncated = torch.zeros_like(terminated)
         obs = self._feedback(evaluated, look.valid, look.distance, answer)
         info: dict[str, Any] = {}

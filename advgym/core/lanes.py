@@ -43,7 +43,7 @@ class Lanes(gym.vector.VectorEnv):
     _oracle: Oracle
     _now: Episodes
     _ready: bool
-    _counted: tuple[Tensor | None, int] = (None, 0)  # of which `live`, how many run
+    _found: tuple[Tensor, Tensor] | None = None  # some `live`, and which lanes run by it
 
     # -- what it is ------------------------------------------------------------------------------------------
     @property
@@ -187,7 +187,7 @@ class Lanes(gym.vector.VectorEnv):
         twin = object.__new__(type(self))
         stale = (
             "_lane_rows",
-            "_counted",
+            "_found",
             "_quiet",
             "threat",
             *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("action", "observation")),
@@ -224,12 +224,12 @@ class Lanes(gym.vector.VectorEnv):
     def _live(self) -> Tensor:
         return self._mine(self._now.book.live)
 
-    def _running(self) -> int:
-        """How many lanes run. The device is asked once for each state of them: `live` is replaced, never written."""
+    def _running(self) -> Tensor:
+        """Which lanes run, int64. The device is asked once for each `live`, which is replaced and never written."""
         live = self._now.book.live
-        if self._counted[0] is not live:
-            self._counted = live, int(self._mine(live).sum())
-        return self._counted[1]
+        if self._found is None or self._found[0] is not live:
+            self._found = live, self._mine(live).nonzero().squeeze(1)
+        return self._found[1]
 
     def _present(self, obs: Obs) -> Obs:
         if self.output == "torch":
@@ -240,7 +240,7 @@ class Lanes(gym.vector.VectorEnv):
     def done(self) -> bool:
         """All lanes have finished."""
         self._check_ready()
-        return not self._running()
+        return not len(self._running())
 
     @property
     def live(self) -> Tensor:
