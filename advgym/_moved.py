@@ -17,8 +17,8 @@ from typing import Any
 
 ROOMS = {  # (folder before, folder now): modules that kept their names
     ("", "core"): (
-        "asking batch book cached clean edits env episodes field goals keyed lanes moves offers oracle reading rng "
-        "settle spaces task threat victim columns"
+        "asking batch cached clean edits env episodes field goals keyed lanes moves offers oracle reading rng "
+        "spaces task threat victim columns"
     ),
     ("", "judge"): "aims blind checkpoint compare contract flags results run",
     ("", "clients"): "check sb3 single views",
@@ -69,6 +69,8 @@ ROOMS = {  # (folder before, folder now): modules that kept their names
     ("leaderboards", "leaderboards.service"): "serve",
 }
 RENAMED = {  # module before: module now
+    "book": "core.meters",
+    "settle": "core.meters",
     "costs": "core.tally",
     "verifier": "judge.verdict",
     "report": "report.page",

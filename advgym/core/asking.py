@@ -24,7 +24,7 @@ _MOODY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RRe
 @contextlib.contextmanager
 def in_eval(model: Any) -> Iterator[None]:
     """Put a module into eval mode, and leave it as it was found: each of its parts, whatever happens."""
-    training = [part for part in model.modules() if part.training] if isinstance(model, nn.Module) else []
+    training = [part for part in _parts(model) if part.training] if isinstance(model, nn.Module) else []
     for part in training:
         part.training = False
     try:
@@ -32,6 +32,18 @@ def in_eval(model: Any) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """`model.modules()`, without the names: this runs before every answer."""
+    found = {id(model): model}
+    waiting = [model]
+    while waiting:
+        for part in waiting.pop()._modules.values():
+            if part is not None and id(part) not in found:
+                found[id(part)] = part
+                waiting.append(part)
+    return list(found.values())
 
 
 def moody(model: Any) -> bool:

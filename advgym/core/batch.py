@@ -24,9 +24,14 @@ class Look(NamedTuple):
     form: Tensor
     real: Tensor  # bool (n,): an input of the domain (finite, sites exist, no key twice)
     valid: Tensor  # bool (n,): real, inside the constraint, free of probes
-    null: Tensor  # bool (n,): the clean input
     distance: Tensor  # float32 (n,): in the units of the constraint; 0 where not real
     digest: Tensor  # int64 (n,): equal exactly when the forms are equal (up to hash collisions)
+    change: Tensor  # (n,): of the clean input, in any unit; 0 for none, where real
+
+    @property
+    def null(self) -> Tensor:
+        """Bool (n,): the clean input."""
+        return (self.change == 0) & self.real
 
 
 @runtime_checkable

@@ -116,8 +116,9 @@ class EditsBatch(Batch):
 
     def asks_only(self, choice: Tensor) -> Tensor:
         """Bool, of the shape of `choice`: which are probes."""
-        out = torch.zeros_like(choice, dtype=torch.bool)
-        for probe in self.probes.values():
+        first, *rest = self.probes.values() or (-2,)  # no choice is -2
+        out = choice == first
+        for probe in rest:
             out = out | (choice == probe)
         return out
 
@@ -225,7 +226,7 @@ class EditsBatch(Batch):
             valid = valid & extra
         cell = torch.where(pad, 0, rng.mix((s * self.choices + c + 1) * 2 + 1))
         distance = torch.where(real, count, 0).to(torch.float32)
-        return Look(form, real, valid, count == 0, distance, rng.mix(cell.sum(1)))
+        return Look(form, real, valid, distance, rng.mix(cell.sum(1)), count)
 
     # -- the pure functions of `env.threat` ------------------------------------------------------------------
     def project(self, p: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -11,15 +11,15 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from advgym.core.batch import pick
-from advgym.core.book import NOT_ATTACKED
 from advgym.core.clean import Clean, Deck
 from advgym.core.edits import EditsBatch
 from advgym.core.episodes import deal
+from advgym.core.field import FieldBatch
 from advgym.core.goals import SUCCESS
 from advgym.core.lanes import Lanes, Obs
+from advgym.core.meters import NOT_ATTACKED, settle
 from advgym.core.oracle import Oracle
 from advgym.core.reading import bound, first_of, read_proposal, read_weights, relax
-from advgym.core.settle import settle
 from advgym.core.task import Task
 from advgym.core.victim import resolve_device
 from advgym.errors import AdvgymError, Malformed, unknown
@@ -138,7 +138,12 @@ class AttackEnv(Lanes):
         live = self._live()
         lane = self._lane_rows
         rows = None if self._lanes is None and width == 1 else lane
-        look = batch.look(p, rows)
+        finite = False  # for certain, as what was projected is
+        if isinstance(batch, FieldBatch) and p is actions and self._task.threat.widen is None:
+            finite = self.threat.projected(p)
+            look = batch.look(p, rows, finite=finite)
+        else:
+            look = batch.look(p, rows)
         if weights is not None:
             look = relax(look, p, weights)
         look = bound(look, p, weights, pick(batch.reach, rows), self._task.threat.widen)
@@ -150,25 +155,35 @@ class AttackEnv(Lanes):
             wanted = wanted & ~look.null
         if width > 1:  # where fewer than P queries are left, the first ones are evaluated
             wanted = first_of(wanted.view(-1, width), self._mine(book.queries_left) // book.price).view(-1)
-        evaluated = wanted & look.real
-        every = bool(evaluated.all())
-        book.spend(self._lanes, wanted, lane, look.digest, every=every)
-        answer = self._oracle.ask(look, weights, lane, rows, None if every else evaluated, grad=asks)
+        known = finite and asks  # those rows are evaluated whose lanes run
+        evaluated = wanted if known else wanted & look.real
+        index: Tensor | None = self._running() if known else evaluated.nonzero().squeeze(1)
+        if index is not None and len(index) == len(evaluated):
+            index = None
+        book.spend(self._lanes, wanted, lane, look.digest, every=index is None)
+        answer, told = self._oracle.ask(look, weights, lane, rows, index, grad=asks)
         objective = answer["objective"].detach()
-        won = evaluated & (objective > SUCCESS)  # the goal is reached there; it counts only where it is valid too
-        if self._oracle.model.keyed:  # random draws make no attack of a clean input
-            won = won & ~look.null
-        if "risk" in answer:
-            won = won & (answer["risk"] < self._oracle.model.threshold)
-        answer["success"] = won
+        won: Tensor | None = None
+        if told.most > 0:
+            won = evaluated & (objective > SUCCESS)  # the goal is reached there; it counts only where it is valid too
+            if self._oracle.model.keyed:  # random draws make no attack of a clean input
+                won = won & ~look.null
+            if "risk" in answer:
+                won = won & (answer["risk"] < self._oracle.model.threshold)
         held = batch.proposal(look.form.detach(), rows)
         if self.knowledge == "decision":
-            told = self._task.goal.progress(answer["output"], pick(self._now.ref, rows))
-            objective = objective if told is None else told
-        reward = settle(book, self._lanes, width, look.valid & evaluated, won, objective, look.distance, held)
+            said = self._task.goal.progress(answer["output"], pick(self._now.ref, rows))
+            objective = objective if said is None else said
+        counts = None if told.valid else look.valid & evaluated
+        reward = settle(book, self._lanes, width, counts, won, objective, look.distance, held)
+        was, over = book.live, book.finish(self._lanes, won=won is not None)
+        if index is None and width == 1 and won is None and book.live is was:
+            evaluated, answer["success"], terminated, truncated = self._quiet.clone()
+        else:
+            answer["success"] = torch.zeros_like(evaluated) if won is None else won
+            evaluated, terminated = evaluated.clone() if known else evaluated, ~self._live()
+            truncated = torch.zeros_like(terminated)
         obs = self._feedback(evaluated, look.valid, look.distance, answer)
-        over = book.finish(self._lanes)
-        terminated = ~self._live()
         info: dict[str, Any] = {}
         if over is not None:
             over = self._mine(over)
@@ -176,9 +191,9 @@ class AttackEnv(Lanes):
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 obs, info = self._autoreset(obs, over, info)
         if self.output == "numpy":
-            truncated = np.zeros(self.num_envs, dtype=np.bool_)
-            return self._present(obs), reward.cpu().numpy(), terminated.cpu().numpy(), truncated, info
-        return obs, reward, terminated, torch.zeros_like(terminated), info
+            a, b, c = (t.cpu().numpy() for t in (reward, terminated, truncated))
+            return self._present(obs), a, b, c, info
+        return obs, reward, terminated, truncated, info
 
     def _autoreset(self, obs: Obs, over: Tensor, info: dict[str, Any]) -> tuple[Obs, dict[str, Any]]:
         """Same-step: the lanes that are over show their last observation in the info and start anew."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch, capped
-from advgym.core.book import Book
 from advgym.core.clean import Clean, reached
 from advgym.core.goals import Goal
+from advgym.core.meters import Book
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
 

@@ -34,7 +34,7 @@ class FieldBatch(Batch):
         support: bool (B, *shape) or None; outside it delta is ignored (padding of a waveform).
     """
 
-    shown = "x shape norm lattice low high support level limit radius reach size floor ceiling"
+    shown = "x shape norm lattice low high support level limit radius reach size every floor ceiling"
 
     kind = "field"
 
@@ -66,6 +66,7 @@ class FieldBatch(Batch):
                 radius = (self.limit / lattice).float()
         self.radius = self.reach = radius
         self.size = math.prod(self.shape)
+        self.every = torch.ones(len(x), dtype=torch.bool, device=x.device)  # rows, where all are real
         wide = radius.view(-1, *[1] * len(self.shape))
         # What `project` clamps to: the box, and for linf the ball.
         self.floor, self.ceiling = low - x, high - x
@@ -110,18 +111,24 @@ class FieldBatch(Batch):
         reach = pick(self.radius, rows).double() + TOLERANCE
         return (exact.double() <= (reach if self.norm == "linf" else reach * reach)), size
 
-    def look(self, p: Tensor, rows: Tensor | None = None) -> Look:
-        """See `Batch.look`; the form is the canonical input itself, straight-through in p."""
+    def look(self, p: Tensor, rows: Tensor | None = None, *, finite: bool = False) -> Look:
+        """See `Batch.look`; the form is the canonical input itself, straight-through in p.
+
+        Args:
+            finite: p is known to be, having been projected.
+        """
         d = p.detach()
-        real = (d * 0).reshape(d.shape[0], self.size).sum(1) == 0  # False exactly for NaN and infinities
         y, change = self._canonical(d, rows)
-        inside, distance = self._measure(change, rows)
-        valid = real & inside
-        distance = torch.where(real, distance, 0.0)
+        valid, distance = self._measure(change, rows)
         flat = change.view(d.shape[0], self.size)
         whole = flat.to(torch.int64) if self.lattice else flat.contiguous().view(torch.int32).to(torch.int64)
         form = y + (p - d) if p.requires_grad else y  # p - d is exactly 0, however large p is
-        return Look(form, real, valid, (distance == 0) & real, distance, hash_rows(whole))
+        if finite:
+            real = pick(self.every, rows)
+        else:
+            real = d.abs().reshape(d.shape[0], self.size).amax(1) < torch.inf  # False for NaN, too
+            valid, distance = real & valid, torch.where(real, distance, 0.0)
+        return Look(form, real, valid, distance, hash_rows(whole), distance)
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """The canonical form of a Field is the input itself."""
@@ -148,7 +155,7 @@ class FieldBatch(Batch):
     def project(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
         """A perturbation in the ball and the box, always valid: linf the nearest, l2 clamped then scaled. NaN to 0."""
         p = torch.nan_to_num(p, nan=0.0, posinf=self.high - self.low, neginf=self.low - self.high)
-        p = torch.minimum(torch.maximum(p, pick(self.floor, rows)), pick(self.ceiling, rows))
+        p = p.clamp(pick(self.floor, rows), pick(self.ceiling, rows))
         if self.norm == "linf":
             return p
         wide = pick(self.radius, rows).view(-1, *[1] * len(self.shape))

@@ -156,7 +156,7 @@ class ClassGoal(Goal):
         label = (target if self.needs_target and target is not None else ref).unsqueeze(1)
         own = scores.gather(1, label).squeeze(1)
         other = scores.scatter(1, label, -torch.inf).amax(1)
-        margin, cross = other - own, -torch.log_softmax(scores, 1).gather(1, label).squeeze(1)
+        margin, cross = other - own, F.cross_entropy(scores, label.squeeze(1), reduction="none")
         return (-margin, -cross) if self.needs_target else (margin, cross)
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from advgym.core.batch import Batch
-from advgym.core.book import REASONS, Book
 from advgym.core.edits import EditsBatch, Table
 from advgym.core.episodes import Episodes
+from advgym.core.meters import REASONS, Book
 from advgym.core.oracle import Oracle
 from advgym.core.rng import Draws
 from advgym.core.spaces import LazyBox, action_box, observation_boxes, stretch
@@ -43,6 +43,7 @@ class Lanes(gym.vector.VectorEnv):
     _oracle: Oracle
     _now: Episodes
     _ready: bool
+    _found: tuple[Tensor, Tensor] | None = None  # some `live`, and which lanes run by it
 
     # -- what it is ------------------------------------------------------------------------------------------
     @property
@@ -117,9 +118,11 @@ class Lanes(gym.vector.VectorEnv):
 
     def _with_state(self, obs: Obs) -> Obs:
         # Copies: what a client writes into its observation reaches neither the meters nor what is held.
-        obs["queries_left"] = self._mine(self._book.queries_left).clone()
-        obs["gradients_left"] = self._mine(self._book.gradients_left).clone()
-        obs["perturbation"] = self._mine(self._book.held).clone()
+        book = self._book
+        obs["queries_left"], obs["gradients_left"] = self._mine(
+            torch.stack([book.queries_left, book.gradients_left]), 1
+        )
+        obs["perturbation"] = self._mine(book.held).clone()
         if self._now.target is not None:
             obs["target"] = self._mine(self._now.target).clone()
         for name, value in self._view.items():
@@ -184,6 +187,8 @@ class Lanes(gym.vector.VectorEnv):
         twin = object.__new__(type(self))
         stale = (
             "_lane_rows",
+            "_found",
+            "_quiet",
             "threat",
             *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("action", "observation")),
         )
@@ -208,11 +213,23 @@ class Lanes(gym.vector.VectorEnv):
         lanes = torch.arange(self.num_envs, device=self.device) if self._lanes is None else self._lanes
         return lanes.repeat_interleave(self._width)
 
-    def _mine(self, values: Tensor) -> Tensor:
-        return values if self._lanes is None else values[self._lanes]
+    def _mine(self, values: Tensor, axis: int = 0) -> Tensor:
+        return values if self._lanes is None else values.index_select(axis, self._lanes)
+
+    @cached_property
+    def _quiet(self) -> Tensor:
+        """Evaluated, success, terminated, truncated, bool (4, lanes), of a step in which every lane runs and fails."""
+        return torch.tensor([[True], [False], [False], [False]], device=self.device).repeat(1, self.num_envs)
 
     def _live(self) -> Tensor:
         return self._mine(self._now.book.live)
+
+    def _running(self) -> Tensor:
+        """Which lanes run, int64. The device is asked once for each `live`, which is replaced and never written."""
+        live = self._now.book.live
+        if self._found is None or self._found[0] is not live:
+            self._found = live, self._mine(live).nonzero().squeeze(1)
+        return self._found[1]
 
     def _present(self, obs: Obs) -> Obs:
         if self.output == "torch":
@@ -223,13 +240,13 @@ class Lanes(gym.vector.VectorEnv):
     def done(self) -> bool:
         """All lanes have finished."""
         self._check_ready()
-        return not bool(self._live().any())
+        return not len(self._running())
 
     @property
     def live(self) -> Tensor:
         """Bool (lanes,): those that still run."""
         self._check_ready()
-        return self._live()
+        return self._live().clone()
 
     @property
     def asks_left(self) -> Tensor:

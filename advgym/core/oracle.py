@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ from advgym.core.goals import SUCCESS
 from advgym.core.task import Task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed, VictimError
+
+
+class Told(NamedTuple):
+    """What the program itself knows of an answer: one wait for the device tells all of it."""
+
+    valid: bool  # every row of the step was evaluated and is valid
+    most: float  # the largest objective of all
 
 
 class Oracle:
@@ -34,20 +41,20 @@ class Oracle:
         weights: Tensor | None,
         lane: Tensor,
         rows: Tensor | None,
-        evaluated: Tensor | None,
+        index: Tensor | None,
         *,
         grad: bool,
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Told]:
         """One forward over the evaluated rows; every answer spread over all rows, zeros elsewhere.
 
         Args:
-            lane: int64 (n,), ascending; rows: the same, or None when row i is lane i; evaluated: bool (n,), or None
-                for all.
+            lane: int64 (n,), ascending; rows: the same, or None when row i is lane i; index: the rows to evaluate, or
+                None for all.
             weights: of relaxed edits; grad: keep the graph.
         """
-        index = None if evaluated is None else evaluated.nonzero().squeeze(1)
         if index is not None and not len(index):
-            return self._nothing(lane, (look.form if weights is None else weights) if grad else None)
+            source = (look.form if weights is None else weights) if grad else None
+            return self._nothing(lane, source), Told(valid=False, most=-math.inf)
         at = lane if index is None else lane[index]
         where = rows if index is None else at
         form = look.form if index is None else look.form[index]
@@ -58,7 +65,9 @@ class Oracle:
             else:
                 assert isinstance(batch, EditsBatch)
                 x = batch.relaxed(form, weights if index is None else weights[index], where)
-            null = look.null if index is None else look.null[index]
+            null = None
+            if self.model.watch is not None:
+                null = look.null if index is None else look.null[index]
             scores = self.forward(x, at, metered=grad, every=where is None, null=null)
             if grad and not scores.requires_grad and bool(unanswered(scores).all()):  # it raised on every row
                 zero = (torch.nan_to_num(form if weights is None else weights) * 0).sum()
@@ -68,7 +77,8 @@ class Oracle:
                     f"victim {self.model.name!r} gives no gradient although its access is 'gradients'; "
                     "make it with access='scores', or give it a backward pass of its own"
                 )
-            answer = self._judge(scores, at, where)
+            valid = look.valid if index is None else look.valid[index]
+            answer, told = self._judge(scores, at, where, valid)
             answer["objective"] = capped(batch, answer["objective"], form, where)
         if self.model.risk is not None:
             with torch.no_grad():
@@ -76,24 +86,28 @@ class Oracle:
         if self.model.keyed and not self.model.retrains:
             self._confirm(answer, x, form, look.digest if index is None else look.digest[index], at)
         if index is None:
-            return answer
+            return answer, told
         blank = self.blank(lane)
-        return {k: blank[k].to(v.dtype).index_copy(0, index, v) for k, v in answer.items()}
+        answer = {k: blank[k].to(v.dtype).index_copy(0, index, v) for k, v in answer.items()}
+        return answer, told._replace(valid=False)
 
-    def _judge(self, scores: Tensor, at: Tensor, where: Tensor | None) -> dict[str, Tensor]:
+    def _judge(self, scores: Tensor, at: Tensor, where: Tensor | None, valid: Tensor) -> tuple[dict[str, Tensor], Told]:
+        """What scores are worth. Here the program waits for the device, and nowhere else after a forward."""
         now, every = self.episodes, where is None
         ref = now.ref if every else now.ref[at]
         target = now.target if every or now.target is None else now.target[at]
         objective, surrogate = self.goal.judge(scores, ref, target)
-        if not math.isfinite(float(objective.detach().sum())):
+        least, most, good = torch.stack([*torch.aminmax(objective.detach()), valid.all()]).tolist()
+        if not (math.isfinite(least) and math.isfinite(most)):
             broken = torch.isnan(objective)  # a victim driven to NaN: no success, and no gradient of its scores
             now.book.broken = now.book.broken.index_add(0, at, broken.long())
             safe = torch.where(broken.view(-1, *[1] * (scores.dim() - 1)), now.scores[at], scores)
             objective, surrogate = (torch.nan_to_num(v) for v in self.goal.judge(safe, ref, target))
-            scores = torch.nan_to_num(scores)
+            scores, most = torch.nan_to_num(scores), math.inf
         with torch.no_grad():
             output = self.goal.output(scores)
-        return {"scores": scores, "objective": objective, "surrogate": surrogate, "output": output}
+        answer = {"scores": scores, "objective": objective, "surrogate": surrogate, "output": output}
+        return answer, Told(bool(good), most)
 
     @torch.no_grad()
     def _confirm(self, answer: dict[str, Tensor], x: Any, form: Tensor, digest: Tensor, at: Tensor) -> None:
@@ -113,7 +127,8 @@ class Oracle:
             self.model, part, members, now.batch.ids[lane], seed=now.seed, purpose=keyed.CONFIRM, nth=digest[index],
             draws=keyed.CONFIRMING,
         )  # fmt: skip
-        found = [self._judge(scores, lane, lane) for scores in every]
+        fine = torch.ones_like(lane, dtype=torch.bool)
+        found = [self._judge(scores, lane, lane, fine)[0] for scores in every]
         objective = torch.stack([capped(now.batch, f["objective"], form[index], lane) for f in found])
         middle, which = objective.median(0)
         denied = (middle <= SUCCESS).nonzero().squeeze(1)
@@ -141,8 +156,8 @@ class Oracle:
             nth = torch.arange(len(lanes), device=lanes.device) - torch.searchsorted(lanes, lanes)
             nth = nth + (self.queries - now.book.queries_left[lanes]) * 2**20
         scores = keyed.answer(
-            self.model, self.goal, x, now.batch.members, now.batch.ids[lanes], seed=now.seed, purpose=keyed.ANSWER,
-            nth=nth, null=null,
+            self.model, self.goal, x, now.batch.members, now.batch.ids if every else now.batch.ids[lanes],
+            seed=now.seed, purpose=keyed.ANSWER, nth=nth, null=null,
         )  # fmt: skip
         want = tuple(self.goal.scores_shape)
         if tuple(scores.shape[1:]) != want:
@@ -155,7 +170,7 @@ class Oracle:
 
     def _meter(self, lanes: Tensor | None, g: Tensor) -> Tensor:
         """A backward costs one gradient for every row whose scores it asks about; rows beyond the budget get zeros."""
-        asked = g.reshape(g.shape[0], -1).ne(0).any(1)
+        asked = g.reshape(g.shape[0], -1).any(1)
         granted = self.episodes.book.charge_gradients(lanes, asked)
         if granted is None:
             return g
@@ -210,7 +225,7 @@ class Oracle:
         book, one = self.episodes.book, torch.ones(len(lane), dtype=torch.int64, device=lane.device)
         book.charge(lane, one * self.episodes.batch.price)
         book.charge_gradients(lane, one.bool())
-        book.asked.append((lane, digest))
+        book.asked.append((lane, digest, None))
 
     def raw(self, x: Any, lane: Tensor, *, grad: bool) -> Tensor:
         """Scores of raw inputs, one query per row, charged to `lane` before anything is evaluated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class Threat:
         self._batch, self._lanes, self.model = batch, lanes, model
         self.reach = batch.reach if lanes is None else batch.reach[lanes]
         self.norm = str(getattr(batch, "norm", "edits"))
+        self._last: tuple[weakref.ref[Tensor], int] | None = None
 
     def _flat(self, p: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """(rows of perturbations, their lanes, the leading shape)."""
@@ -58,7 +60,15 @@ class Threat:
 
     def project(self, p: Any) -> Tensor:
         """The nearest valid perturbation; always valid."""
-        return self._over(self._batch.project, p)
+        return self._remember(self._over(self._batch.project, p))
+
+    def projected(self, p: Tensor) -> bool:
+        """Whether p is what `project` or `random` gave last, and nobody has written into it: nothing is asked of it."""
+        return self._last is not None and self._last[0]() is p and self._last[1] == p._version
+
+    def _remember(self, p: Tensor) -> Tensor:
+        self._last = weakref.ref(p), p._version
+        return p
 
     def check(self, p: Any) -> Tensor:
         """Whether each perturbation would count: bool."""
@@ -68,7 +78,7 @@ class Threat:
         """Random valid perturbations keyed by (seed, sample): (lanes, *shape) or (lanes, proposals, *shape)."""
         ids = self._batch.ids if self._lanes is None else self._batch.ids[self._lanes]
         if proposals is None:
-            return self._batch.random(seed, self._lanes, ids)
+            return self._remember(self._batch.random(seed, self._lanes, ids))
         every = torch.arange(len(ids), device=ids.device) if self._lanes is None else self._lanes
         nth = torch.arange(proposals, device=ids.device).repeat(len(ids))
         keys = mix(ids.repeat_interleave(proposals) * 2**24 + nth + 1)

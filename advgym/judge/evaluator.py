@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch
-from advgym.core.book import Book
 from advgym.core.clean import Clean
 from advgym.core.env import AttackEnv
 from advgym.core.episodes import Episodes
+from advgym.core.meters import Book
 from advgym.core.oracle import Oracle
 from advgym.core.task import Task
 from advgym.errors import AdvgymError

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from advgym import registry
-from advgym.core.book import REASONS
 from advgym.core.clean import CHUNK, Clean, assigned, unanswered
 from advgym.core.clean import right as is_right
 from advgym.core.columns import Meter
 from advgym.core.env import AttackEnv
 from advgym.core.goals import BundleGoal
+from advgym.core.meters import REASONS
 from advgym.core.offers import check_fit
 from advgym.core.task import Task
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
@@ -53,12 +53,12 @@ def play(
     tally = task.victim.tally
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
         found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets, clean=ours.clean)
-    distinct = book.queries_distinct()
+    distinct, won_at = book.queries_distinct(), book.first_success
     measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
     rows = []
     for i, sample in enumerate(ids):
         success = bool(found.success[i])
-        first = int(book.first_success[i])
+        first = int(won_at[i])
         used = int(book.used[i])
         reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
         reason = results.SILENT if bool(found.silent[i]) else reason

@@ -15,10 +15,10 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from advgym.core.book import Book
 from advgym.core.edits import EditsBatch
 from advgym.core.episodes import Episodes
 from advgym.core.lanes import Lanes, Obs
+from advgym.core.meters import Book
 from advgym.core.reading import read_proposal, read_weights
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
 from advgym.leaderboards.boundary import messages as m

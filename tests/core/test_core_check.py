@@ -9,8 +9,8 @@ import toy
 
 from advgym import check_vector_env, make
 from advgym.clients.views import EditView
-from advgym.core.book import Book
 from advgym.core.env import AttackEnv
+from advgym.core.meters import Book
 from advgym.core.oracle import Oracle
 
 
@@ -81,9 +81,9 @@ def broken(monkeypatch, how):
         ask = Oracle.ask
 
         def leaky(self, *args, **kwargs):
-            answer = ask(self, *args, **kwargs)
+            answer, told = ask(self, *args, **kwargs)
             answer["scores"] = answer["scores"] + answer["scores"].mean(0) * 0.1
-            return answer
+            return answer, told
 
         monkeypatch.setattr(Oracle, "ask", leaky)
         return factory(), "depends on the other"

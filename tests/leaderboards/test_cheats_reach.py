@@ -92,7 +92,7 @@ PATCHER = """
 import gc, inspect
 def attack(env, *, seed):
     import advgym.judge.verdict, advgym.judge.run, advgym.judge.results
-    import advgym.core.goals, advgym.core.settle, advgym.core.book
+    import advgym.core.goals, advgym.core.meters
     import advgym.leaderboards.boundary.referee as referee
     yes = lambda *a, **k: True
     for module in list(sys.modules.values()):

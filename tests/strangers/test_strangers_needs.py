@@ -35,9 +35,7 @@ def asked(task, agent, queries):
     env = AttackEnv(made, proposals=entry.proposals, assigned=[0, 1] if task.sizes["test"] > 1 else [0])
     env.reset(seed=3)
     entry.attack(env, seed=3)
-    return tuple(
-        pair for lane, digest in evaluator(env).book.asked for pair in zip(lane.tolist(), digest.tolist(), strict=True)
-    )
+    return tuple(map(tuple, evaluator(env).book.pairs().tolist()))
 
 
 @pytest.mark.parametrize("name", [t for t in TASKS if t not in SLOW])
