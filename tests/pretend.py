@@ -1,14 +1,15 @@
 """A graphics card that is not there: tests of where tensors lie, on machines without one.
 
-`with card() as device` gives `cuda:0`. What is made there or moved there says so, keeps its values in ordinary memory, and is
-refused where a real card refuses it: beside CPU tensors with dimensions, as an index into a CPU tensor, by `.numpy()`, with a
-generator of the other side. What a real card lets pass (CPU scalars in arithmetic, CPU indices, copies both ways) passes.
-Arithmetic is the CPU's, so whatever does not depend on the device gives the CPU's numbers to the bit. Draws are not: a real
-card has streams of its own, so numbers drawn there are other ones (`card(draws="cpu")` for what may draw there).
+`with card() as device` gives `cuda:0`. What is made there or moved there says so, keeps its values in ordinary memory,
+and is refused where a real card refuses it: beside CPU tensors with dimensions, as an index into a CPU tensor, by
+`.numpy()`, with a generator of the other side. What a real card lets pass (CPU scalars in arithmetic, CPU indices,
+copies both ways) passes. Arithmetic is the CPU's, so whatever does not depend on the device gives the CPU's numbers to
+the bit. Draws are not: a real card has streams of its own, so numbers drawn there are other ones (`card(draws="cpu")`
+for what may draw there).
 
-It is no emulation: nothing is timed, no kernel of CUDA, cuDNN or NCCL is seen, no memory runs out, rounding and the order of
-atomic sums are the CPU's, and what C++ does below PyTorch's dispatcher is not watched. Modes belong to a thread: another
-one enters `joined()`.
+It is no emulation: nothing is timed, no kernel of CUDA, cuDNN or NCCL is seen, no memory runs out, rounding and the
+order of atomic sums are the CPU's, and what C++ does below PyTorch's dispatcher is not watched. Modes belong to a
+thread: another one enters `joined()`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ PACKED = {"aten::_pack_padded_sequence", "aten::_pad_packed_sequence"}  # length
 COPIES = {"aten::copy_", "aten::_to_copy"}
 # A CPU scalar is taken in elementwise arithmetic alone; these want every operand beside them.
 TOGETHER = {
-    "aten::cat", "aten::stack", "aten::index_select", "aten::gather", "aten::scatter", "aten::scatter_add", "aten::embedding",
-    "aten::index_add", "aten::index_add_", "aten::scatter_", "aten::scatter_add_", "aten::searchsorted",
+    "aten::cat", "aten::stack", "aten::index_select", "aten::gather", "aten::scatter", "aten::scatter_add",
+    "aten::embedding", "aten::index_add", "aten::index_add_", "aten::scatter_", "aten::scatter_add_", "aten::searchsorted",
 }  # fmt: skip
 
 
@@ -80,7 +81,9 @@ class Far(torch.Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Far:
         if id(self) not in memo:
             if not self.is_leaf:
-                raise RuntimeError("Only Tensors created explicitly by the user support the deepcopy protocol at the moment.")
+                raise RuntimeError(
+                    "Only Tensors created explicitly by the user support the deepcopy protocol at the moment."
+                )
             made = Far(self.near.detach().clone())
             if isinstance(self, torch.nn.Parameter):
                 made = torch.nn.Parameter(made, self.requires_grad)
@@ -169,12 +172,16 @@ def _check_tensors(func: Any, args: Any, kwargs: Any, far: list[Far], near: list
     """Refuse what a card refuses, of a call with tensors of both sides."""
     name = func._schema.name
     if any(t.device.type == BELOW.type for t in near):
-        raise RuntimeError(f"{func} met a tensor whose values were lost below the dispatcher: teach tests/pretend.py about it")
+        raise RuntimeError(
+            f"{func} met a tensor whose values were lost below the dispatcher: teach tests/pretend.py about it"
+        )
     if not far or not near or name in COPIES:
         return
     if name in AT:
         if not isinstance(args[0], Far):
-            raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({func})")
+            raise RuntimeError(
+                f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({func})"
+            )
         near = [t for t in args[2:3] if not isinstance(t, Far)]  # the indices may lie on the CPU, the values may not
     if name in PACKED:
         near = []
@@ -261,7 +268,10 @@ def _make(func: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """`torch.tensor`, `as_tensor` and `asarray` work below the dispatcher: done on the CPU, then moved."""
     data, device = (args[0] if args else kwargs.pop("data")), kwargs.pop("device", None)
     if isinstance(data, torch.Tensor) and func is not torch.tensor:
-        wanted = {"device": data.device if device is None else torch.device(device), "dtype": kwargs.get("dtype") or data.dtype}
+        wanted = {
+            "device": data.device if device is None else torch.device(device),
+            "dtype": kwargs.get("dtype") or data.dtype,
+        }
         return data if _stays((data,), wanted) else data.to(**wanted)
     if device is None and isinstance(data, Far):
         device = THERE
@@ -302,7 +312,9 @@ class _Functions(TorchFunctionMode):
             args = (args[0], _index(args[1]), *args[2:])
         if func is torch.sparse.mm and isinstance(args[0], Far) and args[0].layout is not torch.strided:
             a, b = args  # C++ asks keys that a wrapper has not, whether it is sparse
-            return torch.ops.aten._sparse_addmm(torch.zeros(len(a), b.shape[1], dtype=b.dtype, device=THERE), a, b, beta=0)
+            return torch.ops.aten._sparse_addmm(
+                torch.zeros(len(a), b.shape[1], dtype=b.dtype, device=THERE), a, b, beta=0
+            )
         if func is torch.autograd.grad:
             _check_cotangents(*args[:3:2], **{k: kwargs[k] for k in ("outputs", "grad_outputs") if k in kwargs})
         if func is torch.Tensor.data.__set__ and isinstance(args[0], Far):
@@ -337,8 +349,9 @@ def card(draws: str = "own") -> Iterator[torch.device]:
     mine = _Card(SALT if draws == "own" else 0)
     mine.seed(torch.initial_seed())
     answers = {
-        "device_count": lambda: 1, "is_available": lambda: True, "current_device": lambda: 0, "_lazy_init": lambda: None,
-        "get_device_name": lambda *_: "pretended", "get_device_capability": lambda *_: (9, 0), "synchronize": lambda *_: None,
+        "device_count": lambda: 1, "is_available": lambda: True, "current_device": lambda: 0,
+        "get_device_name": lambda *_: "pretended", "get_device_capability": lambda *_: (9, 0),
+        "_lazy_init": lambda: None, "synchronize": lambda *_: None,
         "manual_seed_all": mine.seed, "manual_seed": mine.seed, "is_current_stream_capturing": lambda: False,
         "get_rng_state": lambda *_: torch.get_rng_state() if mine.state is None else mine.state.clone(),
         "set_rng_state": lambda state, *_: setattr(mine, "state", None if mine.state is None else state.clone()),

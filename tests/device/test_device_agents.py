@@ -7,8 +7,7 @@ from advgym import attack, verify
 
 pytestmark = pytest.mark.device
 BUDGET, IDS = 8, [0, 1]
-# Each of their queries is a training run: two agents, two queries.
-TRAINED = {"noise", "metattack"}
+# Where each query is a training run, tests/device/test_device_training.py asks the victims alone.
 
 
 @pytest.mark.parametrize("name", [n for n in TASKS if "-poison" not in n])
@@ -18,21 +17,9 @@ def test_agents_find_the_same_on_the_card(name):
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("name", [n for n in TASKS if n.endswith("-poison")])
-def test_a_victim_that_is_trained_for_every_query(name):
-    """Their dropout is the device's own: only where the card draws the CPU's numbers are they the same."""
-    task = made(name, 2)
-    wrong = {
-        entry.name: found
-        for entry in fitting(task)
-        if entry.name in TRAINED and (found := play_both(task, entry, IDS[:1], draws="cpu"))
-    }
-    assert not wrong, wrong
-
-
 def test_every_agent_is_played():
-    played = {entry.name for name in TASKS for entry in fitting(made(name, BUDGET))}
-    assert set(AGENTS) - played == {"bae", "bert-attack", "clare"}  # they need a language model that no embedded task has
+    played = {entry.name for name in TASKS if "-poison" not in name for entry in fitting(made(name, BUDGET))}
+    assert set(AGENTS) - played == {"bae", "bert-attack", "clare", "metattack"}  # a language model, a poisoned graph
 
 
 @pytest.mark.parametrize(

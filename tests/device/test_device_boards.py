@@ -89,10 +89,11 @@ class Here:
 
 
 @pytest.fixture(autouse=True)
-def tf32(monkeypatch):
+def tf32():
     """Whatever the inside sets, it sets in this process."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", torch.backends.cuda.matmul.allow_tf32)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def evaluated(domain, folder, defenses="cpu"):
@@ -135,7 +136,8 @@ def evaluated(domain, folder, defenses="cpu"):
 def test_an_attack_is_scored_the_same_on_the_card(domain, agent, tmp_path):
     entry = registry.agent(agent)
     kinds = str(list(entry.kinds)).replace("'", '"')
-    folder = tiny.attack(tmp_path / "a", agent=agent, kind=kinds, knowledge=entry.knowledge)
+    more = f"proposals = {entry.proposals}" if entry.proposals else ""
+    folder = tiny.attack(tmp_path / "a", agent=agent, kind=kinds, knowledge=entry.knowledge, more=more)
     assert not [f for f in evaluated(domain, folder).flags if "failed" in f]
 
 

@@ -1,4 +1,4 @@
-"""The pretended card refuses what a real one refuses, lets pass what it lets pass, and computes what the CPU computes."""
+"""The pretended card refuses and lets pass what a real one does, and computes what the CPU computes."""
 
 import copy
 
@@ -65,7 +65,15 @@ def test_indices_of_the_card_do_not_index_the_cpu(device, at):
 
 def test_indices_of_the_cpu_index_the_card(x):
     want = torch.arange(6.0).view(2, 3)
-    for at in (torch.tensor([1, 0]), torch.tensor([True, False]), [1, 0], np.array([1, 0]), (slice(None), [2, 0]), -1, None):
+    for at in (
+        torch.tensor([1, 0]),
+        torch.tensor([True, False]),
+        [1, 0],
+        np.array([1, 0]),
+        (slice(None), [2, 0]),
+        -1,
+        None,
+    ):
         assert x[at].device == x.device and torch.equal(x[at].cpu(), want[at])
     x[torch.tensor([0])] = 7.0
     x[[1], [1]] = torch.tensor(8.0)
@@ -91,10 +99,13 @@ def test_arrays_are_had_by_way_of_the_cpu(x):
 
 def test_what_is_there_says_so(device, x):
     made = [torch.zeros(2, device=device), torch.arange(3, device="cuda"), torch.full((2,), 1.0, device=device),
-            torch.tensor([1, 2], device=device), torch.as_tensor(np.ones(2), device=device), x.new_zeros(2), x.new_tensor([1]),
-            torch.zeros_like(x), torch.tensor([x[0, 0]], device=device), torch.ones(2).cuda(), torch.ones(2).to(x)]  # fmt: skip
+            torch.tensor([1, 2], device=device), torch.as_tensor(np.ones(2), device=device), x.new_zeros(2),
+            x.new_tensor([1]), torch.zeros_like(x), torch.tensor([x[0, 0]], device=device), torch.ones(2).cuda(),
+            torch.ones(2).to(x)]  # fmt: skip
     for t in made:
-        assert t.device == device and t.is_cuda and not t.is_cpu and t.get_device() == 0 and t.tolist() == t.cpu().tolist()
+        assert (
+            t.device == device and t.is_cuda and not t.is_cpu and t.get_device() == 0 and t.tolist() == t.cpu().tolist()
+        )
     assert torch.tensor([x[0, 0], x[1, 1]]).device.type == "cpu"
     assert torch.cuda.is_available() and torch.cuda.device_count() == 1
 
@@ -117,7 +128,12 @@ def test_views_and_changes_in_place_are_shared(x):
 
 def test_the_cpus_generator_does_not_draw_on_the_card(device):
     here = torch.Generator().manual_seed(1)
-    for call in (torch.rand, torch.randn, lambda *a, **k: torch.randperm(9, **k), lambda *a, **k: torch.randint(9, (3,), **k)):
+    for call in (
+        torch.rand,
+        torch.randn,
+        lambda *a, **k: torch.randperm(9, **k),
+        lambda *a, **k: torch.randint(9, (3,), **k),
+    ):
         with pytest.raises(RuntimeError, match="Expected a 'cuda'"):
             call(3, generator=here, device=device)
         with pytest.raises(RuntimeError, match="Expected a 'cpu'"):
@@ -153,7 +169,9 @@ def test_draws_may_be_asked_to_be_the_cpus():
         there = torch.rand(8, device=device).cpu()
         made = torch.rand(8, device=device, generator=torch.Generator(device).manual_seed(4)).cpu()
     torch.manual_seed(3)
-    assert torch.equal(there, torch.rand(8)) and torch.equal(made, torch.rand(8, generator=torch.Generator().manual_seed(4)))
+    assert torch.equal(there, torch.rand(8)) and torch.equal(
+        made, torch.rand(8, generator=torch.Generator().manual_seed(4))
+    )
 
 
 @pytest.mark.parametrize("layout", ["coo", "csr"])
@@ -162,13 +180,22 @@ def test_sparse_tensors(x, layout):
         return dense.to_sparse_coo().coalesce() if layout == "coo" else dense.to_sparse_csr()
 
     s, here = sparse(x), sparse(torch.arange(6.0).view(2, 3))
-    assert s.device == x.device and s.layout is here.layout and s.is_sparse is here.is_sparse and s.values().device == x.device
+    assert (
+        s.device == x.device
+        and s.layout is here.layout
+        and s.is_sparse is here.is_sparse
+        and s.values().device == x.device
+    )
     w = torch.ones(3, 2, device=x.device, requires_grad=True)
     out = torch.sparse.mm(s, w)
     (grad,) = torch.autograd.grad(out.square().sum(), w)
     v = torch.ones(3, 2, requires_grad=True)
     want = torch.autograd.grad(torch.sparse.mm(here, v).square().sum(), v)[0]
-    assert torch.equal(grad.cpu(), want) and torch.equal((s @ w).cpu(), here @ v) and torch.equal(s.to_dense().cpu(), here.to_dense())
+    assert (
+        torch.equal(grad.cpu(), want)
+        and torch.equal((s @ w).cpu(), here @ v)
+        and torch.equal(s.to_dense().cpu(), here.to_dense())
+    )
     with pytest.raises(RuntimeError, match=MIXED):
         s @ v
 

@@ -36,9 +36,9 @@ def walked(env, draw):
 def same(run):
     here, there = both(run)
     assert isinstance(here, list), here
-    assert here == there, there if isinstance(there, str) else [
-        (a[:300], b[:300]) for a, b in zip(here, there, strict=True) if a != b
-    ][0]
+    assert isinstance(there, list), there
+    wrong = [(a[:300], b[:300]) for a, b in zip(here, there, strict=True) if a != b]
+    assert not wrong, wrong[0]
 
 
 @pytest.mark.parametrize("name", [n for n in TASKS if "-poison" not in n])
@@ -60,7 +60,9 @@ def test_the_edit_view(name, output):
     same(run)
 
 
-@pytest.mark.parametrize("name", ["image/digits-linf", "image/digits-pixel", "text/synth-wordswap", "graph/karate-edge"])
+@pytest.mark.parametrize(
+    "name", ["image/digits-linf", "image/digits-pixel", "text/synth-wordswap", "graph/karate-edge"]
+)
 def test_a_single_lane(name):
     def run(device):
         env = SingleEnv(name, queries=4, device=device, render_mode="ansi")
@@ -69,7 +71,9 @@ def test_a_single_lane(name):
         def draw(step, obs, info):
             assert all(isinstance(v, np.ndarray) for v in obs.values())
             space = env.action_space
-            return int(rng.choice(np.flatnonzero(env.action_masks()))) if hasattr(space, "n") else space.sample() * 0 + 0.5
+            return (
+                int(rng.choice(np.flatnonzero(env.action_masks()))) if hasattr(space, "n") else space.sample() * 0 + 0.5
+            )
 
         return [*walked(env, draw), repr(env.render())]
 
