@@ -34,7 +34,8 @@ COPIES = {"aten::copy_", "aten::_to_copy"}
 # A CPU scalar is taken in elementwise arithmetic alone; these want every operand beside them.
 TOGETHER = {
     "aten::cat", "aten::stack", "aten::index_select", "aten::gather", "aten::scatter", "aten::scatter_add",
-    "aten::embedding", "aten::index_add", "aten::index_add_", "aten::scatter_", "aten::scatter_add_", "aten::searchsorted",
+    "aten::embedding", "aten::index_add",
+    "aten::index_add_", "aten::scatter_", "aten::scatter_add_", "aten::searchsorted",
 }  # fmt: skip
 
 
