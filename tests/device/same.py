@@ -1,5 +1,6 @@
 """Play once on the CPU and once on the pretended card, and tell what differs."""
 
+import traceback
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -54,6 +55,7 @@ def both(run, draws="own"):
             try:
                 found.append(run(device))
             except Exception as error:
+                traceback.print_exc()  # pytest shows it where the test fails
                 found.append(f"{type(error).__name__}: {error}")
     return found
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.device
 TASKS = {
     "image": [BoardTask("image/digits-linf", "white-box", 6), BoardTask("image/digits-pixel", "score", 6)],
     "text": [BoardTask("text/synth-wordswap", "white-box", 6)],
-    "graph": [BoardTask("graph/karate-edge", "white-box", 6), BoardTask("graph/karate-global", "score", 60)],
+    "graph": [BoardTask("graph/karate-edge", "white-box", 6)],
     "speech": [BoardTask("speech/synth-keyword", "white-box", 6)],
 }
 PANEL = ["noise", "pgd", "first-order"]
@@ -96,6 +96,12 @@ def tf32():
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
+class OnCpu(Runner):
+    """The same board, so the same seeds, where nobody has a GPU."""
+
+    device = "cpu"
+
+
 def evaluated(domain, folder, defenses="cpu"):
     """The entry and its rows with a stage on either side; `defenses`: where the board has them compute."""
 
@@ -103,7 +109,7 @@ def evaluated(domain, folder, defenses="cpu"):
         there = torch.device(device).type == "cuda"
         board = tiny.board(
             tasks=TASKS[domain], phases={"dev": Phase(4, "split:test", 1)}, shards=Shards(2, "listed"),
-            defense=Defended(PANEL, 0.0, defenses if there else "cpu"),
+            defense=Defended(PANEL, 0.0, defenses),
         )  # fmt: skip
         asked = []
 
@@ -112,7 +118,7 @@ def evaluated(domain, folder, defenses="cpu"):
             return Here(joined if there else nullcontext)
 
         stage = Stage(board, "dev", device=device)
-        runner = Runner(stage, read_card(folder), folder, take)
+        runner = (Runner if there else OnCpu)(stage, read_card(folder), folder, take)
         found = evaluate(runner, created="")
         assert asked == [{"gpu": True} if runner.device == "cuda" else {}]
         return found
@@ -156,8 +162,8 @@ import torch
 from advgym import Victim
 
 def defend(victim, task):
-    def model(x, keys):
-        noise = (keys % 7).to(torch.float32).view(-1, 1) / 70
+    def model(x, keys=None):
+        noise = 0 if keys is None else (keys % 7).to(torch.float32).view(-1, 1) / 70
         return victim.model(x) + noise
 
     def risk(x):
