@@ -6,11 +6,13 @@ from same import AGENTS, TASKS, both, differences, fitting, made, play_both
 from advgym import attack, verify
 
 pytestmark = pytest.mark.device
-BUDGET, IDS = 8, [0, 1]
+BUDGET, IDS = 6, [0, 1]
+# The same code as on the karate club, at five times the nodes; the last takes a minute.
+LARGE = ("graph/sbm-global", "graph/sbm-rewire", "graph/sbm-inject")
 # Where each query is a training run, tests/device/test_device_training.py asks the victims alone.
 
 
-@pytest.mark.parametrize("name", [n for n in TASKS if "-poison" not in n])
+@pytest.mark.parametrize("name", [n for n in TASKS if "-poison" not in n and n not in LARGE])
 def test_agents_find_the_same_on_the_card(name):
     task = made(name, BUDGET)
     wrong = {entry.name: found for entry in fitting(task) if (found := play_both(task, entry, IDS))}
@@ -18,7 +20,12 @@ def test_agents_find_the_same_on_the_card(name):
 
 
 def test_every_agent_is_played():
-    played = {entry.name for name in TASKS if "-poison" not in name for entry in fitting(made(name, BUDGET))}
+    played = {
+        entry.name
+        for name in TASKS
+        if "-poison" not in name and name not in LARGE
+        for entry in fitting(made(name, BUDGET))
+    }
     assert set(AGENTS) - played == {"bae", "bert-attack", "clare", "metattack"}  # a language model, a poisoned graph
 
 

@@ -42,8 +42,9 @@ def same(run):
 
 
 @pytest.mark.parametrize("name", [n for n in TASKS if "-poison" not in n])
-@pytest.mark.parametrize("output", ["torch", "numpy"])
-def test_the_edit_view(name, output):
+def test_the_edit_view(name):
+    output = "numpy" if name.endswith(("edge", "linf", "wordswap", "keyword")) else "torch"
+
     def run(device):
         view = edit_view(advgym.make(name, 2, queries=3, device=device, output=output, autoreset="same-step"))
         space = view.single_action_space
