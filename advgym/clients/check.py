@@ -58,7 +58,7 @@ def _spaces(factory: Factory, seed: int, lanes: int) -> None:
         obs, info = env.reset(seed=seed)
         assert isinstance(info, dict), "info is no dict"
         _contains(env.observation_space, obs, "reset")
-        action = env.threat.random(seed, proposals).numpy()
+        action = env.threat.random(seed, proposals).cpu().numpy()
         assert action in env.action_space, f"a valid perturbation {action.shape} is not in the action space"
         obs, reward, terminated, truncated, info = env.step(action)
         _contains(env.observation_space, obs, "step")

@@ -113,7 +113,7 @@ class Victim:
         return twin
 
     def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
-        """Scores of every row of x, float32 on the device of x where that is a tensor."""
+        """Scores of every row of x, float32 on the device of x where it names one."""
         if not self.chunk:
             return self._rows(x, keys)
         n = len(x)
@@ -162,7 +162,7 @@ class Victim:
                 f"victim {self.name!r} answered {tuple(scores.shape)} to {len(x)} inputs; "
                 "want one row of scores per input"
             )
-        return scores.to(torch.float32)
+        return scores.to(getattr(x, "device", scores.device), torch.float32)
 
 
 def first_answer(victim: Victim, x: Any, keys: Tensor | None, what: str) -> Tensor:

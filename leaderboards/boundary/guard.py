@@ -139,7 +139,7 @@ class _Guarded:
 
     def __call__(self, x: Any, keys: Tensor | None = None) -> Tensor:
         named = leaves_of(x) if torch.is_grad_enabled() else []
-        device = x.device if hasattr(x, "device") else torch.device("cpu")
+        device = device_of(x)
         names, step = [n for n, _ in named], -1
         if not named:
             found, _ = self.guard.look(x, keys, self.risk, [])
@@ -166,8 +166,19 @@ def leaves_of(x: Any) -> list[tuple[str, Tensor]]:
     """The float tensors of an input that require grad; a plain tensor is named ""."""
     if isinstance(x, Tensor):
         return [("", x)] if x.requires_grad else []
+    return [(k, v) for k, v in _tensors(x) if v.requires_grad]
+
+
+def device_of(x: Any) -> torch.device:
+    """Where an input lies; one that does not say so lies where its tensors lie."""
+    if hasattr(x, "device"):
+        return torch.device(x.device)
+    return next((v.device for _, v in (_tensors(x) if hasattr(x, "__dict__") else [])), torch.device("cpu"))
+
+
+def _tensors(x: Any) -> list[tuple[str, Tensor]]:
     fields = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)} if dataclasses.is_dataclass(x) else vars(x)
-    return [(k, v) for k, v in fields.items() if isinstance(v, Tensor) and v.requires_grad]
+    return [(k, v) for k, v in fields.items() if isinstance(v, Tensor)]
 
 
 class _Answer(torch.autograd.Function):
