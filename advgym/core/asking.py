@@ -95,10 +95,11 @@ def passing(error: Exception) -> bool:
 def pieces(
     answer: Callable[[Any, Tensor | None], Tensor], x: Any, keys: Tensor | None, *, retries: int = 0, wait: float = 1.0
 ) -> list[Tensor | Exception]:
-    """The answers to x in order, in pieces: scores of some rows, or what the model raised on a single one.
+    """The answers to x in order, in pieces: scores of some rows, or what the model raised on a single one of them.
 
     A passing error is tried again, `retries` times, after `wait`, 2 `wait`, 4 `wait` ... seconds. Then the rows are
-    halved: what ran out of memory fits, and the input that raises is left alone.
+    halved: what ran out of memory fits, and the input that raises is left alone. Rows that are one answer (`together`,
+    as the members of one graph) stay together.
     """
     for attempt in range(retries + 1):
         try:
@@ -111,9 +112,11 @@ def pieces(
                 break
             if attempt < retries:
                 time.sleep(wait * 2**attempt)
-    if len(x) == 1:
-        return [found]
-    half = torch.arange(len(x), device=getattr(x, "device", None)).tensor_split(2)
+    unit = getattr(x, "together", 1)
+    if len(x) == unit:
+        return [found] * unit
+    rows = torch.arange(len(x), device=getattr(x, "device", None)).view(-1, unit)
+    half = [part.flatten() for part in rows.tensor_split(2)]
     parts = [pieces(answer, take(x, i), None if keys is None else keys[i], retries=retries, wait=wait) for i in half]
     return [*parts[0], *parts[1]]
 

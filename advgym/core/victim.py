@@ -120,8 +120,10 @@ class Victim:
         if n <= self.chunk:
             return self._rows(x, keys)
         parts = []
-        for start in range(0, n, self.chunk):
-            index = torch.arange(start, min(start + self.chunk, n), device=x.device if isinstance(x, Tensor) else None)
+        unit = getattr(x, "together", 1)
+        chunk = max(self.chunk // unit, 1) * unit
+        for start in range(0, n, chunk):
+            index = torch.arange(start, min(start + chunk, n), device=x.device if isinstance(x, Tensor) else None)
             parts.append(self._rows(take(x, index), None if keys is None else keys[index]))
         return torch.cat(parts)
 

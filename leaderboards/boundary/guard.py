@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from advgym.core.goals import BundleGoal
 from advgym.core.task import Task
 from advgym.core.victim import Victim
 from advgym.errors import Unusable
@@ -50,6 +51,9 @@ class Guard:
 
     def __init__(self, task: Task, channel: Channel, clock: Any = nullcontext, until: float = float("inf")) -> None:
         self.task, self.channel, self.clock, self.until = task, channel, clock, until
+        goal = task.goal
+        # Of one answer: a bundle's members are inputs of their own.
+        self.shape = goal.inner.scores_shape if isinstance(goal, BundleGoal) else goal.scores_shape
         self.sent: mirror.Seen = {}
         self.dealt = False
         self.broken: DefenseFailed | None = None
@@ -69,21 +73,28 @@ class Guard:
         weights = {} if module is None else {k: v.detach().cpu() for k, v in module.state_dict().items()}
         ready, _ = self._ask(m.Enlist(name, options, settings, env, device), mirror.pack(weights), m.Ready)
         base, model = self.task.victim, _Guarded(self, ready.risk, record)
+        # Gradients of a whole graph are recorded while its model runs, and do not cross: attacks take them elsewhere.
+        access = "scores" if ready.access == "gradients" and self._whole() else ready.access
         victim = Victim(
-            model, name=f"{base.name}+submission", access=ready.access, keyed=ready.keyed,
+            model, name=f"{base.name}+submission", access=access, keyed=ready.keyed,
             risk=model.risk_of if ready.risk else None, threshold=ready.threshold, card=base.card,
         )  # fmt: skip
         victim.watch = None if record is None else record.watch
         return victim
 
+    def _whole(self) -> bool:
+        """Whether many rows of this task's inputs are one answer."""
+        batch = self.task.samples(next(iter(self.task.sizes)), [0])
+        return getattr(batch.inputs(batch.look(batch.null()).form), "together", 1) > 1
+
     def look(self, x: Any, keys: Tensor | None, risk: bool, leaves: list[str]) -> tuple[list[Tensor], int]:
         """(scores, and the risk), checked; the step that a backward names."""
-        rows = len(x)
-        self.channel.cap = rows * (int(np.prod(self.task.goal.scores_shape)) + 2) * 4 + ROOM
+        rows, shape = len(x), self.shape
+        self.channel.cap = rows * (int(np.prod(shape)) + 2) * 4 + ROOM
         packed = mirror.pack(x, self.sent)
         packed += [] if keys is None else [keys.cpu().numpy()]
         said, arrays = self._ask(m.Look(leaves, keys is not None), packed, m.Scores)
-        want = [(rows, *self.task.goal.scores_shape), *([(rows,)] if risk else [])]
+        want = [(rows, *shape), *([(rows,)] if risk else [])]
         if [tuple(a.shape) for a in arrays] != want:
             self._fail("malformed", f"answered {[tuple(a.shape) for a in arrays]} to {rows} inputs, want {want}")
         if any(a.dtype != np.float32 or not bool(np.isfinite(a).all()) for a in arrays):

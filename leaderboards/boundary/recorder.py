@@ -21,12 +21,12 @@ SHARE = 0.1  # of the queries
 
 @dataclass
 class Kept:
-    """Rows of one answer, on the CPU.
+    """Rows of one answer, on the CPU. A row is a sample's; a bundle's has an input for each of its members.
 
     Attributes:
-        x: the inputs, without graphs; keys: of a randomised defense.
+        x: the inputs, without graphs, n * members of them; keys: of a randomised defense, one for each.
         ids: int64 (n,), the samples; null: bool (n,), clean inputs.
-        found: scores, and the risk where there is one.
+        found: scores, and the risk where there is one, (n, [members,] ...).
         leaves: names of the input's float tensors whose gradients were asked for; with `cotangent` they are in `grads`.
     """
 
@@ -38,13 +38,15 @@ class Kept:
     leaves: list[str] = field(default_factory=list)
     cotangent: Tensor | None = None
     grads: list[Tensor] = field(default_factory=list)
+    members: int = 1
 
     def take(self, index: Tensor) -> Kept:
         """The rows at `index`."""
+        inputs = inputs_of(index, self.members)
         return Kept(
-            take(self.x, index), None if self.keys is None else self.keys[index], self.ids[index], self.null[index],
+            take(self.x, inputs), None if self.keys is None else self.keys[inputs], self.ids[index], self.null[index],
             [f[index] for f in self.found], self.leaves, None if self.cotangent is None else self.cotangent[index],
-            [g[index] for g in self.grads],
+            [g[index] for g in self.grads], self.members,
         )  # fmt: skip
 
 
@@ -72,17 +74,19 @@ class Recorder:
     def answered(self, x: Any, keys: Tensor | None, found: list[Tensor], step: int, leaves: list[str]) -> None:
         """Keep some rows of an answer (all of a verdict's)."""
         about, self._next = self._next, None
-        if about is None or len(about[0]) != len(x):
+        if about is None or not len(about[0]) or len(x) % len(about[0]):
             return
         ids, null, final = about
+        members = len(x) // len(ids)
         drawn = self._rng.random(len(ids)) < SHARE
         index = torch.from_numpy(np.flatnonzero(drawn | final))
         if not len(index):
             return
-        where = index.to(getattr(x, "device", "cpu"))
+        inputs = inputs_of(index, members)
         kept = Kept(
-            detached(take(x, where)), None if keys is None else keys.cpu()[index], ids[index], null[index],
-            [f.detach().cpu()[index] for f in found], leaves,
+            detached(take(x, inputs.to(getattr(x, "device", "cpu")))), None if keys is None else keys.cpu()[inputs],
+            ids[index], null[index], [by_row(f.detach().cpu(), members)[index] for f in found], leaves,
+            members=members,
         )  # fmt: skip
         self.kept.append(kept)
         if step >= 0:
@@ -93,8 +97,18 @@ class Recorder:
         kept, index, rows = self._steps.pop(step, (None, None, 0))
         if kept is None or index is None or any(g.shape[:1] != (rows,) for g in grads):
             return
-        kept.cotangent = cotangent.detach().float().cpu()[index]
+        kept.cotangent = by_row(cotangent.detach().float().cpu(), kept.members)[index]
         kept.grads = [g.detach().cpu()[index] for g in grads]
+
+
+def inputs_of(index: Tensor, members: int) -> Tensor:
+    """The inputs of the rows at `index`: int64 (n * members,), each row's together."""
+    return index if members == 1 else (index.unsqueeze(1) * members + torch.arange(members)).flatten()
+
+
+def by_row(value: Tensor, members: int) -> Tensor:
+    """(n * members, ...) as (n, members, ...); as it is where a row is one input."""
+    return value if members == 1 else value.view(-1, members, *value.shape[1:])
 
 
 def detached(x: Any) -> Any:

@@ -21,7 +21,7 @@ from advgym.core.victim import Victim
 from advgym.judge.results import Sample
 from advgym.judge.verdict import judge
 from advgym.leaderboards.boundary.guarded import with_leaves
-from advgym.leaderboards.boundary.recorder import Kept
+from advgym.leaderboards.boundary.recorder import Kept, by_row
 
 REASON = "inconsistent"
 NEAR = 1e-4  # of scores and risks
@@ -83,12 +83,12 @@ def _joined(plain: list[Kept]) -> list[Kept]:
     """Rows of all answers together, where inputs are tensors of one shape."""
     by: dict[Any, list[Kept]] = {}
     for k in plain:
-        by.setdefault((tuple(k.x.shape[1:]), k.x.dtype), []).append(k)
+        by.setdefault((tuple(k.x.shape[1:]), k.x.dtype, k.members), []).append(k)
     return [
         Kept(
             torch.cat([k.x for k in same]), _keys(same),
             torch.cat([k.ids for k in same]), torch.cat([k.null for k in same]),
-            [torch.cat(f) for f in zip(*(k.found for k in same), strict=True)],
+            [torch.cat(f) for f in zip(*(k.found for k in same), strict=True)], members=same[0].members,
         )
         for same in by.values()
     ]  # fmt: skip
@@ -115,12 +115,14 @@ def _same(victim: Victim, k: Kept, size: float, slope: float, device: Any) -> Te
     x, leaves = with_leaves(x, k.leaves if k.grads else [])
     with torch.set_grad_enabled(bool(leaves)):
         scores = victim(x, keys) if victim.keyed else victim(x)
-    same = _alike(k.found[0], scores.detach().cpu(), size)
+    same = _alike(k.found[0], by_row(scores.detach().cpu(), k.members), size)
     if len(k.found) > 1 and victim.risk is not None:
-        risk = torch.as_tensor(victim.risk(x)).cpu()
-        same &= ((risk - k.found[1]).abs() <= NEAR) & ((risk < victim.threshold) == (k.found[1] < victim.threshold))
+        risk, before = by_row(torch.as_tensor(victim.risk(x)).cpu(), k.members), k.found[1]
+        near = ((risk - before).abs() <= NEAR) & ((risk < victim.threshold) == (before < victim.threshold))
+        same &= near.reshape(len(near), -1).all(1)
     if leaves and k.cotangent is not None and scores.requires_grad:
-        grads = torch.autograd.grad(scores, leaves, k.cotangent.to(scores.device), allow_unused=True)
+        cotangent = k.cotangent.reshape(scores.shape).to(scores.device)
+        grads = torch.autograd.grad(scores, leaves, cotangent, allow_unused=True)
         for old, new in zip(k.grads, grads, strict=True):
             now = torch.zeros_like(old) if new is None else new.cpu()
             longest = torch.maximum(_norms(old), _norms(now)).clamp_min(NEAR * slope)

@@ -15,7 +15,9 @@ from advgym.judge.play import play
 from advgym.leaderboards.boundary import guarded, mirror
 from advgym.leaderboards.boundary import messages as m
 from advgym.leaderboards.boundary.guard import DefenseFailed, Guard
+from advgym.leaderboards.boundary.recorder import Recorder
 from advgym.leaderboards.boundary.wire import Channel
+from advgym.leaderboards.runs.second_answer import contradicted
 
 BY_NAME = (
     "from advgym import registry\ndef defend(victim, task):\n    return registry.defense({!r}).defend(victim, task)\n"
@@ -33,7 +35,8 @@ def defend(victim, task):
 class Defended:
     """A task behind the code of a defense, which runs in a thread of this process."""
 
-    def __init__(self, task, code, folder, device="cpu"):
+    def __init__(self, task, code, folder, device="cpu", record=None):
+        self.record = record
         (folder / "defense.py").write_text(code)
         self.ours, theirs = socket.socketpair()
         self.thread = threading.Thread(target=self._serve, args=(theirs, str(folder)), daemon=True)
@@ -48,7 +51,7 @@ class Defended:
 
     def __enter__(self):
         options = {"knowledge": self.task.threat.knowledge, "queries": self.task.threat.queries}
-        return replace(self.task, victim=self.guard.enlist(self.task.name, options, {}, {}, self.device))
+        return replace(self.task, victim=self.guard.enlist(self.task.name, options, {}, {}, self.device, self.record))
 
     def __exit__(self, *_):
         self.ours.close()
@@ -64,6 +67,7 @@ class Defended:
         ("text/synth-wordswap", "smoothing", "greedy"),
         ("graph/sbm-edge", "jaccard", "first-order"),
         ("graph/karate-edge", "smoothing", "genetic"),
+        ("graph/karate-global", "jaccard", "random-search"),
         ("speech/synth-keyword", "mu-law", "pgd"),
     ],
 )
@@ -176,3 +180,30 @@ def test_the_weights_are_those_of_the_evaluators_victim(tmp_path):
     x = torch.rand(3, 1, 8, 8)
     with Defended(task, "def defend(victim, task):\n    return victim\n", tmp_path) as guarded_task:
         assert np.allclose(guarded_task.victim(x).numpy(), twin(x).detach().numpy(), atol=1e-6)
+
+
+FORGETS = """
+from advgym import Victim
+def defend(victim, task):
+    asked = []
+    def model(x):
+        asked.append(1)
+        return victim(x) * (1 if len(asked) < 6 else -1)
+    return Victim(model, access="scores")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "holds"), [(BY_NAME.format("jaccard"), True), (FORGETS, False)], ids=["honest", "liar"]
+)
+def test_a_bundles_answers_are_asked_again_whole(code, holds, tmp_path):
+    """Of a global graph all members belong to one answer: what was said of it is compared in a fresh process."""
+    task, entry = make_task("graph/karate-global", knowledge="score", queries=60), registry.agent("random-search")
+    record, cpu = Recorder(3), torch.device("cpu")
+    with Defended(task, code, tmp_path, record=record) as guarded_task:
+        _, error = play(guarded_task, entry, [0, 1, 2], cpu, 3, "test", {})
+    assert guarded_task.victim.access == "scores"  # whose gradients do not cross
+    assert not error and record.kept and all(k.members == 15 and len(k.ids) * 15 == len(k.x) for k in record.kept)
+    with Defended(task, code, tmp_path) as again:
+        bad = contradicted(again.victim, record.kept, 5, cpu)
+    assert not bad if holds else bad

@@ -43,6 +43,11 @@ class GlobalRows:
     def __len__(self) -> int:
         return self.many * len(self.nodes)
 
+    @property
+    def together(self) -> int:
+        """Rows that are one answer: a graph's members."""
+        return len(self.nodes)
+
     def graphs(self, index: Tensor) -> GlobalRows:
         """The graphs at `index`, int64 (m,), with all their members."""
         flips, weights, cells, cell_weights = (
