@@ -6,6 +6,7 @@
 import importlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,21 @@ def test_old_make_strings_work_and_are_hashed_as_the_new():
     assert registry.load("advgym.envs.graph.poison:edges") is registry.load("advgym.envs.graph.tasks.poison:edges")
     old, new = (scorer.domain(f"advgym.envs.graph.{name}") for name in ("poison", "tasks.poison"))
     assert old == new
+
+
+def test_the_pages_show_no_old_path():
+    pages = [*Path(__file__).parents[2].glob("docs/*.md"), Path(__file__).parents[2] / "README.md"]
+    shown = [
+        (page.name, module, name.strip().split(" ")[0])
+        for page in pages
+        for module, names in re.findall(r"^from (advgym[\w.]*) import ([\w ,]+)", page.read_text(), re.MULTILINE)
+        for name in names.split(",")
+    ]
+    old = [
+        one
+        for one in shown
+        if (one[1] in _moved.MODULES and one[1] not in _moved.FOLDERS)
+        or f"{one[1]}.{one[2]}" in set(_moved.MODULES) - _moved.FOLDERS
+        or (one[1] in _moved.FOLDERS and importlib.util.find_spec(f"{one[1]}.{one[2]}") is None)
+    ]
+    assert len(shown) > 20 and not old, old
