@@ -70,7 +70,7 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     optimiser.zero_grad()
     losses = []
     for p in (clean, held):
-        scores = task.victim(env.threat.apply(p))
+        scores = task.victim(env.threat.apply(p)).reshape(len(ids), *task.goal.scores_shape)  # members of a bundle apart
         losses.append(task.goal.loss(scores, task.samples(split, ids).labels).mean() / 2)
     (losses[0] + losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
