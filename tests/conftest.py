@@ -1,7 +1,11 @@
 """Shared fixtures: one thread, a cache of our own, and real data that is reported when it is missing."""
 
+import importlib
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -29,6 +33,21 @@ def data_dir() -> Path:
     if found is None:
         pytest.skip("realdata: ADVGYM_DATA is not set")
     return found
+
+
+@pytest.fixture(scope="session")
+def benchmark_named() -> Callable[[str], ModuleType]:
+    """(its name under benchmarks/, as "core.operations") -> a benchmark as a module."""
+
+    def load(name: str) -> ModuleType:
+        folder = str(Path(__file__).parents[1])
+        sys.path.insert(0, folder)
+        try:
+            return importlib.import_module(f"benchmarks.{name}")
+        finally:
+            sys.path.remove(folder)
+
+    return load
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,5 @@
 """What a step costs beside the victim, in operations and in waits for the device; counts, not times."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import toy
@@ -13,14 +9,8 @@ from advgym.judge.evaluator import evaluator
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """The benchmark as a module."""
-    folder = str(Path(__file__).parents[2])
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("benchmarks.core.operations")
-    finally:
-        sys.path.remove(folder)
+def bench(benchmark_named):
+    return benchmark_named("core.operations")
 
 
 def test_a_step_of_pgd(bench):

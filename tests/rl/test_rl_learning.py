@@ -1,9 +1,5 @@
 """Learning on the training split carries over to test samples, and the verifier agrees."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,14 +15,8 @@ QUERIES = 6
 
 
 @pytest.fixture(scope="module")
-def rl():
-    """The benchmark as a module."""
-    folder = str(Path(__file__).parents[2])
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("benchmarks.learned.rl_maskable_ppo")
-    finally:
-        sys.path.remove(folder)
+def rl(benchmark_named):
+    return benchmark_named("learned.rl_maskable_ppo")
 
 
 def test_the_policy_reads_no_words_and_masks_nothing_away(rl):
