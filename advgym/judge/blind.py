@@ -15,6 +15,7 @@ from advgym.core.keyed import CLEAN
 from advgym.core.rng import mix, veiled
 from advgym.core.task import Task
 from advgym.core.victim import ask
+from advgym.judge.checks import flag
 
 FEW = 6  # samples that are looked at
 INPUTS = 64  # about as many inputs are asked about, bundles apart
@@ -59,10 +60,7 @@ def blind_flag(task: Task, split: str, ids: list[int], device: Any) -> str | Non
     if not asked:
         return None
     how = "some far beyond the budget" if wide else "all within the budget"
-    return (
-        f"no score moved under {asked} random perturbations of {many} samples, {how}: the victim does not read what "
-        "this task perturbs, so no rate here tells how robust it is"
-    )
+    return flag("blind", asked=asked, many=many, how=how)
 
 
 def _moved(before: Tensor, after: Tensor) -> bool:

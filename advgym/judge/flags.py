@@ -17,6 +17,7 @@ from advgym.core.field import FieldBatch
 from advgym.core.goals import Goal
 from advgym.core.task import Task
 from advgym.core.victim import ask
+from advgym.judge.checks import flag
 from advgym.judge.results import SILENT, Sample
 
 WIDER = 4.0  # times the radius, where an attack that sees gradients should win more
@@ -33,17 +34,17 @@ def victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> l
 def _victim_flags(task: Task, victim: Any, batch: Any, scores: torch.Tensor) -> list[str]:
     flags = alone_flags(task, victim, batch, scores)
     if victim.copies.writes:
-        flags.append(f"victim {victim.name!r} writes into its inputs: it was given copies")
+        flags.append(flag("writes", name=repr(victim.name)))
     if moody(victim.model):
-        flags.append(f"victim {victim.name!r} is in training mode: it was asked in eval mode and left as it was found")
+        flags.append(flag("training-mode", name=repr(victim.name)))
     if victim.keyed:
-        flags.append("randomised victim: the verdict is a majority of fresh draws")
+        flags.append(flag("randomised"))
     elif float((answer(victim, batch, task.goal) - scores).abs().max()) > 1e-4:
-        flags.append("non-deterministic victim: the same input twice gives different scores")
+        flags.append(flag("non-deterministic"))
     flat = scores.reshape(len(scores), -1)
     shares = bool(((flat >= 0) & (flat <= 1)).all()) and bool(((flat.sum(1) - 1).abs() < 1e-3).all())
     if scores.dim() == 2 and victim.access != "labels" and shares:
-        flags.append("scores are probabilities: gradients may vanish, use logits")
+        flags.append(flag("probabilities"))
     return flags
 
 
@@ -57,23 +58,20 @@ def alone_flags(task: Task, victim: Any, batch: Batch, scores: torch.Tensor) -> 
     apart = (alone - scores[where]).abs() > 1e-4 * scores[where].abs().clamp_min(1.0)
     if not bool(apart.any()):
         return []
-    return ["rows alone are answered otherwise than rows together: success hangs on the number of lanes"]
+    return [flag("rows-alone")]
 
 
 def chance_flags(goal: Goal, labels: torch.Tensor, right: np.ndarray) -> list[str]:
     """Clean accuracy that tells of no skill: nothing right, or no more than the commonest label would have."""
     if not right.any():
-        return ["the victim has no sample right, so nothing was attacked: are its classes numbered as the labels are?"]
+        return [flag("nothing-attacked")]
     if labels.dim() != 1 or goal.outputs < 2 or len(labels) < 8:
         return []
     most = float(torch.bincount(labels).max()) / len(labels)
     chance = max(most, 1 / goal.outputs)
     if float(right.mean()) > chance or most == 1:
         return []
-    return [
-        f"clean accuracy {right.mean():.3f} is not above chance ({chance:.3f}, the commonest label): are the victim's "
-        "classes numbered as the labels are?"
-    ]
+    return [flag("chance", accuracy=f"{right.mean():.3f}", chance=f"{chance:.3f}")]
 
 
 def silent_flags(rows: Sequence[Sample], episodes: int) -> list[str]:
@@ -82,16 +80,14 @@ def silent_flags(rows: Sequence[Sample], episodes: int) -> list[str]:
     if not many:
         return []
     held = sum(not s.success for s in rows)
-    return [
-        f"{many} final perturbations have no answer: not won by the attack; as broken, robust accuracy is "
-        f"{(held - many) / max(episodes, 1):.3f} in place of {held / max(episodes, 1):.3f}"
-    ]
+    of = max(episodes, 1)
+    return [flag("unanswered", many=many, less=f"{(held - many) / of:.3f}", held=f"{held / of:.3f}")]
 
 
 def denied_flags(rows: Sequence[Sample]) -> list[str]:
     """Successes that ended a lane and that the verdict does not find again: the victim draws, or is not itself."""
     many = sum(s.reason == "success" and not s.success for s in rows)
-    return [f"{many} successes that were told are denied by the verdict, and count as failures"] if many else []
+    return [flag("denied", many=many)] if many else []
 
 
 def growth_flags(task: Task, rows: list[Sample], play: Callable[[Task, list[int]], list[Sample]]) -> list[str]:
@@ -112,4 +108,4 @@ def growth_flags(task: Task, rows: list[Sample], play: Callable[[Task, list[int]
         return []
     if any(s.success for s in play(replace(task, deal=deal), failed)):
         return []
-    return [f"success does not grow with the radius: {len(failed)} failures fail at {WIDER:g} times it, too"]
+    return [flag("no-growth", many=len(failed), wider=f"{WIDER:g}")]

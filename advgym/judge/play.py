@@ -21,6 +21,7 @@ from advgym.core.task import Task
 from advgym.errors import AdvgymError, BudgetExhausted, Malformed
 from advgym.judge import results
 from advgym.judge.aims import Aims
+from advgym.judge.checks import flag
 from advgym.judge.evaluator import evaluator
 from advgym.judge.flags import chance_flags, victim_flags
 from advgym.judge.results import Sample
@@ -103,7 +104,7 @@ def clean_pass(
         if start == 0:
             flags = victim_flags(task, victim, batch, scores)
     if silent:
-        flags.append(f"{silent} of {len(every)} clean samples have no answer ({victim.why}) and count as wrong")
+        flags.append(flag("clean-unanswered", many=silent, size=len(every), why=victim.why))
     found = right[every]
     return float(found.mean()), right, [*flags, *chance_flags(task.goal, torch.cat(labels), found)]
 

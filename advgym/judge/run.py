@@ -21,6 +21,7 @@ from advgym.judge import results
 from advgym.judge.aims import check_aims, read_aims
 from advgym.judge.blind import blind_flag
 from advgym.judge.checkpoint import Checkpoint
+from advgym.judge.checks import flag
 from advgym.judge.columns import summarise
 from advgym.judge.contract import CONTRACT
 from advgym.judge.costs import at_most
@@ -96,7 +97,7 @@ def attack(
     control = control_rate(made, split, todo, place, seed, aims, known)
     found = figures(rows, episodes=len(ids), clean=share, goal=made.goal, budget=made.threat.queries)
     if found["success_rate"] <= control and control > 0 and entry.name != "noise" and rows:
-        flags.append("no better than the random control")
+        flags.append(flag("no-better-than-noise"))
     clean_of = len(right) if asked is None else len(asked)
     result = Result(
         **found, task=made.name, agent=entry.name, defense="+".join(made.defenses) or "none", seed=seed,
@@ -161,10 +162,10 @@ def _play_all(
 
 def _flags(made: Task, entry: registry.Agent, rows: list[Sample], crashed: list[str], episodes: int) -> list[str]:
     """What the rows themselves tell."""
-    flags = [f"agent crashed: {e}" for e in dict.fromkeys(crashed)] + _idle(rows)
+    flags = [flag("crashed", error=e) for e in dict.fromkeys(crashed)] + _idle(rows)
     if entry.name == registry.OWN:
         name = getattr(entry.attack, "__name__", "without a name")
-        flags.append(f"the agent is a function of the caller's own: {name}")
+        flags.append(flag("own-agent", name=name))
     return [*flags, *denied_flags(rows), *silent_flags(rows, episodes)]
 
 
