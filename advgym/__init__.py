@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from advgym.core.victim import Victim
     from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
     from advgym.factory import make
+    from advgym.evaluations.audit import audit
     from advgym.judge.run import attack
     from advgym.judge.verdict import verify
 
@@ -27,13 +28,13 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "make": "factory", "AttackEnv": "core.env", "make_task": "core.task", "Task": "core.task", "Victim": "core.victim",
-    "attack": "judge.run", "verify": "judge.verdict", "check_vector_env": "clients.check", "AdvgymError": "errors",
+    "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict", "check_vector_env": "clients.check", "AdvgymError": "errors",
     "BudgetExhausted": "errors", "DataError": "errors", "Malformed": "errors", "VictimError": "errors",
 }  # fmt: skip
 
 __all__ = [
     "AdvgymError", "AttackEnv", "BudgetExhausted", "DataError", "Malformed", "Task", "Victim", "VictimError",
-    "add_rows", "attack", "check_vector_env", "make", "make_task", "register_agent", "register_defense",
+    "add_rows", "attack", "audit", "check_vector_env", "make", "make_task", "register_agent", "register_defense",
     "register_task", "register_victim", "verify",
 ]  # fmt: skip
 

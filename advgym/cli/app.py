@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from advgym.cli.audit import audit
 from advgym.cli.board import board, new_board
 from advgym.cli.compare import compare
 from advgym.cli.record import baseline, export_, look, rerun
@@ -136,7 +137,7 @@ def attack(
     )  # fmt: skip
 
 
-for _command in (score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (audit, score, compare, rescore, test, submit, status, cancel, serve):
     app.command()(_command)
 
 

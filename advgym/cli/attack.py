@@ -245,10 +245,14 @@ def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
 # -- verify ----------------------------------------------------------------------------------------------------------
 def run_verify(path: Path, device: str) -> int:
     """0: the file is true; 1: it is not; unreadable files raise. An entry or a data folder is checked as such."""
+    from advgym.cli.audit import is_audit, run_verify_audit
     from advgym.cli.record import is_entry, verify_entry_file, verify_record
 
-    if path.is_dir():
+    if path.is_dir() and not (path / "audit.json").is_file():
         return verify_record(path)
+    path = path / "audit.json" if path.is_dir() else path
+    if is_audit(path):
+        return run_verify_audit(path, device)
     if is_entry(path):
         return verify_entry_file(path, device)
     from advgym.judge import contract

@@ -79,6 +79,7 @@ class Task:
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     columns: Columns | None = None  # what is measured of final perturbations besides success
+    tells: Callable[[str, list[int]], Mapping[str, list[Any]]] | None = None  # (split, ids) -> what samples are
     defenses: tuple[str, ...] = ()
     offers: frozenset[str] = frozenset()  # words of `needs.toml`, beside what its samples show
     plain: Callable[[], Task] | None = None  # the same at its row's own threat model, whatever an attacker asked for

@@ -72,7 +72,7 @@ def write_report(
         defenses=[
             attack_by_defense(results, defended, domain, missing) for domain in domains_of(r.task for r in defended)
         ],
-        figures=[_figure(results, name) for name in names],
+        figures=[curves(results, name) for name in names],
         shows=[
             (name, _title(name), _examples(tasks.get(name), [r for r in results if r.task == name])) for name in names
         ],
@@ -173,7 +173,7 @@ def _measured(r: Result) -> list[tuple[str, str]]:
     return lines
 
 
-def _figure(results: Sequence[Result], name: str) -> dict[str, Any]:
+def curves(results: Sequence[Result], name: str) -> dict[str, Any]:
     """The curves of one task, its legend, and the same numbers for those who cannot see it."""
     order = {k: i for i, k in enumerate(GROUPS)}
     rows = sorted((r for r in results if r.task == name), key=lambda r: (order[group_of(r)], r.agent))
