@@ -12,16 +12,17 @@ from advgym import registry
 from advgym.core.batch import Batch
 from advgym.core.clean import Clean
 from advgym.core.field import FieldBatch
-from advgym.core.task import Task
+from advgym.core.task import Task, follow
 from advgym.evaluations.plan import Planned
 from advgym.judge.checks import flag
-from advgym.judge.play import play
+from advgym.judge.play import clean_pass, play
 from advgym.judge.results import Result
 from advgym.judge.verdict import judge, verify
 
 FAILURES = 16  # that are tried again with more budget
 HARD = 8  # that are tried without a bound, and samples of an undefended twin
 LEAST, SHARE = 2, 0.02  # samples, and share of them, that only a weaker attacker breaks
+WEAK = 0.5  # success below which the suite is tried on another victim
 LEVELS = 255  # of a stored image
 
 
@@ -36,7 +37,7 @@ def checks(
     if first.knowledge == "white-box":
         others = set().union(*(b for row, b in broken.items() if row in ("score", "decision")))
         found += _more("black-box-wins", others - broken[first.name], result.attacked)
-        if "transfer" in broken and task.surrogate is None:
+        if "transfer" in broken:
             source = str(registry.task_row(name)[1].get("surrogate", "the surrogate"))
             found += _more("transfer-wins", broken["transfer"] - broken[first.name], result.attacked, source=source)
     if task.victim.retrains:
@@ -48,6 +49,7 @@ def checks(
         twice = replace(first, queries=2 * first.queries, gradients=2 * first.gradients)
         wins = _again(task, twice, split, device, seed)(task, failed[:FAILURES])
         found += [flag("more-budget", many=wins, tried=min(len(failed), FAILURES))] if wins else []
+    found += _twin(task, name, split, ids, result, again)
     found += _rounding(task, result, split, device, seed)
     return found + _verified(task, played, rows, device)
 
@@ -83,6 +85,18 @@ def _unbounded(task: Task, failed: list[int], again: Any) -> list[str]:
     return [flag("unbounded", many=held, tried=len(failed))] if held * 2 > len(failed) else []
 
 
+def _twin(task: Task, name: str, split: str, ids: list[int], result: Result, again: Any) -> list[str]:
+    """Whether the suite breaks another, undefended victim, where it broke little of this one."""
+    row = registry.task_row(name)[1]
+    if result.success_rate >= WEAK or not isinstance(row.get("surrogate"), str):
+        return []
+    twin = replace(task, victim=follow(row["surrogate"], row, result.options.get("dataset")), defenses=())
+    right = clean_pass(twin, split, torch.device("cpu"), sorted(ids))[1]
+    some = [i for i in ids if right[i]][:HARD]
+    rate = again(twin, some) / len(some) if some else 1.0
+    return [flag("weak-suite", rate=f"{rate:.0%}")] if rate < WEAK else []
+
+
 def widened(task: Task, factor: Callable[[FieldBatch], float]) -> Callable[[str, list[int], Any], Batch]:
     """The task's deal, its balls widened by a factor."""
 
@@ -112,12 +126,10 @@ def _rounding(task: Task, result: Result, split: str, device: Any, seed: int) ->
 
 
 def _verified(task: Task, played: Mapping[str, Result], rows: list[Planned], device: Any) -> list[str]:
-    """What the independent verifier says of every row."""
-    found: list[str] = []
+    """What the independent verifier says first against a row."""
     for row in rows:
         told = replace(task, threat=replace(task.threat, **row.options))
-        found += [
-            flag("not-true", what=f"{row.name}: {line}")
-            for line in verify(played[row.name], task=told, device=device)[:3]
-        ]
-    return found
+        wrong = verify(played[row.name], task=told, device=device)
+        if wrong:
+            return [flag("not-true", what=f"{row.name}: {wrong[0]} ({len(wrong)} in all)")]
+    return []

@@ -12,12 +12,14 @@ import msgspec
 
 from advgym import registry
 from advgym.core.clean import assigned
-from advgym.core.task import Task, make_task, most_knowledge
+from advgym.core.task import Task, make_task
 from advgym.errors import AdvgymError, DataError
 from advgym.evaluations import findings, plan, subject
+from advgym.evaluations.gradients import none_of
 from advgym.evaluations.report import Audit
 from advgym.evaluations.worst import sum_up
 from advgym.judge import results
+from advgym.judge.checks import flag
 from advgym.judge.results import Result
 from advgym.judge.run import attack
 from advgym.judge.verdict import victim_card
@@ -75,12 +77,17 @@ def audit(
     given = {**found.options, **options}
     made = make_task(found.task, defenses=defenses, **given)
     row = registry.task_row(found.task)[1]
+    ids = assigned(made.sizes[made.check_split(split)], episodes)
+    known: list[str] = []
+    if made.threat.knowledge == "white-box" and (why := none_of(made, split, ids, device)):
+        given = {**given, "knowledge": "score"}
+        made, known = make_task(found.task, defenses=defenses, **given), [flag("broken-gradients", error=why)]
     rows = plan.plan(made, found.task, budget, "surrogate" in given or "surrogate" in row)
     ids = assigned(made.sizes[made.check_split(split)], episodes)
     order = Order(
         found.task, made, given, defenses, ids, split, lanes, device, seed, None if out is None else Path(out)
     )
-    say(f"{found.task} ({found.why}); victim {made.victim.name}, {most_knowledge(row, made.victim)} knowledge")
+    say(f"{found.task} ({found.why}); victim {made.victim.name}, {made.threat.knowledge} knowledge")
     for line in plan.lines(rows, len(ids), plan.pace(made, split, ids[:16], device)):
         say(line)
     played: dict[str, Result] = {}
@@ -91,7 +98,7 @@ def audit(
         )
         played[r.name] = result
     say("checks")
-    about = findings.find(made, found.task, split, ids, played, rows, device=device, seed=seed)
+    about = findings.find(made, found.task, split, ids, played, rows, device=device, seed=seed, known=known)
     whole = sum_up(made, rows, played, ids, split)
     whole.model = model if isinstance(model, str) else made.victim.name
     whole.data = str(data) if isinstance(data, str | Path) else "" if data is None else "own"

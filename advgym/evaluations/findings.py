@@ -17,15 +17,15 @@ ORDER = ("void", "doubt", "note")
 
 def find(
     task: Task, name: str, split: str, ids: list[int], played: Mapping[str, Result], rows: list[Planned], *,
-    device: Any = "cpu", seed: int = 0,
+    device: Any = "cpu", seed: int = 0, known: list[str] | None = None,
 ) -> list[Finding]:  # fmt: skip
     """Every flag once, the gravest first.
 
     Args:
         task: at the strongest knowledge; name: of its row.
-        played: the results by row; rows: as they were planned.
+        played: the results by row; rows: as they were planned; known: flags raised before.
     """
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {text: [] for text in known or []}
     for row, result in played.items():
         for text in result.flags:
             said.setdefault(text, []).append(row)

@@ -10,18 +10,20 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch
+from advgym.core.env import AttackEnv
 from advgym.core.field import FieldBatch
 from advgym.core.keyed import CLEAN
 from advgym.core.rng import veiled
 from advgym.core.task import Task
 from advgym.core.victim import Victim, ask
+from advgym.errors import VictimError
 from advgym.judge.checks import flag
 
 FEW = 16  # samples that are looked at
 POINTS = 8  # beside each
-NEAR = 0.05  # of the radius: where the loss should not leap
+NEAR = 0.05  # of the radius, or a step of the lattice: where scores should not leap
 UPHILL = 0.02  # of the radius: the step along the gradient
-UNSTABLE = 0.5  # mean relative change of the loss
+UNSTABLE = 0.5  # mean change of a score, in parts of the spread of the scores
 
 
 def checks(task: Task, split: str, right: list[int], device: Any) -> list[str]:
@@ -41,6 +43,22 @@ def checks(task: Task, split: str, right: list[int], device: Any) -> list[str]:
     return found
 
 
+def none_of(task: Task, split: str, ids: list[int], device: Any) -> str:
+    """Why a victim that says it has gradients gives none; "" where it gives some."""
+    try:
+        env = AttackEnv(task, split=split, device=device, assigned=ids[:1])
+        env.reset(seed=0)
+        if env.kind == "edits":
+            env.rank(env.threat.null(), k=1)
+            return ""
+        p = env.threat.null().requires_grad_()
+        obs, *_ = env.step(p)
+        torch.autograd.grad(obs["surrogate"].sum(), p)
+    except (VictimError, RuntimeError) as error:
+        return str(error.__cause__ or error).splitlines()[0][:120]
+    return ""
+
+
 class _Probe:
     """The surrogate and the scores of perturbations of a few samples, against the victim's own clean answers."""
 
@@ -58,26 +76,36 @@ class _Probe:
     def loss(self, p: Tensor) -> Tensor:
         return self.task.goal.judge(self.scores(p), self.ref, self.target)[1]
 
+    def flat(self, p: Tensor) -> Tensor:
+        """Scores (n, all of them)."""
+        scores = self.scores(p)
+        return scores.reshape(len(scores), -1)
+
+    def near(self, seed: int) -> Tensor:
+        """A random perturbation that is small, and not rounded away."""
+        batch = self.batch
+        small = self.within(NEAR, seed)
+        if batch.lattice is None:
+            return small
+        step = torch.full_like(small, 1 / batch.lattice)
+        return batch.project(torch.maximum(small.abs(), step) * small.sign())
+
     def within(self, share: float, seed: int) -> Tensor:
         """A random perturbation of that share of the radius."""
         return self.batch.random(seed) * share
 
 
 def _beside(probe: _Probe) -> list[str]:
-    """How much the loss moves over random points close by, and how many different answers are given."""
+    """How much scores move over random points close by, and how many different answers are given."""
     with torch.no_grad():
-        base = probe.loss(probe.batch.null())
-        moved, answers = [], []
-        for seed in range(POINTS):
-            scores = probe.scores(probe.within(1.0, 100 + seed))
-            answers.append(scores.reshape(len(scores), -1))
-            near = probe.loss(probe.within(NEAR, 200 + seed))
-            moved.append(((near - base).abs() / base.abs().clamp_min(1e-6)).clamp_max(1.0))
+        base = probe.flat(probe.batch.null())
+        spread = (base.amax(1) - base.amin(1)).clamp_min(1e-6)
+        near = [((probe.flat(probe.near(200 + i)) - base).abs().amax(1) / spread).clamp_max(1) for i in range(POINTS)]
+        rows = torch.cat([probe.flat(probe.within(1.0, 100 + i)) for i in range(POINTS)])
     found = []
-    change = float(torch.stack(moved).nan_to_num(1.0).mean())
+    change = float(torch.stack(near).nanmean().nan_to_num(0.0))
     if change > UNSTABLE:
         found.append(flag("unstable-loss", change=f"{change:.2f}"))
-    rows = torch.cat(answers)
     many = len(torch.unique(rows, dim=0))
     if len(rows) >= 32 and many <= len(rows) // 8:
         found.append(flag("coarse", many=many, asked=len(rows)))
@@ -87,11 +115,8 @@ def _beside(probe: _Probe) -> list[str]:
 def _slopes(probe: _Probe) -> list[str]:
     """Gradients at a random point of the ball: none, zero, or pointing downhill."""
     p = probe.within(0.5, 300).requires_grad_()
-    try:
-        loss = probe.loss(p)
-        (g,) = torch.autograd.grad(loss.sum(), p)
-    except RuntimeError as error:
-        return [flag("broken-gradients", error=str(error).splitlines()[0][:120])]
+    loss = probe.loss(p)
+    (g,) = torch.autograd.grad(loss.sum(), p)
     flat = g.reshape(len(g), -1)
     size = flat.abs().amax(1)
     dead = ~(torch.isfinite(flat).all(1) & (size > 1e-12))
