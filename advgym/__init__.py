@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from advgym.core.task import Task, make_task
     from advgym.core.victim import Victim
     from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
-    from advgym.factory import make
     from advgym.evaluations.audit import audit
+    from advgym.factory import make
     from advgym.judge.run import attack
     from advgym.judge.verdict import verify
 
@@ -28,8 +28,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "make": "factory", "AttackEnv": "core.env", "make_task": "core.task", "Task": "core.task", "Victim": "core.victim",
-    "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict", "check_vector_env": "clients.check", "AdvgymError": "errors",
-    "BudgetExhausted": "errors", "DataError": "errors", "Malformed": "errors", "VictimError": "errors",
+    "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict",
+    "check_vector_env": "clients.check", "AdvgymError": "errors", "BudgetExhausted": "errors", "DataError": "errors",
+    "Malformed": "errors", "VictimError": "errors",
 }  # fmt: skip
 
 __all__ = [

@@ -18,6 +18,7 @@ from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
 from advgym.cli.score import score
 from advgym.cli.serve import serve, token
+from advgym.cli.study import study
 from advgym.cli.submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
 
@@ -137,7 +138,7 @@ def attack(
     )  # fmt: skip
 
 
-for _command in (audit, score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (audit, study, score, compare, rescore, test, submit, status, cancel, serve):
     app.command()(_command)
 
 

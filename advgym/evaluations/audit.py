@@ -73,6 +73,8 @@ def audit(
     """
     started = time.perf_counter()
     say = told or (lambda _: None)
+    if episodes < 1:
+        raise AdvgymError(f"episodes is at least 1, not {episodes}")
     found = subject.read(model, data, domain=domain, task=task)
     given = {**found.options, **options}
     made = make_task(found.task, defenses=defenses, **given)

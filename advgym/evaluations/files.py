@@ -26,7 +26,7 @@ def write(folder: Path, audit: Audit, played: Mapping[str, Result], task: Task) 
     write_atomic(folder / "audit.json", msgspec.json.format(msgspec.json.encode(audit), indent=1) + b"\n")
     rows = table(audit, played, task)
     write_atomic(folder / "samples.csv", _csv(rows).encode())
-    _parquet(folder / "samples.parquet", rows)
+    parquet(folder / "samples.parquet", rows)
     write_atomic(folder / "model-card.md", card(audit).encode())
     write_atomic(folder / "audit.html", page(audit, played, task).encode())
 
@@ -65,7 +65,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     """The same table in columns; left out where pyarrow is not installed."""
     try:
         import pyarrow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from advgym.core.columns import Columns
@@ -15,6 +17,7 @@ from advgym.envs.graph.inputs.graphs import Graph
 
 if TYPE_CHECKING:
     from advgym.core.batch import Batch
+    from advgym.envs.graph.data.labelled import NodeData
 
 
 def edge_columns(graph: Graph, flips: Tensor) -> dict[str, list[float]]:
@@ -61,3 +64,13 @@ def compute(batch: Batch, form: Tensor) -> dict[str, list[float]]:
 def columns() -> Columns:
     """What a node task measures, see `edge_columns` and `feature_columns`."""
     return Columns(compute)
+
+
+def tells(data: NodeData, nodes: Mapping[str, Tensor], split: str, ids: list[int]) -> dict[str, list[Any]]:
+    """What target nodes are: their degree, and their homophily, the share of neighbours of their own class."""
+    target = nodes[split][torch.tensor(ids, dtype=torch.int64)]
+    owner, near = data.graph.neighbours(target)
+    alike = torch.zeros(len(target)).index_add_(0, owner, (data.labels[near] == data.labels[target[owner]]).float())
+    degree = data.graph.degree[target]
+    share = alike / degree.clamp_min(1)
+    return {"degree": degree.long().tolist(), "homophily": [round(v, 3) for v in share.tolist()]}

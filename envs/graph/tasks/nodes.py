@@ -73,6 +73,7 @@ def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
         show=partial(neighbourhood.show_node, labels=data.labels, goal=goal),
         line=partial(neighbourhood.line_node, goal=goal),
         columns=measures.columns(),
+        tells=partial(measures.tells, data, dealt),
         surrogate=surrogate_of(spec, data),
         adapt=adapted,
         notes=data.notes,
@@ -222,4 +223,5 @@ def wholes(spec: Spec) -> Task:
         show=partial(neighbourhood.show_whole, goal=goal),
         line=partial(neighbourhood.line_whole, goal=goal),
         notes=data.notes,
+        tells=lambda split, ids: {"nodes": data.count[data.split[split][torch.tensor(ids)]].tolist()},
     )

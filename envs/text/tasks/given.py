@@ -198,6 +198,7 @@ def make_task(
         randomise=make_randomise(lexicon.near), show=show.show, line=show.line,
         columns=columns.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
         offers=space.offers | {"text"} | (set() if space.whole else {"words"}),
+        tells=lambda split, ids: {"words": [len(given.texts[split][i]) for i in ids]},
     )  # fmt: skip
     return split_of_own(spec, task) if given.mine else task
 

@@ -1,0 +1,61 @@
+"""`advgym study`: a grid of attacks as tables, plots and tests, every cell verifiable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from advgym.cli.printing import err, escape, out, percent, progress
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="The grid; `benchmarks/studies/` has some.", metavar="FILE.TOML")],
+    folder: Annotated[Path, typer.Option("--out", help="Where it goes; the same folder resumes it.", metavar="DIR")],
+    engine: Annotated[str, typer.Option(help="local or ray.", metavar="E")] = "local",
+    workers: Annotated[int, typer.Option(help="Processes of the local engine.", min=1, metavar="N")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    plan: Annotated[bool, typer.Option("--plan", help="Print the cells' commands and stop.")] = False,
+) -> int:
+    """Play a grid of tasks x victims x defenses x agents x seeds; what was played is kept."""
+    from advgym.evaluations import grid, tables
+    from advgym.evaluations.study import run
+
+    if plan:
+        for cell in grid.read(file).cells:
+            typer.echo(cell.command)
+        return 0
+    with progress() as bar:
+        line = bar.add_task("cells", total=None, note="")
+
+        def tick(done: int, total: int, cell: grid.Cell, error: str) -> None:
+            bar.update(line, completed=done, total=total, note=f"{cell.agent} on {cell.task}")
+            what = f"{cell.agent} on {cell.task}" + (f", {cell.victim}" if cell.victim else "")
+            err().print(
+                f"[dim]{done}/{total} {escape(what)}[/]" + (f" [red]{escape(error)}[/]" if error else ""),
+                soft_wrap=True,
+            )
+
+        try:
+            found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
+        except KeyboardInterrupt:
+            bar.stop()
+            err().print(f"interrupted: finished cells are in {folder}/cells; the same command goes on", soft_wrap=True)
+            return 130
+    tables.write(folder, found, have, failed)
+    console = out()
+    console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)
+    for name, rank, many in tables.ranks(found, have):
+        console.print(f"  mean rank {rank:.2f}  {escape(name)} [dim]({many} groups)[/]")
+    best = [p for p in tables.pairs(found, have) if p.p_holm < 0.05]
+    console.print(f"{len(best)} of {len(tables.pairs(found, have))} pairs differ at 5 % after Holm's correction")
+    for p in sorted(best, key=lambda p: p.p_holm)[:5]:
+        console.print(
+            f"  {escape(p.first)} against {escape(p.second)}: {100 * p.difference:+.1f} points [dim]{escape(p.where)}[/]"
+        )
+    err().print(f"tables and page: {escape(folder)}", soft_wrap=True)
+    if have:
+        mean = sum(r.success_rate for r in have.values()) / len(have)
+        console.print(f"[dim]mean success {percent(mean)}[/]")
+    return 1 if failed else 0
