@@ -51,9 +51,8 @@ def study(
     best = [p for p in tables.pairs(found, have) if p.p_holm < 0.05]
     console.print(f"{len(best)} of {len(tables.pairs(found, have))} pairs differ at 5 % after Holm's correction")
     for p in sorted(best, key=lambda p: p.p_holm)[:5]:
-        console.print(
-            f"  {escape(p.first)} against {escape(p.second)}: {100 * p.difference:+.1f} points [dim]{escape(p.where)}[/]"
-        )
+        names = f"{escape(p.first)} against {escape(p.second)}"
+        console.print(f"  {names}: {100 * p.difference:+.1f} points [dim]{escape(p.where)}[/]")
     err().print(f"tables and page: {escape(folder)}", soft_wrap=True)
     if have:
         mean = sum(r.success_rate for r in have.values()) / len(have)

@@ -25,7 +25,8 @@ def test_a_registered_victim_brings_its_task(model, task):
 @pytest.mark.parametrize(
     ("architecture", "kind", "task"),
     [("BertForSequenceClassification", "bert", "text/wordswap"), ("ViTForImageClassification", "vit", "image/linf"),
-     ("Wav2Vec2ForCTC", "wav2vec2", "speech/transcribe"), ("HubertForSequenceClassification", "hubert", "speech/keyword"),
+     ("Wav2Vec2ForCTC", "wav2vec2", "speech/transcribe"),
+     ("HubertForSequenceClassification", "hubert", "speech/keyword"),
      ("ASTForAudioClassification", "audio-spectrogram-transformer", "speech/keyword")],
 )  # fmt: skip
 def test_a_checkpoint_says_what_it_is_for(tmp_path, architecture, kind, task):
