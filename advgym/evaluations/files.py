@@ -13,15 +13,14 @@ import msgspec
 
 from advgym.core.task import Task
 from advgym.evaluations.groups import kinds
-from advgym.evaluations.report import Audit
+from advgym.evaluations.page import page
+from advgym.evaluations.report import Audit, threat_of
 from advgym.judge.results import Result
 from advgym.lib.files import write_atomic
 
 
 def write(folder: Path, audit: Audit, played: Mapping[str, Result], task: Task) -> None:
     """Write everything; each file in one atomic step."""
-    from advgym.evaluations.page import page
-
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "audit.json", msgspec.json.format(msgspec.json.encode(audit), indent=1) + b"\n")
     rows = table(audit, played, task)
@@ -114,12 +113,6 @@ def card(audit: Audit) -> str:
         lines += ["**The figure rests on nothing until this is mended:**", ""]
     lines += [f"- {f.severity}: {f.says}" for f in audit.findings]
     return "\n".join([*lines, "", f"Made by `{audit.command or 'advgym audit'}`; `advgym verify` re-checks it.", ""])
-
-
-def threat_of(audit: Audit) -> dict[str, Any]:
-    """The goal and the constraint, as a reader wants them."""
-    goal = audit.threat["goal"]
-    return {**({} if goal == "untargeted" else {"goal": goal}), **audit.threat["constraint"]}
 
 
 def _percent(rate: float) -> str:

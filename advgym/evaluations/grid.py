@@ -108,6 +108,18 @@ def read(path: str | Path) -> Study:
                  compare=compare)  # fmt: skip
 
 
+def axes_of(study: Study) -> list[str]:
+    """The axes that have more than one value."""
+    return [name for name, values in study.axes.items() if len(values) > 1]
+
+
+def value_of(cell: Cell, axis: str) -> Any:
+    """What a cell has on an axis."""
+    if axis == "defense":
+        return "+".join(cell.defenses) or "none"
+    return getattr(cell, axis) if axis in ("task", "agent", "victim", "seed") else cell.options.get(axis, "")
+
+
 def _cells(
     axes: Mapping[str, list[Any]], shared: Mapping[str, Any], settings: Mapping[str, Any], skip: list[dict[str, Any]]
 ) -> Iterator[Cell]:

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from advgym import registry
 from advgym.core.task import Task
-from advgym.evaluations.files import threat_of
-from advgym.evaluations.report import Audit
+from advgym.evaluations.report import Audit, threat_of
 from advgym.judge.results import Result
 from advgym.report.examples import examples
 from advgym.report.page import curves

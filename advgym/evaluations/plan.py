@@ -44,7 +44,7 @@ def plan(task: Task, name: str, budget: str, surrogate: bool) -> list[Planned]:
         budget: quick, standard or thorough.
         surrogate: whether there is a victim to transfer from.
     """
-    budgets = table()["budgets"]
+    budgets = table().budgets
     if budget not in budgets:
         raise unknown("budget", budget, budgets)
     many = int(budgets[budget])
@@ -54,7 +54,7 @@ def plan(task: Task, name: str, budget: str, surrogate: bool) -> list[Planned]:
             f"a {budget} audit spends {many} propagations a sample, and one query of {name} costs {batch.price}: "
             "take a larger --budget, or a task with smaller bundles"
         )
-    agents, top = table()["agents"][batch.kind], task.threat.knowledge
+    agents, top = table().agents[batch.kind], task.threat.knowledge
     levels = [top, *([BELOW[top]] if top in BELOW else [])]
     rows = [_row(level, agents[level], level, many, batch.price) for level in levels]
     if surrogate and top != "transfer":

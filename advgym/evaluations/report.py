@@ -104,3 +104,9 @@ def load(path: str | Path) -> Audit:
     if found.format != FORMAT:
         raise DataError(f"{path} has format {found.format!r}; this version reads {FORMAT!r}")
     return found
+
+
+def threat_of(audit: Audit) -> dict[str, Any]:
+    """The goal and the constraint, as a reader wants them."""
+    goal = audit.threat["goal"]
+    return {**({} if goal == "untargeted" else {"goal": goal}), **audit.threat["constraint"]}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advgym import registry
-from advgym.evaluations.grid import Study
+from advgym.evaluations.grid import Study, axes_of
 from advgym.lib.machine import versions
 
 
@@ -18,8 +18,6 @@ def page(
 ) -> str:  # fmt: skip
     """The page as one self-contained HTML file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from advgym.evaluations.tables import axes_of
 
     env = Environment(
         loader=FileSystemLoader(registry.HOME / "templates"), autoescape=True, undefined=StrictUndefined,

@@ -11,11 +11,11 @@ import importlib
 import json
 import os
 import sys
-import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
@@ -31,10 +31,40 @@ class Subject(NamedTuple):
     why: str
 
 
-@cache
-def table() -> dict[str, Any]:
+class Columns(msgspec.Struct, frozen=True):
+    """A table whose columns say what it is for."""
+
+    any: set[str]
+    also: set[str]
+    task: str
+
+
+class Hub(msgspec.Struct, frozen=True):
+    """Architectures of transformers by the end of their name, of some models alone or of all."""
+
+    ends: str
+    task: str
+    models: list[str] = []
+
+
+class Table(msgspec.Struct, frozen=True):
     """`rows.toml`."""
-    return tomllib.loads((Path(__file__).parent / "rows.toml").read_text(encoding="utf-8"))
+
+    budgets: dict[str, int]
+    agents: dict[str, dict[str, str]]
+    tasks: dict[str, str]
+    prefixes: dict[str, str]
+    classes: dict[str, str]
+    samples: dict[str, str]
+    columns: list[Columns]
+    hub: list[Hub]
+    files: dict[str, list[str]]
+
+
+@cache
+def table() -> Table:
+    """What an audit plays, and how it tells what a model and data are for."""
+    return msgspec.toml.decode((Path(__file__).parent / "rows.toml").read_bytes(), type=Table)
 
 
 def read(model: Any, data: Any = None, *, domain: str | None = None, task: str | None = None) -> Subject:
@@ -48,8 +78,8 @@ def read(model: Any, data: Any = None, *, domain: str | None = None, task: str |
     Raises:
         AdvgymError: where the domain cannot be told, the model is none, or there is no data.
     """
-    if domain is not None and domain not in table()["tasks"]:
-        raise unknown("domain", domain, table()["tasks"])
+    if domain is not None and domain not in table().tasks:
+        raise unknown("domain", domain, table().tasks)
     named = isinstance(model, str) and model in registry.victims()
     found = model if not isinstance(model, str) or named or _by_prefix(model) else imported(model, "model")
     if isinstance(data, str) and ":" in data and not Path(data).exists():
@@ -114,31 +144,30 @@ def _home(victim: str) -> str | None:
     return next(iter([*own, *(same if trained else [])]), None)
 
 
-# -- what the domain is ----------------------------------------------------------------------------------------------
+# -- what the task is ------------------------------------------------------------------------------------------------
 def _task(model: Any, found: Any, data: Any, domain: str | None) -> tuple[str, str]:
-    tasks = table()["tasks"]
-    guesses: Iterator[tuple[str | None, str]] = iter(
-        [] if domain else [(_of_hub(model), "the checkpoint's architecture"), (_of_model(found), "the model's class")]
-    )
-    for task, why in guesses:
-        if task is not None:
+    """(the task, why): of the model where that is certain, else of the data, within the domain that was named."""
+    for guess, given, why in (
+        (_of_name, model, "the checkpoint"), (_of_model, found, "the model's class"), (_of_data, data, "the data"),
+    ):  # fmt: skip
+        task = guess(given)
+        if task is not None and domain in (None, task.split("/")[0]):
             return task, why
-    guess = domain or _of_data(data)
-    if guess == "speech" and _transcripts(data):
-        guess = "transcripts"
-    if guess is None:
+    if domain is None:
         raise AdvgymError(
-            "the domain cannot be told from the model and the data: say domain= (image, text, graph or speech), or "
+            f"the domain cannot be told from the model and the data: say domain= ({', '.join(table().tasks)}), or "
             "task=, a task's name (`advgym list tasks`)"
         )
-    return tasks[guess], "asked for" if domain else "the data"
+    return table().tasks[domain], "asked for"
 
 
-def _of_hub(model: Any) -> str | None:
-    """The task of a checkpoint of transformers, by its architecture."""
-    if not isinstance(model, str) or not model.startswith("transformers:"):
-        return "speech/transcribe" if isinstance(model, str) and model.startswith("torchaudio:") else None
-    source = model.partition(":")[2]
+def _of_name(model: Any) -> str | None:
+    """The task of a checkpoint, by its kind or by its architecture."""
+    if not isinstance(model, str) or ":" not in model:
+        return None
+    head, _, source = model.partition(":")
+    if head in table().prefixes or head != "transformers":
+        return table().prefixes.get(head)
     config = Path(source) / "config.json"
     if config.is_file():
         about = json.loads(config.read_text(encoding="utf-8"))
@@ -150,21 +179,20 @@ def _of_hub(model: Any) -> str | None:
         except (OSError, ValueError) as error:
             raise AdvgymError(f"no checkpoint {source!r} here: {str(error).splitlines()[0]}") from None
     name = str((about.get("architectures") or [""])[0])
-    for row in table()["hub"]:
-        if name.endswith(row["ends"]) and about.get("model_type") in row.get("models", [about.get("model_type")]):
-            return str(row["task"])
+    for row in table().hub:
+        if name.endswith(row.ends) and (not row.models or about.get("model_type") in row.models):
+            return row.task
     return None
 
 
 def _of_model(model: Any) -> str | None:
-    """Certain from the class alone: message passing is for graphs, a fitted text pipeline for texts."""
+    """Certain from the classes alone that it is made of."""
     inner = getattr(model, "model", model)
-    names = {kind.__name__ for part in _modules(inner) for kind in type(part).__mro__}
-    if "MessagePassing" in names:
-        return str(table()["tasks"]["graph"])
-    steps = [type(step).__name__ for _, step in getattr(inner, "steps", [])]
-    if any(name.endswith("Vectorizer") and name != "DictVectorizer" for name in steps):
-        return str(table()["tasks"]["text"])
+    parts = [*_modules(inner), *(step for _, step in getattr(inner, "steps", []))]
+    names = {kind.__name__ for part in parts for kind in type(part).__mro__} - {"DictVectorizer"}
+    for known, task in table().classes.items():
+        if known in names or (known[0] == "*" and any(name.endswith(known[1:]) for name in names)):
+            return task
     return None
 
 
@@ -179,19 +207,24 @@ def _modules(model: Any) -> list[Any]:
 def _of_data(data: Any) -> str | None:
     if isinstance(data, str | Path):
         return _of_registered(str(data)) or _of_path(Path(data).expanduser())
-    if hasattr(data, "edge_index") or (isinstance(data, tuple) and data and hasattr(data[0], "edge_index")):
-        return "graph"
-    first = data[0] if isinstance(data, list | tuple) and data else None
+    known, label = table().samples, None
+    first = data[0] if isinstance(data, list | tuple) and data else data
     if isinstance(first, tuple | list) and first:
-        first = first[0]
+        first, label = first[0], first[-1]
+    for name, task in known.items():
+        if name.isidentifier() and hasattr(first, name):
+            return task
     if isinstance(first, str):
-        return "text"
-    dims = len(getattr(first, "shape", ()))
-    return {1: "speech", 2: "image", 3: "image"}.get(dims)
+        return known.get("str")
+    dims = str(len(getattr(first, "shape", ())))
+    several = f"{dims} several" if isinstance(label, str) and " " in label else ""
+    return known.get(several) or known.get(dims)
 
 
 def _of_registered(name: str) -> str | None:
-    return next((task.split("/")[0] for task, row in registry.tasks().items() if row.get("dataset") == name), None)
+    """The task of its domain for one's own model, of a registered data set."""
+    domain = next((task.split("/")[0] for task, row in registry.tasks().items() if row.get("dataset") == name), None)
+    return table().tasks.get(domain or "")
 
 
 def _of_path(path: Path) -> str | None:
@@ -199,17 +232,15 @@ def _of_path(path: Path) -> str | None:
     if not path.exists():
         raise DataError(f"no data {str(path)!r}: it is neither a registered data set nor a file or folder")
     files = [path] if path.is_file() else [f for f, _ in zip(sorted(path.rglob("*")), range(PEEK), strict=False)]
-    kinds = table()["files"]
     for file in files:
         if file.suffix in (".csv", ".jsonl", ".json"):
-            columns = _columns(file)
-            if "path" in columns or "audio" in columns:
-                return "speech"
-            if {"text", "sentence", "review"} & columns:
-                return "text"
-        for kind, ends in kinds.items():
+            have = _columns(file)
+            for row in table().columns:
+                if have & row.any and have >= row.also:
+                    return row.task
+        for task, ends in table().files.items():
             if file.name.lower().endswith(tuple(ends)):
-                return str(kind)
+                return task
     return None
 
 
@@ -222,12 +253,3 @@ def _columns(file: Path) -> set[str]:
         except json.JSONDecodeError:
             return set()
     return {str(key).lower() for key in found} if isinstance(found, dict) else set()
-
-
-def _transcripts(data: Any) -> bool:
-    """Whether recordings come with texts of more than a class's name: only own samples say so."""
-    if isinstance(data, list | tuple) and data and isinstance(data[0], tuple | list) and len(data[0]) == 2:
-        return isinstance(data[0][1], str) and " " in data[0][1]
-    if isinstance(data, str | Path) and Path(data).is_file() and Path(data).suffix in (".csv", ".jsonl"):
-        return "text" in _columns(Path(data))
-    return False

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from advgym.evaluations.grid import Cell, Study
+from advgym.evaluations.files import parquet
+from advgym.evaluations.grid import Cell, Study, axes_of, value_of
+from advgym.evaluations.study_page import page
 from advgym.judge.compare import binomial_p
 from advgym.judge.results import Result
 from advgym.lib.files import write_atomic
@@ -30,18 +32,6 @@ class Pair(msgspec.Struct, kw_only=True):
     samples: int
     p: float
     p_holm: float = 1.0
-
-
-def axes_of(study: Study) -> list[str]:
-    """The axes that have more than one value."""
-    return [name for name, values in study.axes.items() if len(values) > 1]
-
-
-def value_of(cell: Cell, axis: str) -> Any:
-    """What a cell has on an axis."""
-    if axis == "defense":
-        return "+".join(cell.defenses) or "none"
-    return getattr(cell, axis) if axis in ("task", "agent", "victim", "seed") else cell.options.get(axis, "")
 
 
 def rows(study: Study, have: Mapping[str, Result]) -> list[dict[str, Any]]:
@@ -127,9 +117,6 @@ def _label(cell: Cell, axis: str) -> str:
 
 def write(folder: Path, study: Study, have: Mapping[str, Result], failed: Mapping[str, str]) -> None:
     """table.csv, .parquet, .md, .tex, pairs.csv and study.html."""
-    from advgym.evaluations.files import parquet
-    from advgym.evaluations.study_page import page
-
     table = rows(study, have)
     if not table:
         return

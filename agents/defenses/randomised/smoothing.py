@@ -40,8 +40,9 @@ class Smoothed(nn.Module):
 def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: float = 0.15) -> Victim:
     """Vote over random variations of the input; the verdict is the majority over fresh draws.
 
-    Fields get Gaussian noise whose size is `noise` times the threat's radius (per coordinate for an L2 ball); edits, and
-    Fields on inputs that are no tensor, the task's own random variation of an input at `rate`. What is smoothed is what arrived: no clean sample is known.
+    Fields get Gaussian noise whose size is `noise` times the threat's radius (per coordinate for an L2 ball); edits,
+    and Fields on inputs that are no tensor, the task's own random variation of an input at `rate`. What is smoothed is
+    what arrived: no clean sample is known.
     Any victim can stand behind it, and nothing is certified: the graph victim `karate-gcn-smoothed`, which can be, is
     another method with other draws.
     """

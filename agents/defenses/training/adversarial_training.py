@@ -68,9 +68,9 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     held = env.reset()[0]["perturbation"]  # nothing is dealt anew: these samples were assigned
     module.requires_grad_(True)
     optimiser.zero_grad()
-    losses = []
+    losses, shape = [], (len(ids), *task.goal.scores_shape)  # the members of a bundle apart
     for p in (clean, held):
-        scores = task.victim(env.threat.apply(p)).reshape(len(ids), *task.goal.scores_shape)  # members of a bundle apart
+        scores = task.victim(env.threat.apply(p)).reshape(shape)
         losses.append(task.goal.loss(scores, task.samples(split, ids).labels).mean() / 2)
     (losses[0] + losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
