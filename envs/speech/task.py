@@ -16,7 +16,9 @@ from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal, Goal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, own, probe, symbols
+from advgym.envs.speech import probe, symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import own
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.show import line, show
 from advgym.errors import AdvgymError, DataError, unknown

@@ -12,9 +12,10 @@ from torch import nn
 from advgym.core import rng
 from advgym.core.task import make_task
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, symbols
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.metrics import snr_db
-from advgym.envs.speech.models import CtcNet, KeywordCnn
+from advgym.envs.speech.models.nets import CtcNet, KeywordCnn
 from advgym.envs.speech.task import ClipBatch
 from advgym.errors import AdvgymError, DataError, VictimError
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, symbols
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.goals import CtcGoal
 from advgym.envs.speech.metrics import cer, corpus_wer
-from advgym.envs.speech.models import M5, CtcNet, KeywordCnn
+from advgym.envs.speech.models.nets import M5, CtcNet, KeywordCnn
 from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 NETS: dict[str, Callable[..., nn.Module]] = {"cnn": KeywordCnn, "m5": M5}
 TRAIN_VOICES, TAKES = 80, 2  # synthetic voices and takes that victims learn from
 
