@@ -35,11 +35,12 @@ _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
 
 @dataclass(frozen=True)
 class Word:
-    """One spoken digit of one speaker."""
+    """One spoken digit of one speaker; `take` tells recordings of the same digit and speaker apart."""
 
     wave: Wave
     digit: int
     speaker: str
+    take: int = 0
 
 
 # -- sources of single words ----------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def drawn_words(seed: int, count: int) -> tuple[Word, ...]:
     return tuple(Word(w, d, str(p[1])) for w, d, p in zip(synth.speak(plans), digits, plans, strict=True))
 
 
-def _drawn(dataset: str) -> Drawn | None:
+def drawn_of(dataset: str) -> Drawn | None:
     """The parts of `synth-digits#SEED:COUNT`."""
     found = read_drawn(dataset)
     if found and found.name != "synth-digits":
@@ -142,7 +143,7 @@ def content(dataset: str) -> dict[str, str]:
 
     The name does for what is synthetic, and for "fsdd" where the recordings are its release's, or none are there.
     """
-    if dataset == "synth-digits" or _drawn(dataset):
+    if dataset == "synth-digits" or drawn_of(dataset):
         return {}
     try:
         files = fsdd_files(fsdd_folder(dataset))
@@ -156,7 +157,7 @@ def content(dataset: str) -> dict[str, str]:
 
 def source_words(dataset: str, split: str) -> tuple[Word, ...]:
     """The words of a dataset's split, by name or path."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return drawn_words(found.seed, found.count) if split == SPLIT else source_words(found.name, split)
     if dataset == "synth-digits":
         return synth_words(split)
@@ -165,14 +166,14 @@ def source_words(dataset: str, split: str) -> tuple[Word, ...]:
 
 def samples_of(dataset: str, table: dict[str, int]) -> int:
     """Samples of each recording, by a table of names; folders are like "fsdd"."""
-    found = _drawn(dataset)
+    found = drawn_of(dataset)
     return table.get(found.name if found else dataset, table["fsdd"])
 
 
 # -- what the tasks are made of -------------------------------------------------------------------------------------
 def word_sizes(dataset: str) -> dict[str, int]:
     """Single words in each split, without reading any."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return {**word_sizes(found.name), SPLIT: found.count}
     if dataset == "synth-digits":
         return {split: 10 * len(voices) for split, voices in VOICES.items()}
@@ -181,14 +182,14 @@ def word_sizes(dataset: str) -> dict[str, int]:
 
 def line_sizes(dataset: str) -> dict[str, int]:
     """Utterances in each split: none where there are no words."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return {**line_sizes(found.name), SPLIT: found.count}
     return {split: LINES[split] if size else 0 for split, size in word_sizes(dataset).items()}
 
 
 def written(dataset: str) -> tuple[Any, ...]:
     """What tells whether a dataset's recordings changed."""
-    return () if dataset == "synth-digits" or _drawn(dataset) else stamp(fsdd_folder(dataset))
+    return () if dataset == "synth-digits" or drawn_of(dataset) else stamp(fsdd_folder(dataset))
 
 
 def keywords(dataset: str, split: str) -> Clips:
@@ -236,7 +237,7 @@ def utterances(dataset: str, split: str) -> Clips:
 @lru_cache(maxsize=8)
 def _utterances(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     samples = samples_of(dataset, LINE_SAMPLES)
-    found = _drawn(dataset)
+    found = drawn_of(dataset)
     if found and split == SPLIT:
         waves, texts = connect(drawn_words(found.seed, DRAWN_WORDS), found.count, samples, found.seed)
     else:

@@ -78,7 +78,7 @@ def keyword(name: str, dataset: str, net: str, epochs: int, rate: float = 4e-3, 
         "seed": seed,
         **words_of(dataset),
     }
-    return _victim(name, lambda: NETS[net](**size), train, {**recipe, **size})
+    return victim_of(name, lambda: NETS[net](**size), train, {**recipe, **size})
 
 
 def transcriber(
@@ -132,7 +132,7 @@ def transcriber(
         **words_of(dataset),
     }
     recipe["longest"] = data.LONGEST
-    return _victim(name, lambda: CtcNet(**size), train, {**recipe, **size})
+    return victim_of(name, lambda: CtcNet(**size), train, {**recipe, **size})
 
 
 def words_of(dataset: str) -> dict[str, Any]:
@@ -141,6 +141,7 @@ def words_of(dataset: str) -> dict[str, Any]:
     return {"dataset": dataset, **made}
 
 
-def _victim(name: str, build: Callable[[], nn.Module], train: Any, recipe: dict[str, Any]) -> Victim:
+def victim_of(name: str, build: Callable[[], nn.Module], train: Any, recipe: dict[str, Any]) -> Victim:
+    """The victim of a recipe, shipped, cached or trained now; it says its rate in Hz."""
     module, card = load_or_train(name, build, train, recipe=recipe, shipped=WEIGHTS / f"{name}.safetensors")
-    return Victim(module, name=name, access="gradients", card=card)
+    return Victim(module, name=name, access="gradients", card={**card, "rate": data.RATE})
