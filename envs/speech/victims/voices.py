@@ -78,8 +78,8 @@ def verifier(
 
     The net learns to tell the training voices apart; a speaker is enrolled as the mean of its embeddings; the threshold
     is that of the equal error rate over trials of the part "dev", in which every speaker is claimed. The card has that
-    rate (`eer_dev`) and `threshold`, the rates on "test" (`eer`, `false_accept`, `false_reject` at the threshold), those
-    of the enrolled speaker's own trials (`clean_accuracy`), and whether the speakers are `seen` in training.
+    rate (`eer_dev`) and `threshold`; on "test" the rate anew (`eer`), `false_accept` and `false_reject` at the
+    threshold; the accuracy on the enrolled speaker's own trials; and whether speakers are `seen` in training.
 
     Args:
         enrolled: the speaker to be; "" for the dataset's first.
