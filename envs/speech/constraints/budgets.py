@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.speech import data
+from advgym.envs.speech.data import digits as data
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib.given import check_radius
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from advgym.core import rng
 from advgym.core.batch import pick
 from advgym.core.field import FieldBatch
-from advgym.envs.speech import data
 from advgym.envs.speech.constraints import budgets, masking
+from advgym.envs.speech.data import digits as data
 
 BINS = 64  # points of the envelope that a policy sees
 
@@ -56,9 +56,9 @@ class ClipBatch(FieldBatch):
         """The clip's loudness over time, (B, 64)."""
         return {"envelope": loudness(self.x)}
 
-    def pairs(self, form: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(self, form: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(clean clips, perturbed clips, their lengths) of every row and member, for what measures and shows them."""
-        return self.x, self.inputs(form).detach(), self.length
+        return pick(self.x, rows), self.inputs(form, rows).detach(), pick(self.length, rows)
 
 
 class MaskedBatch(ClipBatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,8 +14,9 @@ from advgym.core.batch import Batch
 from advgym.core.goals import Goal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, own, symbols
 from advgym.envs.speech.constraints.budgets import check_clips, check_constraint
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import own
 from advgym.envs.speech.measures.columns import columns
 from advgym.envs.speech.perturb import clips as perturbed
 from advgym.envs.speech.show.recording import line, show
@@ -39,13 +40,14 @@ class Source:
 
 def source(
     spec: Spec, load: Callable[[str, str], data.Clips], sizes: Callable[[str], dict[str, int]], samples: dict[str, int],
-    *, transcripts: bool, bounded: bool = True,
+    *, transcripts: bool, names: Sequence[str] = (), bounded: bool = True,
 ) -> Source:  # fmt: skip
     """The recordings that a task is given, or those of its dataset.
 
     Args:
         load, sizes, samples: of datasets: a split's recordings, how many, and samples of each.
         transcripts: labels are texts.
+        names: of classes, which the caller's labels may be given by where the victim has none.
         bounded: the constraint is a budget of an added waveform.
     """
     if bounded:
@@ -58,8 +60,7 @@ def source(
         return Source(wide, sizes(dataset), partial(load, dataset), {}, notes)
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
-    names = names_of(spec.victim) or (list(symbols.DIGITS) if "dataset" in spec.row and not transcripts else [])
-    parts, moved = own.read_own(spec, load, names, transcripts=transcripts, length=fixed)
+    parts, moved = own.read_own(spec, load, names_of(spec.victim) or list(names), transcripts=transcripts, length=fixed)
     wide = parts["test"].wave.shape[1]
     for split, clips in parts.items():
         if bounded:

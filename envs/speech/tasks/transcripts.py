@@ -9,7 +9,9 @@ from torch import Tensor
 
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, own, probe, symbols
+from advgym.envs.speech import probe, symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import own
 from advgym.envs.speech.goals.transcripts import CtcGoal
 from advgym.envs.speech.tasks.source import Source, source, task_of
 from advgym.errors import AdvgymError
@@ -69,5 +71,7 @@ def _share(value: Any) -> float:
     except (TypeError, ValueError):
         number = 0.0
     if not 0 < number <= 10:
-        raise AdvgymError(f"wer={value!r} is the word error rate that counts as a success, such as 0.5; 1 is every word")
+        raise AdvgymError(
+            f"wer={value!r} is the word error rate that counts as a success, such as 0.5; 1 is every word"
+        )
     return number
