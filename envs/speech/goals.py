@@ -13,15 +13,8 @@ from advgym.core import rng
 from advgym.core.goals import Goal
 from advgym.envs.speech import symbols
 from advgym.envs.speech.metrics import edit_distance, lengths, wer, word_errors
+from advgym.envs.speech.victims.beam import compact, tidied
 from advgym.errors import AdvgymError
-
-
-def compact(ids: Tensor, keep: Tensor) -> Tensor:
-    """The kept entries of each row moved to its front, the rest -1; shape (n, L) as it was."""
-    n, wide = ids.shape
-    place = torch.where(keep, keep.long().cumsum(1) - 1, wide)
-    out = torch.full((n, wide + 1), -1, dtype=torch.int64, device=ids.device)
-    return out.scatter_(1, place, torch.where(keep, ids, -1))[:, :wide]
 
 
 def greedy(scores: Tensor, space: int = 1) -> Tensor:
@@ -33,13 +26,7 @@ def greedy(scores: Tensor, space: int = 1) -> Tensor:
     best = scores.argmax(2)
     last = F.pad(best[:, :-1], (1, 0), value=0)
     ids = compact(best, (best != 0) & (best != last))
-    if space:
-        gap = ids == space
-        opens = F.pad(gap[:, :-1], (1, 0), value=True)
-        ids = compact(ids, (ids >= 0) & ~(gap & opens))
-        after = F.pad(ids[:, 1:], (0, 1), value=-1)
-        ids = torch.where((ids == space) & (after < 0), -1, ids)
-    return ids
+    return tidied(ids, space)
 
 
 def ctc_loss(scores: Tensor, ids: Tensor) -> Tensor:
