@@ -154,7 +154,7 @@ class CtcModel(Recogniser):
                 found = (found - 1) // int(config.adapter_stride) + 1
             return found
 
-        blank = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
+        blank = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.pad_token_id
         super().__init__(
             tokens_of(tokenizer, int(config.vocab_size)), int(blank), frames, least=least, alike=alike, cap=cap
         )
