@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advgym.core.task import load_victim
-from advgym.envs.speech.goals import greedy
+from advgym.envs.speech.goals.decode import greedy
 from advgym.envs.speech.models.fronts import AstFront, WhisperFront
 from advgym.envs.speech.victims import hub, pipelines
 from advgym.envs.speech.victims.listening import groups, real_length

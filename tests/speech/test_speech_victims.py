@@ -7,7 +7,7 @@ import torch
 
 from advgym import registry
 from advgym.core.task import load_victim, make_task
-from advgym.envs.speech.metrics import corpus_wer
+from advgym.envs.speech.measures.errors import corpus_wer
 from advgym.envs.speech.models.nets import CtcNet, KeywordCnn, LogMel
 from advgym.envs.speech.victims.recipes import WEIGHTS, augment
 

@@ -6,27 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advgym.envs.speech.goals.decode import tidied
+
 NEVER = -1e30  # the log-probability of nothing, finite so that sums stay numbers
 _ODD = 0x2545F4914F6CDD1D  # multiplication by it loses no bit of a prefix's hash
-
-
-def compact(ids: Tensor, keep: Tensor) -> Tensor:
-    """The kept entries of each row moved to its front, the rest -1; shape (n, L) as it was."""
-    n, wide = ids.shape
-    place = torch.where(keep, keep.long().cumsum(1) - 1, wide)
-    out = torch.full((n, wide + 1), -1, dtype=torch.int64, device=ids.device)
-    return out.scatter_(1, place, torch.where(keep, ids, -1))[:, :wide]
-
-
-def tidied(ids: Tensor, space: int) -> Tensor:
-    """Symbols (n, L) padded with -1, spaces made single and taken from both ends; `space` 0 for none."""
-    if not space:
-        return ids
-    gap = ids == space
-    opens = F.pad(gap[:, :-1], (1, 0), value=True)
-    ids = compact(ids, (ids >= 0) & ~(gap & opens))
-    after = F.pad(ids[:, 1:], (0, 1), value=-1)
-    return torch.where((ids == space) & (after < 0), -1, ids)
 
 
 def beam(scores: Tensor, width: int = 8, space: int = 1) -> Tensor:

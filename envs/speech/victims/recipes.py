@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from advgym.core.victim import Victim
 from advgym.envs.speech import symbols
 from advgym.envs.speech.data import digits as data
-from advgym.envs.speech.goals import CtcGoal
-from advgym.envs.speech.metrics import cer, corpus_wer
+from advgym.envs.speech.goals.transcripts import CtcGoal
+from advgym.envs.speech.measures.errors import cer, corpus_wer
 from advgym.envs.speech.models.nets import M5, CtcNet, KeywordCnn
 from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
