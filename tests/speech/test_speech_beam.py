@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym.envs.speech.goals.decode import compact, greedy, tidied
-from advgym.envs.speech.victims.beam import beam
+from advgym.envs.speech.goals.beam import beam
 
 
 def exhaustive(scores: torch.Tensor, space: int) -> list[int]:
@@ -35,7 +35,7 @@ def test_a_wide_beam_is_exact(seed, frames, symbols, space):
 
 def test_it_sums_paths_where_greedy_reads_the_best_one():
     scores = torch.tensor([[[0.55, 0.45], [0.55, 0.45]]]).log()  # "" has .3025 in all, symbol 1 the rest
-    assert greedy(scores, 0).tolist() == [[-1, -1]] and beam(scores, 4, 0).tolist() == [[1, -1]]
+    assert greedy(scores, 0).tolist() == [[-1, -1]] and beam(scores, 0, 4).tolist() == [[1, -1]]
 
 
 def test_a_narrow_beam_of_sure_scores_is_greedy():
@@ -43,22 +43,22 @@ def test_a_narrow_beam_of_sure_scores_is_greedy():
     path = torch.randint(0, 6, (8, 40), generator=make)
     scores = torch.nn.functional.one_hot(path, 6) * 30.0 + torch.randn(8, 40, 6, generator=make)
     for width in (1, 3, 8):
-        assert torch.equal(beam(scores, width, 1), greedy(scores, 1))
+        assert torch.equal(beam(scores, 1, width), greedy(scores, 1))
 
 
 def test_rows_stay_apart_and_nothing_breaks_it():
     make = torch.Generator().manual_seed(1)
     scores = torch.randn(5, 30, 7, generator=make)
-    together = beam(scores, 6)
-    assert all(torch.equal(together[i : i + 1], beam(scores[i : i + 1], 6)) for i in range(5))
+    together = beam(scores, width=6)
+    assert all(torch.equal(together[i : i + 1], beam(scores[i : i + 1], width=6)) for i in range(5))
     scores[1, 3, 2], scores[2] = torch.nan, -torch.inf
-    assert (beam(scores, 6)[1:3] == -1).all() and torch.equal(beam(scores, 6)[3:], together[3:])
+    assert (beam(scores, width=6)[1:3] == -1).all() and torch.equal(beam(scores, width=6)[3:], together[3:])
     scores[3, :, 1:] = -torch.inf
-    assert (beam(scores, 6)[3] == -1).all()
-    assert beam(torch.zeros(2, 4, 1), 3).tolist() == [[-1] * 4] * 2
-    assert beam(torch.zeros(0, 4, 3), 3).shape == (0, 4)
+    assert (beam(scores, width=6)[3] == -1).all()
+    assert beam(torch.zeros(2, 4, 1)).tolist() == [[-1] * 4] * 2
+    assert beam(torch.zeros(0, 4, 3)).shape == (0, 4)
     with pytest.raises(ValueError, match="width"):
-        beam(scores, 0)
+        beam(scores, width=0)
 
 
 def test_spaces_are_tidied():

@@ -12,7 +12,7 @@ NEVER = -1e30  # the log-probability of nothing, finite so that sums stay number
 _ODD = 0x2545F4914F6CDD1D  # multiplication by it loses no bit of a prefix's hash
 
 
-def beam(scores: Tensor, width: int = 8, space: int = 1) -> Tensor:
+def beam(scores: Tensor, space: int = 1, width: int = 8) -> Tensor:
     """Transcripts of CTC scores (n, T, V), blank 0, by prefix beam search (Hannun et al. 2014), no language model.
 
     The probability of a transcript is the sum over all paths that read it. After each frame the `width` best prefixes
@@ -21,8 +21,8 @@ def beam(scores: Tensor, width: int = 8, space: int = 1) -> Tensor:
 
     Args:
         scores: log-probabilities or logits; a row with NaN reads as nothing.
-        width: prefixes that are kept, at least 1.
         space: symbol of the space; 0 for an alphabet without one.
+        width: prefixes that are kept, at least 1.
 
     Returns:
         int64 (n, T) padded with -1, as greedy decoding answers.
