@@ -171,6 +171,13 @@ def follow(name: str, row: Mapping[str, Any], dataset: str | None) -> Victim:
     return load_victim(name, dataset=dataset)
 
 
+def of_domain(victim: str, task: str) -> str:
+    """A victim's name as a task means it: "transformers:SOURCE" is "speech-transformers:SOURCE" where there is one."""
+    head, _, value = victim.partition(":")
+    own = f"{task.split('/')[0]}-{head}"
+    return f"{own}:{value}" if value and own in registry.victims() else victim
+
+
 def _trained_on(row: Mapping[str, Any]) -> str | None:
     """The data of a victim's row, or of the victim that it is made of."""
     if "dataset" in row or not isinstance(row.get("victim"), str):
@@ -255,7 +262,7 @@ def make_task(
     if train is not None and row["train"] == "samples" and samples is None:
         raise AdvgymError(f"task {name!r} takes no train= without samples=: a dataset has a training split of its own")
     if isinstance(victim, str):
-        victim = follow(victim, row, dataset)
+        victim = follow(of_domain(victim, name), row, dataset)
     elif victim is not None:
         victim = as_victim(victim)
     goals = row.get("goals", ["untargeted", "targeted"])
@@ -286,7 +293,7 @@ def make_task(
         source = surrogate if surrogate is not None else row.get("surrogate")
         if source is None:
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
-        found = follow(source, row, dataset) if isinstance(source, str) else as_victim(source)
+        found = follow(of_domain(source, name), row, dataset) if isinstance(source, str) else as_victim(source)
         task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
     reads = {key: options[key] for key in row.get("reads", ()) if key in options}
     same = victim if samples is not None else task.victim  # own samples are read for the victim that was named
