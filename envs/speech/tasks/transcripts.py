@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from advgym.core.victim import Victim
 from advgym.envs.speech import probe, symbols
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.data import own
-from advgym.envs.speech.goals.transcripts import CtcGoal
+from advgym.envs.speech.goals.transcripts import CtcGoal, cased
 from advgym.envs.speech.tasks.source import Source, source, task_of
 from advgym.errors import AdvgymError
 
@@ -21,7 +22,8 @@ def transcribe(spec: Spec) -> Task:
     """Connected words, a transcript: `samples` are (waveform, text) pairs, the victim maps (n, samples) to CTC scores.
 
     Scores are (n, frames, 1 + len(alphabet)) log-probabilities or logits, the blank at index `blank` (-1 for the last)
-    and the alphabet's symbols in order around it. A recogniser that returns texts is read as one of labels.
+    and the alphabet's symbols in order around it. A victim whose card has its `alphabet` is read by that one, and texts
+    are put in its case. A recogniser that returns texts is read as one of labels.
     """
     found = source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
     victim, goal = recogniser(spec, found, spec.load_victim())
@@ -35,8 +37,9 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
         more: samples that its input is longer than a recording.
     """
     options = spec.threat.constraint
-    free = "alphabet" in options
-    alphabet = str(options["alphabet"]) if free else symbols.ALPHABET
+    known = victim.card.get("alphabet")  # of a model whose tokenizer says it; its blank is in front already
+    free = "alphabet" in options and known is None
+    alphabet = str(known or options.get("alphabet", symbols.ALPHABET))
     wide = found.samples + more
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
@@ -49,7 +52,9 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
     vocabulary: tuple[str, ...] = symbols.DIGITS
     if found.own:
         vocabulary = tuple(sorted({word for text in found.own["test"].texts for word in text.split()}))
-        own.check_texts(found.own, alphabet, frames)
+        vocabulary = tuple(dict.fromkeys(cased(word, alphabet) for word in vocabulary))
+        cases = {k: replace(v, texts=tuple(cased(t, alphabet) for t in v.texts)) for k, v in found.own.items()}
+        own.check_texts(cases, alphabet, frames)
     goal = CtcGoal(
         frames, alphabet, spec.threat.goal, vocabulary, wer=_share(options.get("wer", 0.5)),
         decode=str(options.get("decode", "greedy")),
@@ -60,7 +65,7 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
 def ids_of(texts: tuple[str, ...], goal: CtcGoal) -> Tensor:
     """Transcripts as symbol ids (n, frames)."""
     frames = goal.output_shape[0]
-    return torch.tensor([symbols.encode(t, goal.alphabet, frames) for t in texts], dtype=torch.int64).reshape(
+    return torch.tensor([symbols.encode(cased(t, goal.alphabet), goal.alphabet, frames) for t in texts], dtype=torch.int64).reshape(
         -1, frames
     )
 
