@@ -65,9 +65,9 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
 def ids_of(texts: tuple[str, ...], goal: CtcGoal) -> Tensor:
     """Transcripts as symbol ids (n, frames)."""
     frames = goal.output_shape[0]
-    return torch.tensor([symbols.encode(cased(t, goal.alphabet), goal.alphabet, frames) for t in texts], dtype=torch.int64).reshape(
-        -1, frames
-    )
+    return torch.tensor(
+        [symbols.encode(cased(t, goal.alphabet), goal.alphabet, frames) for t in texts], dtype=torch.int64
+    ).reshape(-1, frames)
 
 
 def _share(value: Any) -> float:
