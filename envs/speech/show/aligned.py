@@ -66,7 +66,8 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
                 cells.append(_cell(words[at], first[at]))
         said = "".join(cells) if text.strip() or first else _cell("(silence)", "(silence)")
         lines.append(f'<tr><th style="{_HEAD}" scope="row">{html.escape(name)}</th>{said}</tr>')
-    return f'<div style="overflow-x:auto"><table style="border-collapse:collapse;width:auto;margin:4px 0 8px">{"".join(lines)}</table></div>'
+    look = "border-collapse:collapse;width:auto;margin:4px 0 8px"
+    return f'<div style="overflow-x:auto"><table style="{look}">{"".join(lines)}</table></div>'
 
 
 _HEAD = "text-align:left;font-weight:400;color:var(--muted);font-size:.8em;padding:1px 12px 1px 0;white-space:nowrap"

@@ -46,7 +46,7 @@ def picture(x: NDArray[np.float32], rate: int, loudest: float) -> bytes:
 
 
 def change_picture(x: NDArray[np.float32], y: NDArray[np.float32], rate: int, loudest: float) -> bytes:
-    """How many dB each cell gained or lost, on the signed scale; cells quieter than the range before and after are 0."""
+    """How many dB each cell gained or lost, on the signed scale; what is quieter than the range both times is 0."""
     low = loudest - RANGE
     change = np.maximum(power_db(y, rate), low) - np.maximum(power_db(x, rate), low)
     return _coloured(change / (2 * SWING) + 0.5, SIGNED)
@@ -74,19 +74,26 @@ def framed(image: bytes, seconds: float, rate: int, label: str) -> str:
     marks = []
     for hertz in np.arange(0, top * 1.001, step_of(top, 4)):
         y = TOP + high * (1 - hertz / top)
-        text = f"{hertz / 1000:g} kHz" if hertz else "0"
-        marks.append(f'<path stroke="var(--muted)" d="M{LEFT - 3} {y:.1f}H{LEFT}"/><text style="{TEXT}" x="{LEFT - 6}" y="{y + 3:.1f}" '
-                     f'text-anchor="end">{text}</text>')  # fmt: skip
+        marks += [_tick(f"M{LEFT - 3} {y:.1f}H{LEFT}"),
+                  _text(f"{hertz / 1000:g} kHz" if hertz else "0", LEFT - 6, y + 3, "end")]  # fmt: skip
     for second in np.arange(0, seconds * 1.001, step_of(seconds, 5)):
         x = LEFT + wide * second / seconds
-        marks.append(f'<path stroke="var(--muted)" d="M{x:.1f} {TOP + high}v3"/><text style="{TEXT}" x="{x:.1f}" y="{HEIGHT - 5}" '
-                     f'text-anchor="middle">{second:g}{" s" if second else ""}</text>')  # fmt: skip
+        marks += [_tick(f"M{x:.1f} {TOP + high}v3"),
+                  _text(f"{second:g} s" if second else "0", x, HEIGHT - 5, "middle")]  # fmt: skip
     return (
         f'<svg role="img" viewBox="0 0 {WIDTH} {HEIGHT}" style="width:100%;height:auto;display:block"><title>{label}'
         f'</title><image href="{uri("image/png", image)}" x="{LEFT}" y="{TOP}" width="{wide}" height="{high}" '
         f'preserveAspectRatio="none"/><rect x="{LEFT}" y="{TOP}" width="{wide}" height="{high}" fill="none" '
         f'stroke="var(--line)"/>' + "".join(marks) + "</svg>"
     )
+
+
+def _tick(path: str) -> str:
+    return f'<path stroke="var(--muted)" d="{path}"/>'
+
+
+def _text(words: str, x: float, y: float, anchor: str) -> str:
+    return f'<text style="{TEXT}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
 
 
 def scale() -> str:
@@ -97,7 +104,8 @@ def scale() -> str:
         f"<title>from {SWING:g} dB less to {SWING:g} dB more</title>"
         f'<defs><linearGradient id="advgym-change">{stops}</linearGradient></defs>'
         f'<rect x="{LEFT}" y="2" width="{WIDTH - LEFT - RIGHT}" height="6" rx="3" fill="url(#advgym-change)"/>'
-        f'<text style="{TEXT}" x="{LEFT}" y="18">−{SWING:g} dB</text>'
-        f'<text style="{TEXT}" x="{(LEFT + WIDTH - RIGHT) / 2}" y="18" text-anchor="middle">no change</text>'
-        f'<text style="{TEXT}" x="{WIDTH - RIGHT}" y="18" text-anchor="end">+{SWING:g} dB</text></svg>'
+        + _text(f"−{SWING:g} dB", LEFT, 18, "start")
+        + _text("no change", (LEFT + WIDTH - RIGHT) / 2, 18, "middle")
+        + _text(f"+{SWING:g} dB", WIDTH - RIGHT, 18, "end")
+        + "</svg>"
     )

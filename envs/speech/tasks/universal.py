@@ -1,7 +1,7 @@
 """One sound for many utterances: added to each, or played before each; judged on utterances it was not made on.
 
-A sample is a bundle of M utterances that an attack sees; the verdict is on M others (`Task.unseen`). Its objective is the
-mean over the members, and asking about one perturbation costs M queries.
+A sample is a bundle of M utterances that an attack sees; the verdict is on M others (`Task.unseen`). Its objective is
+the mean over the members, and asking about one perturbation costs M queries.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Pool(NamedTuple):
 def additive(spec: Spec) -> Task:
     """A perturbation added to M utterances. Options: `utterances`, M; `unseen`, what the verdict's utterances share.
 
-    `unseen="utterances"`: others of the same speakers, where the dataset's splits share them; "speakers": the attack sees
-    one half of the speakers, and the verdict is on the other half.
+    `unseen="utterances"`: others of the same speakers, where the dataset's splits share them; "speakers": the attack
+    sees one half of the speakers, and the verdict is on the other half.
     """
     return _task(spec, SharedBatch, 0)
 
