@@ -66,7 +66,7 @@ def test_the_phrase_loss_is_near_the_probability_of_the_phrase(space):
     scores = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(3)) * 2
     phrase = [2, 3]
     p = exact(F.log_softmax(scores, 2)[0], phrase, space)
-    found = torch.exp(-phrase_loss(scores, torch.tensor([phrase + [-1]]), space)).item()
+    found = torch.exp(-phrase_loss(scores, torch.tensor([[*phrase, -1]]), space)).item()
     assert p <= found * (1 + 1e-4) and found <= 2.5 * p
 
 
