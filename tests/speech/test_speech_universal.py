@@ -93,7 +93,8 @@ def test_own_recordings_are_halved_or_given_twice():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [(BOTH[0], {"utterances": 0}, "utterances"), (BOTH[0], {"norm": "snr"}, "norm"),
-     (BOTH[0], {"unseen": "x"}, "unseen"), (BOTH[1], {"seconds": 0}, "seconds"), (BOTH[0], {"utterances": 10_000}, "fewer")],
+     (BOTH[0], {"unseen": "x"}, "unseen"), (BOTH[1], {"seconds": 0}, "seconds"),
+     (BOTH[0], {"utterances": 10_000}, "fewer")],
 )  # fmt: skip
 def test_mistakes_are_explained(name, options, said):
     with pytest.raises(AdvgymError, match=said):
