@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.speech.goals.decode import compact, greedy, tidied
 from advgym.envs.speech.goals.beam import beam
+from advgym.envs.speech.goals.decode import compact, greedy, tidied
 
 
 def exhaustive(scores: torch.Tensor, space: int) -> list[int]:

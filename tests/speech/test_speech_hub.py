@@ -56,7 +56,7 @@ def waves() -> torch.Tensor:
 def test_recognisers_answer_as_their_processor_says(tmp_path, tokenizer, family, norm):
     model = saved(tmp_path, family, "ForCTC", norm, tokenizer)
     victim = hub.load(str(tmp_path))
-    assert victim.card["rate"] == 16000 and victim.card["alphabet"] == " ABCDE'" and victim.card["blank"] == 2
+    assert victim.card["rate"] == 16000 and victim.card["alphabet"] == " ABCDE'" and victim.card["own_blank"] == 2
     x = waves()
     together = victim(x)
     assert together.shape == (4, victim.model.frames(3000), 8)

@@ -71,7 +71,9 @@ class CtcGoal(Goal):
         if self.name == "silence":
             surrogate = -ctc_loss(scores, torch.full_like(ref, -1))
         elif target is not None and self.needs_target:
-            surrogate = -(ctc_loss(scores, target) if self.name == "targeted" else phrase_loss(scores, target, self.space))
+            surrogate = -(
+                ctc_loss(scores, target) if self.name == "targeted" else phrase_loss(scores, target, self.space)
+            )
         else:
             surrogate = ctc_loss(scores, ref)
         broken = scores.detach().isnan().flatten(1).any(1)  # argmax would read NaN as a symbol

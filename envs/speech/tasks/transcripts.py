@@ -36,18 +36,19 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
     """
     options = spec.threat.constraint
     free = "alphabet" in options
-    alphabet = str(options["alphabet"]) if free else symbols.ALPHABET
+    alphabet, blank, told = _letters(spec, victim)
     wide = found.samples + more
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
     if probe.writes(victim, wide):
         longest = max((len(t) for clips in found.own.values() for t in clips.texts), default=0)
         victim = probe.spelled(victim, alphabet, longest)
-    elif free:
-        victim = probe.blank_first(victim, options["blank"], len(alphabet) + 1)
+    elif free or told:
+        victim = probe.blank_first(victim, blank, len(alphabet) + 1)
     frames = probe.frames(victim, wide, alphabet, "; another order or alphabet: alphabet=, blank=" if free else "")
     vocabulary: tuple[str, ...] = symbols.DIGITS
     if found.own:
+        own.spell(found.own, alphabet)
         vocabulary = tuple(sorted({word for text in found.own["test"].texts for word in text.split()}))
         own.check_texts(found.own, alphabet, frames)
     goal = CtcGoal(
@@ -55,6 +56,16 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
         decode=str(options.get("decode", "greedy")),
     )  # fmt: skip
     return victim, goal
+
+
+def _letters(spec: Spec, victim: Victim) -> tuple[str, Any, bool]:
+    """(alphabet, index of the blank, whether the victim's card says so): options first, then the card, then the row."""
+    options, row = spec.threat.constraint, spec.row.get("constraint", {})
+    own = "alphabet" in options and options["alphabet"] != row.get("alphabet")
+    told = "alphabet" in victim.card and not own
+    alphabet = victim.card["alphabet"] if told else options.get("alphabet", symbols.ALPHABET)
+    blank = victim.card.get("blank", 0) if told else options.get("blank", 0)
+    return str(alphabet), blank, told
 
 
 def ids_of(texts: tuple[str, ...], goal: CtcGoal) -> Tensor:

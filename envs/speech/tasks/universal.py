@@ -101,7 +101,9 @@ def _pools(spec: Spec, found: Source, goal: CtcGoal) -> dict[str, Pool]:
         raise unknown(f"unseen of {spec.name}", unseen, UNSEEN)
     if found.own:
         if unseen == "speakers":
-            raise AdvgymError("unseen='speakers' needs a dataset that names its speakers; of samples= give others, train=")
+            raise AdvgymError(
+                "unseen='speakers' needs a dataset that names its speakers; of samples= give others, train="
+            )
         parts = dict(found.own)
         if "train" in parts:
             parts["fit"] = parts["train"]

@@ -201,7 +201,8 @@ def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) 
     """A model of transformers as a victim of waveforms (n, samples) at the rate that its card says.
 
     CTC recognisers play `speech/transcribe`, audio classifiers `speech/keyword`. The card has the architecture, `rate`,
-    and of a recogniser its `alphabet` and the `blank`'s index in the model's own outputs, of a classifier `names`.
+    and of a recogniser its `alphabet`, the `blank`'s index in its scores (`own_blank` in the model's own), of a
+    classifier `names`.
 
     Args:
         source: hub name, or the folder that save_pretrained wrote (config, preprocessor, tokenizer, model.safetensors).
@@ -217,7 +218,7 @@ def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) 
     card = {"source": source, "architecture": type(model).__name__, "rate": int(extractor.sampling_rate)}
     if end == "ForCTC":
         module: Listener = CtcModel(model, extractor, _tokenizer(source), cap)
-        card |= {"alphabet": module.alphabet, "blank": module.blank}
+        card |= {"alphabet": module.alphabet, "blank": 0, "own_blank": module.blank}
     elif end == "ForConditionalGeneration":
         raise VictimError(f"{source}: models that write are not read yet")
     else:
