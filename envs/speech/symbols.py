@@ -29,6 +29,15 @@ def spelled(text: str, alphabet: str) -> str:
     return tidy("".join(c if c in known or not category(c).startswith("P") else " " * (c in "-–—") for c in text))
 
 
+def plain_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation.
+
+    >>> plain_words("Well, it's six.")
+    ['well', 'its', 'six']
+    """
+    return "".join(c for c in text.lower() if not category(c).startswith("P")).split()
+
+
 def encode(text: str, alphabet: str = ALPHABET, width: int | None = None) -> list[int]:
     """Symbol ids of a text as the alphabet spells it, padded with -1 to `width`.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advgym.core.victim import Victim
 from advgym.envs.speech.models.fronts import AstFront
+from advgym.envs.speech.victims import writing
 from advgym.envs.speech.victims.listening import Listener, Recogniser, convolved, standardised
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.lib.checkpoints import drawn_weights
@@ -200,15 +201,15 @@ class AudioClassifier(Listener):
 def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) -> Victim:
     """A model of transformers as a victim of waveforms (n, samples) at the rate that its card says.
 
-    CTC recognisers play `speech/transcribe`, audio classifiers `speech/keyword`. The card has the architecture, `rate`,
-    and of a recogniser its `alphabet`, the `blank`'s index in its scores (`own_blank` in the model's own), of a
-    classifier `names`.
+    CTC recognisers play `speech/transcribe`, audio classifiers `speech/keyword`, Whisper `speech/dictate`. The card has
+    the architecture, `rate`, and of a recogniser its `alphabet` and the `blank`'s index in its scores (`own_blank` in
+    the model's own), of a classifier `names`.
 
     Args:
         source: hub name, or the folder that save_pretrained wrote (config, preprocessor, tokenizer, model.safetensors).
         name: of the victim; its source without one.
         cap: samples per forward with their padding; 0 for 20 s of 16 kHz on a CPU, 320 s on CUDA.
-        options: of models that write (`advgym.envs.speech.victims.writing`).
+        options: of Whisper: `length` (output tokens at most, 32) and `language` ("en").
 
     Raises:
         DataError: the model is not there, its weights are pickles or incomplete, or it is of another kind.
@@ -220,7 +221,7 @@ def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) 
         module: Listener = CtcModel(model, extractor, _tokenizer(source), cap)
         card |= {"alphabet": module.alphabet, "blank": 0, "own_blank": module.blank}
     elif end == "ForConditionalGeneration":
-        raise VictimError(f"{source}: models that write are not read yet")
+        return writing.wrap(model, extractor, _tokenizer(source), name=name or source, card=card, **options)
     else:
         config: Any = model.config
         if getattr(config, "problem_type", None) in ("multi_label_classification", "regression"):
