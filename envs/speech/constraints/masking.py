@@ -1,8 +1,8 @@
 """Psychoacoustic masking: how far the power of a perturbation rises above what a clean clip hides.
 
-The model is ISO/IEC 11172-3's first (MPEG-1), as Painter and Spanias (2000) state it: tonal and noise maskers on the Bark
-scale, a spreading function whose upper slope depends on the level, and Terhardt's (1979) threshold in quiet. One
-function, `power_db`, gives the spectral density of the clean clip and of the perturbation: they share one calibration.
+The model is ISO/IEC 11172-3's first (MPEG-1), as Painter and Spanias (2000) state it: tonal and noise maskers on the
+Bark scale, a spreading function whose upper slope depends on the level, and Terhardt's (1979) threshold in quiet. One
+function, `power_db`, gives the spectral density of the clean clip and of the perturbation: they share a calibration.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _window_max(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _maskers(db: Tensor, s: Scale) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(levels, Bark) of tonal and of noise maskers of frames (m, bins): (m, T), (m, T), (m, bands), (bands,).
+    """Tonal maskers of frames (m, bins) with their bins, noise maskers with their Bark: (m, T) twice, (m, bands), (bands,).
 
     A masker that is inaudible, or within half a Bark of a louder one of its kind, has level -inf.
     """
@@ -125,29 +125,44 @@ def _maskers(db: Tensor, s: Scale) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     centre = centre / torch.bincount(s.band, minlength=bands)
     hush = torch.full((bands,), torch.inf, device=db.device).scatter_reduce_(0, s.band, s.quiet, "amin")
     noise = 10 * torch.log10(rest)
-    return levels, s.bark[at], torch.where(noise >= hush, noise, -torch.inf), centre
+    return levels, at, torch.where(noise >= hush, noise, -torch.inf), centre
 
 
-def spread(level: Tensor, distance: Tensor) -> Tensor:
-    """The spreading function in dB: of a masker of `level` dB, `distance` Bark above it; -inf outside -3 to 8."""
-    up = torch.where(distance < 1, -17 * distance, (0.15 * level - 17) * distance - 0.15 * level)
-    down = torch.where(distance < -1, 17 * distance - 0.4 * level + 11, (0.4 * level + 6) * distance)
-    out = torch.where(distance < 0, down, up)
-    return torch.where((distance >= -3) & (distance < 8), out, -torch.inf)
+def spread(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """The spreading function in dB of a masker of L dB, `distance` Bark above it, as (a, b) of a + b L.
+
+    Steep below the masker, 17 dB a Bark next to it, and flatter above the louder it is; nothing outside -3 to 8 Bark.
+    """
+    d = distance
+    fixed = torch.where(d < -1, 17 * d + 11, torch.where(d < 0, 6 * d, -17 * d))
+    by_level = torch.where(d < -1, -0.4, torch.where(d < 0, 0.4 * d, 0.15 * (d - 1).clamp_min(0)))
+    there = (d >= -3) & (d < 8)
+    return torch.where(there, fixed, -1e4), torch.where(there, by_level, 0.0)
+
+
+def _hidden(level: Tensor, place: Tensor, slope: float, offset: float, s: Scale) -> Tensor:
+    """The power that maskers (m, k) of these levels hide in each bin, (m, bins).
+
+    Args:
+        place: Bark (k,), or int64 (m, k), their bins.
+        slope, offset: of the masking index in dB, a Bark and at 0.
+    """
+    centre = s.bark if place.dtype == torch.int64 else place
+    a, b = spread(s.bark - centre.unsqueeze(1))
+    a = (a - slope * centre.unsqueeze(1) - offset) * (math.log(10) / 10)
+    b = (b + 1) * (math.log(10) / 10)
+    if place.dtype == torch.int64:
+        a, b = a[place], b[place]
+    some = torch.isfinite(level)
+    heard = torch.where(some, level, -1e4).unsqueeze(2)
+    return torch.exp(b * heard + a).sum(1)
 
 
 def _threshold(db: Tensor, s: Scale) -> Tensor:
     """The global masking threshold in dB of frames (m, bins)."""
     tones, where, noises, centre = _maskers(db, s)
-    out = torch.pow(10.0, s.quiet / 10).expand_as(db)
-    for level, bark, slope, offset in (
-        (tones, where, 0.275, 6.025), (noises, centre.expand(len(db), -1), 0.175, 2.025),
-    ):  # fmt: skip
-        some = torch.isfinite(level)
-        heard = torch.where(some, level, 0.0).unsqueeze(2)
-        hidden = heard - slope * bark.unsqueeze(2) - offset + spread(heard, s.bark - bark.unsqueeze(2))
-        out = out + torch.where(some.unsqueeze(2), torch.pow(10.0, hidden / 10), 0.0).sum(1)
-    return 10 * torch.log10(out)
+    out = torch.pow(10.0, s.quiet / 10) + _hidden(tones, where, 0.275, 6.025, s)
+    return 10 * torch.log10(out + _hidden(noises, centre, 0.175, 2.025, s))
 
 
 @torch.no_grad()

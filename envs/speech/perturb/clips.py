@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advgym.core import rng
-from advgym.core.batch import pick
+from advgym.core.batch import Batch, Look, pick
 from advgym.core.field import FieldBatch
 from advgym.envs.speech.constraints import budgets, masking
 from advgym.envs.speech.data import digits as data
@@ -64,11 +64,9 @@ class ClipBatch(FieldBatch):
 class MaskedBatch(ClipBatch):
     """Recordings whose budget is what their own sound hides: eps dB of mean excess over the masking threshold.
 
-    A step of the threat model's `steepest` has the gradient's phases at the power of the threshold, and `reach` of it lies
-    on the ball: a step length relative to `reach` means the same as with other norms.
+    A step of the threat model's `steepest` has the gradient's phases at the power of the threshold, and `reach` of it
+    lies near the ball: a step length relative to `reach` means the same as with other norms.
     """
-
-    shown = "threshold"
 
     def __init__(
         self, ids: Tensor, labels: Tensor, x: Tensor, length: Tensor, constraint: Mapping[str, Any],
@@ -76,7 +74,19 @@ class MaskedBatch(ClipBatch):
     ) -> None:  # fmt: skip
         super().__init__(ids, labels, x, length, constraint, rate)
         self.norm = "mask"
-        self.threshold = masking.threshold_db(x, rate)
+
+    @property
+    def threshold(self) -> Tensor:
+        """Of every clip, made when it is first asked for."""
+        if "_masks" not in self.__dict__:
+            self.__dict__["_masks"] = masking.threshold_db(self.x, self.rate)
+        found: Tensor = self.__dict__["_masks"]
+        return found
+
+    def put(self, lanes: Tensor, other: Batch) -> Batch:
+        twin = super().put(lanes, other)
+        twin.__dict__.pop("_masks", None)
+        return twin
 
     def widened(self, factor: float) -> MaskedBatch:
         wide = self.radius * factor
@@ -90,10 +100,12 @@ class MaskedBatch(ClipBatch):
         return masking.excess_db(change, pick(self.threshold, rows), pick(self.length, rows), self.rate)
 
     def _measure(self, change: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not bool(change.any()):  # as of every clean sample: no mask is needed
+            return torch.ones_like(pick(self.every, rows)), torch.zeros_like(pick(self.radius, rows))
         found = self.excess(change / data.LEVELS, rows)
         return found.double() <= pick(self.radius, rows).double() * (1 + 1e-5) + 1e-5, found
 
-    def look(self, p: Tensor, rows: Tensor | None = None, *, finite: bool = False):  # type: ignore[no-untyped-def]
+    def look(self, p: Tensor, rows: Tensor | None = None, *, finite: bool = False) -> Look:
         """As of every Field; a change below the mask has distance 0 and is one all the same."""
         look = super().look(p, rows, finite=finite)
         change = (look.form.detach() - pick(self.x, rows)).abs().amax(1)

@@ -21,7 +21,8 @@ def transcribe(spec: Spec) -> Task:
     """Connected words, a transcript: `samples` are (waveform, text) pairs, the victim maps (n, samples) to CTC scores.
 
     Scores are (n, frames, 1 + len(alphabet)) log-probabilities or logits, the blank at index `blank` (-1 for the last)
-    and the alphabet's symbols in order around it. A recogniser that returns texts is read as one of labels.
+    and the alphabet's symbols in order around it. A victim whose card has its `alphabet` is read by that one, and texts
+    are put in its case. A recogniser that returns texts is read as one of labels.
     """
     found = source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
     victim, goal = recogniser(spec, found, spec.load_victim())
@@ -51,6 +52,7 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
         own.spell(found.own, alphabet)
         vocabulary = tuple(sorted({word for text in found.own["test"].texts for word in text.split()}))
         own.check_texts(found.own, alphabet, frames)
+    vocabulary = tuple(dict.fromkeys(symbols.spelled(word, alphabet) for word in vocabulary))
     goal = CtcGoal(
         frames, alphabet, spec.threat.goal, vocabulary, wer=_share(options.get("wer", 0.5)),
         decode=str(options.get("decode", "greedy")),
@@ -71,9 +73,8 @@ def _letters(spec: Spec, victim: Victim) -> tuple[str, Any, bool]:
 def ids_of(texts: tuple[str, ...], goal: CtcGoal) -> Tensor:
     """Transcripts as symbol ids (n, frames)."""
     frames = goal.output_shape[0]
-    return torch.tensor([symbols.encode(t, goal.alphabet, frames) for t in texts], dtype=torch.int64).reshape(
-        -1, frames
-    )
+    ids = [symbols.encode(t, goal.alphabet, frames) for t in texts]
+    return torch.tensor(ids, dtype=torch.int64).reshape(-1, frames)
 
 
 def _share(value: Any) -> float:
