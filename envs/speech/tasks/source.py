@@ -58,7 +58,9 @@ def source(
         dataset = spec.load_dataset()
         wide = data.samples_of(dataset, samples)
         real = dataset.partition("#")[0] != "synth-digits"
-        notes = (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
+        notes: tuple[str, ...] = (
+            (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
+        )
         if rate == data.RATE:
             return Source(wide, sizes(dataset), partial(load, dataset), {}, notes)
         notes += (f"recordings of {data.RATE} Hz are resampled to {rate} Hz",)
@@ -68,7 +70,7 @@ def source(
         )
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
-    parts, notes = own.read_own(
+    parts, read = own.read_own(
         spec, load, names_of(spec.victim) or list(names), transcripts=transcripts, length=fixed, rate=rate,
         given=given_rate(spec),
     )  # fmt: skip
@@ -76,7 +78,7 @@ def source(
     for split, clips in parts.items():
         if bounded:
             check_clips(clips, wide, spec.threat.constraint, own.CALLED[split])
-    return Source(wide, {split: len(clips) for split, clips in parts.items()}, parts.__getitem__, parts, notes)
+    return Source(wide, {split: len(clips) for split, clips in parts.items()}, parts.__getitem__, parts, read)
 
 
 def given_rate(spec: Spec) -> int | None:
