@@ -235,6 +235,21 @@ def test_the_victims_rate_decides(tmp_path):
         make_task("speech/keyword", victim=classifier(-1), samples=[(tone(), 0)])
 
 
+def test_a_surrogate_of_another_rate_is_given_its_own():
+    class Loud(torch.nn.Module):
+        def forward(self, x):
+            assert x.shape[1] == 800
+            return loud(x)
+
+    surrogate = Victim(Loud(), card={"rate": 8000})
+    task = make_task("speech/keyword", victim=classifier(16000), samples=[(tone(), 1)], knowledge="transfer",
+                     surrogate=surrogate)  # fmt: skip
+    x = task.samples("test", [0]).x.requires_grad_()
+    scores = task.surrogate(x)
+    (g,) = torch.autograd.grad(scores[:, 1].sum(), x)
+    assert g.isfinite().all() and g.any() and scores[0, 1] > 0
+
+
 # -- letters -------------------------------------------------------------------------------------------------------
 def test_transcripts_are_written_in_the_victims_letters():
     assert symbols.spelled("Hello, world - it's", " 'ABDEHILORSTW") == "HELLO WORLD IT'S"

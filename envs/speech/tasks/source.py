@@ -21,6 +21,7 @@ from advgym.envs.speech.measures.columns import columns
 from advgym.envs.speech.perturb import clips as perturbed
 from advgym.envs.speech.show.recording import line, show
 from advgym.envs.speech.show.saved import save
+from advgym.envs.speech.victims.listening import heard_at
 from advgym.lib.given import names_of
 
 VICTIMS = "victim"  # of the option `rate`: the victim's own
@@ -123,7 +124,7 @@ def task_of(
 
     return finished(Task(
         spec.name, victim, goal, spec.threat, found.sizes, deal, context={"rate": rate}, notes=found.notes,
-        columns=columns(goal, rate),
+        columns=columns(goal, rate), adapt=partial(heard_at, rate=rate),
     ), found)  # fmt: skip
 
 
