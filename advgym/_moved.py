@@ -207,7 +207,8 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.speech.goals", "envs.speech.goals.decode"): "compact ctc_loss greedy needed",
     ("envs.speech.metrics", "envs.speech.measures.levels"): "peak_db snr_db",
     ("envs.speech.show", "envs.speech.show.sound"): "wav",
-    ("envs.speech.data", "envs.speech.data.clips"): "Clips pack own_clips rounds",
+    ("envs.speech.data", "envs.speech.data.clips"): "Clips pack",
+    ("envs.speech.data", "envs.speech.data.own"): "own_clips rounds",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

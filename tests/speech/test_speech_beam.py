@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from advgym.envs.speech.goals.beam import beam
 from advgym.envs.speech.goals.decode import compact, greedy, tidied
+from advgym.envs.speech.goals.transcripts import CtcGoal
 
 
 def exhaustive(scores: torch.Tensor, space: int) -> list[int]:
@@ -66,3 +67,9 @@ def test_spaces_are_tidied():
     assert tidied(ids, 1).tolist() == [[3, 1, 2, -1, -1, -1, -1], [-1] * 7]
     assert tidied(ids, 0) is ids
     assert compact(ids, ids > 1).tolist()[0] == [3, 2, -1, -1, -1, -1, -1]
+
+
+def test_a_goal_reads_scores_by_it():
+    scores = torch.tensor([[[0.55, 0.45], [0.55, 0.45]]]).log()
+    read = {name: CtcGoal(2, "a", decode=name).output(scores).tolist() for name in ("greedy", "beam")}
+    assert read == {"greedy": [[-1, -1]], "beam": [[1, -1]]}

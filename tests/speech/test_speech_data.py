@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from advgym.envs.speech import symbols
-from advgym.envs.speech.data import clips as own
 from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import own
 from advgym.errors import AdvgymError, DataError
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from advgym.cli.listing import card_rows
 from advgym.core.task import load_victim
 from advgym.envs.speech.goals.decode import greedy
 from advgym.envs.speech.models.fronts import AstFront, WhisperFront
@@ -56,7 +57,9 @@ def waves() -> torch.Tensor:
 def test_recognisers_answer_as_their_processor_says(tmp_path, tokenizer, family, norm):
     model = saved(tmp_path, family, "ForCTC", norm, tokenizer)
     victim = hub.load(str(tmp_path))
-    assert victim.card["rate"] == 16000 and victim.card["alphabet"] == " ABCDE'" and victim.card["blank"] == 2
+    assert victim.card["rate"] == 16000 and victim.card["alphabet"] == " ABCDE'" and victim.card["own_blank"] == 2
+    told = {row["name"]: row["value"] for row in card_rows(f"speech-transformers:{tmp_path}")}
+    assert told["alphabet"] == repr(" ABCDE'") and told["rate"] == 16000  # `advgym list victims NAME:SOURCE`
     x = waves()
     together = victim(x)
     assert together.shape == (4, victim.model.frames(3000), 8)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from advgym import make_task
 from advgym.envs.speech import symbols
 from advgym.envs.speech.goals.decode import greedy, phrase_loss
-from advgym.envs.speech.goals.transcripts import CtcGoal, cased
+from advgym.envs.speech.goals.transcripts import CtcGoal
 from advgym.envs.speech.measures.errors import phrase_distance, wer
 from advgym.errors import AdvgymError
 
@@ -131,8 +131,8 @@ def test_default_phrases_are_words_that_are_not_said():
 
 
 def test_texts_take_the_case_of_the_alphabet():
-    assert cased("Two six", " EINOSTWX") == "TWO SIX" and cased("Two", symbols.ALPHABET) == "two"
-    assert cased("Two", " Two") == "Two"
+    assert symbols.spelled("Two six", " EINOSTWX") == "TWO SIX" and symbols.spelled("Two", symbols.ALPHABET) == "two"
+    assert symbols.spelled("Two", " Two") == "Two"
     assert CtcGoal(20, " EINOSTWX", "targeted").parse_target("two").tolist()[:3] == [7, 8, 5]
 
 

@@ -138,6 +138,11 @@ def drawn_of(dataset: str) -> Drawn | None:
     return found
 
 
+def known(dataset: str) -> bool:
+    """Whether a name is one of this module's, not a path."""
+    return dataset in WORD_SAMPLES or drawn_of(dataset) is not None
+
+
 def content(dataset: str) -> dict[str, str]:
     """What a recipe says beside a dataset's name: the digest of its recordings, unless the name stands for them.
 

@@ -151,24 +151,12 @@ class CtcGoal(Goal):
             if any(not -1 <= i < self.outputs or i == 0 for i in ids):
                 raise AdvgymError(f"a target's symbols are 1 to {self.outputs - 1}, padded with -1; got {ids}")
             value = self.text(ids)
-        value = cased(value, self.alphabet)
-        if self.name == "phrase" and not symbols.tidy(value):
+        value = symbols.spelled(value, self.alphabet)
+        if self.name == "phrase" and not value:
             raise AdvgymError("a phrase has a word at least; goal='silence' asks for an empty transcript")
-        if needed(symbols.tidy(value)) > wide:
+        if needed(value) > wide:
             raise AdvgymError(f"the target {value!r} needs more than the {wide} frames of the victim's answer")
         return torch.tensor(symbols.encode(value, self.alphabet, wide), dtype=torch.int64)
-
-
-def cased(text: str, alphabet: str) -> str:
-    """The text in the case of an alphabet that has one alone.
-
-    >>> cased("two", " ENOTW")
-    'TWO'
-    """
-    upper, lower = alphabet.upper(), alphabet.lower()
-    if upper == lower or alphabet not in (upper, lower):
-        return text
-    return text.upper() if alphabet == upper else text.lower()
 
 
 def _decoder(name: str) -> Callable[[Tensor, int], Tensor]:

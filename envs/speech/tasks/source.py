@@ -15,14 +15,16 @@ from advgym.core.goals import Goal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim
 from advgym.envs.speech.constraints.budgets import check_clips, check_constraint
+from advgym.envs.speech.data import decoding, own
 from advgym.envs.speech.data import digits as data
-from advgym.envs.speech.data import own
 from advgym.envs.speech.measures.columns import columns
 from advgym.envs.speech.perturb import clips as perturbed
 from advgym.envs.speech.show.recording import line, show
 from advgym.envs.speech.show.saved import save
+from advgym.envs.speech.victims.listening import heard_at
 from advgym.lib.given import names_of
 
+VICTIMS = "victim"  # of the option `rate`: the victim's own
 # (ids, labels, clips, lengths, constraint, rate) -> a batch
 Make = Callable[[Tensor, Tensor, Tensor, Tensor, Mapping[str, Any], int], Batch]
 
@@ -52,26 +54,46 @@ def source(
     """
     if bounded:
         check_constraint(spec.name, spec.threat.constraint)
-    if spec.samples is None:
+    rate = rate_of(spec)
+    if spec.samples is None and ("dataset" in spec.row or data.known(spec.load_dataset())):
         dataset = spec.load_dataset()
         wide = data.samples_of(dataset, samples)
         real = dataset.partition("#")[0] != "synth-digits"
-        notes = (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
-        return Source(wide, sizes(dataset), partial(load, dataset), {}, notes)
+        notes: tuple[str, ...] = (
+            (f"recordings are scaled to one peak and cut or padded to {wide} samples",) if real else ()
+        )
+        if rate == data.RATE:
+            return Source(wide, sizes(dataset), partial(load, dataset), {}, notes)
+        notes += (f"recordings of {data.RATE} Hz are resampled to {rate} Hz",)
+        wide = decoding.width_at(wide, data.RATE, rate)
+        return Source(
+            wide, sizes(dataset), lambda split: decoding.resampled(load(dataset, split), data.RATE, rate), {}, notes
+        )
     # The row's own victim was trained on recordings of one length.
     fixed = samples.get(str(spec.row.get("dataset"))) if spec.victim is None else None
-    parts, moved = own.read_own(spec, load, names_of(spec.victim) or list(names), transcripts=transcripts, length=fixed)
+    parts, read = own.read_own(
+        spec, load, names_of(spec.victim) or list(names), transcripts=transcripts, length=fixed, rate=rate,
+        given=given_rate(spec),
+    )  # fmt: skip
     wide = parts["test"].wave.shape[1]
     for split, clips in parts.items():
         if bounded:
             check_clips(clips, wide, spec.threat.constraint, own.CALLED[split])
-    notes = ("waveforms are rounded to 16 bits",) if moved else ()
-    return Source(wide, {split: len(clips) for split, clips in parts.items()}, parts.__getitem__, parts, notes)
+    return Source(wide, {split: len(clips) for split, clips in parts.items()}, parts.__getitem__, parts, read)
+
+
+def given_rate(spec: Spec) -> int | None:
+    """The option `rate`, in Hz; None where it follows the victim."""
+    given = spec.threat.constraint.get("rate", VICTIMS)
+    return None if given == VICTIMS else decoding.check_rate(given, "rate")
 
 
 def rate_of(spec: Spec) -> int:
-    """Samples per second."""
-    return int(spec.threat.constraint.get("rate", data.RATE))
+    """Samples per second that the victim hears: as its card says, else the option `rate`, else 8,000."""
+    given = given_rate(spec)
+    if spec.victim is not None and "rate" in spec.victim.card:
+        return decoding.check_rate(spec.victim.card["rate"], f"the rate of victim {spec.victim.name!r}")
+    return data.RATE if given is None else given
 
 
 def task_of(
@@ -102,7 +124,7 @@ def task_of(
 
     return finished(Task(
         spec.name, victim, goal, spec.threat, found.sizes, deal, context={"rate": rate}, notes=found.notes,
-        columns=columns(goal, rate),
+        columns=columns(goal, rate), adapt=partial(heard_at, rate=rate),
     ), found)  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from advgym.core.victim import Victim
 from advgym.envs.speech import probe, symbols
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.data import own
-from advgym.envs.speech.goals.transcripts import CtcGoal, cased
+from advgym.envs.speech.goals.transcripts import CtcGoal
 from advgym.envs.speech.tasks.source import Source, source, task_of
 from advgym.errors import AdvgymError
 
@@ -37,24 +36,23 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
         more: samples that its input is longer than a recording.
     """
     options = spec.threat.constraint
-    known = victim.card.get("alphabet")  # of a model whose tokenizer says it; its blank is in front already
-    free = "alphabet" in options and known is None
-    alphabet = str(known or options.get("alphabet", symbols.ALPHABET))
+    free = "alphabet" in options
+    alphabet, blank, told = _letters(spec, victim)
     wide = found.samples + more
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise AdvgymError(f"alphabet={alphabet!r} must name each symbol once (symbol i is alphabet[i - 1])")
     if probe.writes(victim, wide):
         longest = max((len(t) for clips in found.own.values() for t in clips.texts), default=0)
         victim = probe.spelled(victim, alphabet, longest)
-    elif free:
-        victim = probe.blank_first(victim, options["blank"], len(alphabet) + 1)
+    elif free or told:
+        victim = probe.blank_first(victim, blank, len(alphabet) + 1)
     frames = probe.frames(victim, wide, alphabet, "; another order or alphabet: alphabet=, blank=" if free else "")
     vocabulary: tuple[str, ...] = symbols.DIGITS
     if found.own:
+        own.spell(found.own, alphabet)
         vocabulary = tuple(sorted({word for text in found.own["test"].texts for word in text.split()}))
-        vocabulary = tuple(dict.fromkeys(cased(word, alphabet) for word in vocabulary))
-        cases = {k: replace(v, texts=tuple(cased(t, alphabet) for t in v.texts)) for k, v in found.own.items()}
-        own.check_texts(cases, alphabet, frames)
+        own.check_texts(found.own, alphabet, frames)
+    vocabulary = tuple(dict.fromkeys(symbols.spelled(word, alphabet) for word in vocabulary))
     goal = CtcGoal(
         frames, alphabet, spec.threat.goal, vocabulary, wer=_share(options.get("wer", 0.5)),
         decode=str(options.get("decode", "greedy")),
@@ -62,12 +60,21 @@ def recogniser(spec: Spec, found: Source, victim: Victim, more: int = 0) -> tupl
     return victim, goal
 
 
+def _letters(spec: Spec, victim: Victim) -> tuple[str, Any, bool]:
+    """(alphabet, index of the blank, whether the victim's card says so): options first, then the card, then the row."""
+    options, row = spec.threat.constraint, spec.row.get("constraint", {})
+    own = "alphabet" in options and options["alphabet"] != row.get("alphabet")
+    told = "alphabet" in victim.card and not own
+    alphabet = victim.card["alphabet"] if told else options.get("alphabet", symbols.ALPHABET)
+    blank = victim.card.get("blank", 0) if told else options.get("blank", 0)
+    return str(alphabet), blank, told
+
+
 def ids_of(texts: tuple[str, ...], goal: CtcGoal) -> Tensor:
     """Transcripts as symbol ids (n, frames)."""
     frames = goal.output_shape[0]
-    return torch.tensor(
-        [symbols.encode(cased(t, goal.alphabet), goal.alphabet, frames) for t in texts], dtype=torch.int64
-    ).reshape(-1, frames)
+    ids = [symbols.encode(t, goal.alphabet, frames) for t in texts]
+    return torch.tensor(ids, dtype=torch.int64).reshape(-1, frames)
 
 
 def _share(value: Any) -> float:

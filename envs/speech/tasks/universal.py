@@ -15,6 +15,7 @@ from torch import Tensor
 
 from advgym.core.goals import BundleGoal
 from advgym.core.task import Spec, Task
+from advgym.envs.speech.data import decoding
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.data.clips import Clips, pack
 from advgym.envs.speech.goals.transcripts import CtcGoal
@@ -112,7 +113,9 @@ def _pools(spec: Spec, found: Source, goal: CtcGoal) -> dict[str, Pool]:
             half = len(clips) // 2
             parts["fit"], parts["test"] = _some(clips, slice(0, half)), _some(clips, slice(half, None))
     elif unseen == "speakers":
-        parts = _by_speakers(spec.load_dataset(), found.samples)
+        parts = _by_speakers(spec.load_dataset())
+        if (rate := rate_of(spec)) != data.RATE:
+            parts = {name: decoding.resampled(clips, data.RATE, rate) for name, clips in parts.items()}
     else:
         parts = {split: found.load(split) for split, many in found.sizes.items() if many}
         parts["fit"] = parts.get("train", parts["test"])
@@ -123,8 +126,9 @@ def _some(clips: Clips, part: slice) -> Clips:
     return Clips(clips.wave[part], clips.length[part], clips.texts[part], clips.labels[part])
 
 
-def _by_speakers(dataset: str, samples: int) -> dict[str, Clips]:
+def _by_speakers(dataset: str) -> dict[str, Clips]:
     """Utterances of one half of the speakers to see, of the other half to be judged on."""
+    samples = data.samples_of(dataset, data.LINE_SAMPLES)
     every = {split: data.source_words(dataset, split) for split in data.SPLITS}
     shared = {w.speaker for w in every["train"]} & {w.speaker for w in every["test"]}
     known = sorted(shared)

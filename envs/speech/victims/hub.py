@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from advgym.core.victim import Victim
 from advgym.envs.speech.models.fronts import AstFront
+from advgym.envs.speech.victims import writing
 from advgym.envs.speech.victims.listening import Listener, Recogniser, convolved, standardised
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.lib.checkpoints import drawn_weights
@@ -103,8 +103,37 @@ def _missing(source: str, folder: Path, error: Exception) -> DataError:
 
 
 # -- what it is given -----------------------------------------------------------------------------------------------
-def _ear(model: nn.Module, extractor: Any) -> tuple[Callable[[Tensor, Tensor], dict[str, Tensor]], int, bool]:
-    """(waves and lengths -> what the model is called with, samples that it needs, whether batches hold one length).
+class RawEar(nn.Module):
+    """Waveforms, standardised over their real lengths and with a mask where the extractor says so (wav2vec2 ...)."""
+
+    def __init__(self, extractor: Any, config: Any) -> None:
+        super().__init__()
+        self.masked, self.normal = bool(extractor.return_attention_mask), bool(extractor.do_normalize)
+        # A group norm over time sees the padding; without a mask everything does.
+        self.alike = not self.masked or getattr(config, "feat_extract_norm", "group") == "group"
+        self.least = convolved(config.conv_kernel, config.conv_stride)[1]
+
+    def forward(self, wave: Tensor, length: Tensor) -> dict[str, Tensor]:
+        given = {"input_values": standardised(wave, length) if self.normal else wave}
+        if self.masked:
+            given["attention_mask"] = (torch.arange(wave.shape[1], device=wave.device) < length.unsqueeze(1)).long()
+        return given
+
+
+class AstEar(nn.Module):
+    """The filter bank of AST, padded to the model's frames."""
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__()
+        self.front = AstFront(extractor)
+        self.least, self.alike = self.front.width, False
+
+    def forward(self, wave: Tensor, length: Tensor) -> dict[str, Tensor]:
+        return {"input_values": self.front(wave, length)}
+
+
+def ear_of(model: nn.Module, extractor: Any) -> RawEar | AstEar:
+    """Waves and lengths -> what the model is called with; it says the samples needed, and if batches hold one length.
 
     Raises:
         VictimError: for a feature extractor that is not known here.
@@ -112,24 +141,9 @@ def _ear(model: nn.Module, extractor: Any) -> tuple[Callable[[Tensor, Tensor], d
     config: Any = model.config
     kind = type(extractor).__name__
     if kind == "Wav2Vec2FeatureExtractor" and hasattr(config, "conv_kernel"):
-        masked, normal = bool(extractor.return_attention_mask), bool(extractor.do_normalize)
-
-        def raw(wave: Tensor, length: Tensor) -> dict[str, Tensor]:
-            given = {"input_values": standardised(wave, length) if normal else wave}
-            if masked:
-                given["attention_mask"] = (torch.arange(wave.shape[1], device=wave.device) < length.unsqueeze(1)).long()
-            return given
-
-        # A group norm over time sees the padding; without a mask everything does.
-        alike = not masked or getattr(config, "feat_extract_norm", "group") == "group"
-        return raw, convolved(config.conv_kernel, config.conv_stride)[1], alike
+        return RawEar(extractor, config)
     if kind == "ASTFeatureExtractor":
-        front = AstFront(extractor)
-
-        def bank(wave: Tensor, length: Tensor) -> dict[str, Tensor]:
-            return {"input_values": front.to(wave.device)(wave, length)}
-
-        return bank, front.width, False
+        return AstEar(extractor)
     raise VictimError(
         f"{type(model).__name__} reads its input by {kind}, which is not known here; those that are: "
         "Wav2Vec2FeatureExtractor, ASTFeatureExtractor, WhisperFeatureExtractor. Wrap it with its own front end in "
@@ -142,9 +156,9 @@ class CtcModel(Recogniser):
 
     def __init__(self, model: nn.Module, extractor: Any, tokenizer: Any, cap: int = 0) -> None:
         config: Any = model.config
-        ear, least, alike = _ear(model, extractor)
-        if not hasattr(config, "conv_kernel"):
-            raise VictimError(f"{type(model).__name__} reads spectrograms by another front end than is known here")
+        ear = ear_of(model, extractor)
+        if not isinstance(ear, RawEar):
+            raise VictimError(f"{type(model).__name__} reads spectrograms, which no CTC recogniser does here")
         raw_frames, _ = convolved(config.conv_kernel, config.conv_stride)
         shrinks = int(config.num_adapter_layers) if getattr(config, "add_adapter", False) else 0
 
@@ -156,8 +170,9 @@ class CtcModel(Recogniser):
 
         blank = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.pad_token_id
         super().__init__(
-            tokens_of(tokenizer, int(config.vocab_size)), int(blank), frames, least=least, alike=alike, cap=cap
-        )
+            tokens_of(tokenizer, int(config.vocab_size)), int(blank), frames, least=ear.least, alike=ear.alike,
+            cap=cap,
+        )  # fmt: skip
         self.model, self.ear, self.blank = model, ear, int(blank)
 
     def logits(self, wave: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,8 +197,8 @@ class AudioClassifier(Listener):
     """An audio classifier of transformers: scores (n, classes), its processor's front end inside."""
 
     def __init__(self, model: nn.Module, extractor: Any, cap: int = 0) -> None:
-        ear, least, alike = _ear(model, extractor)
-        super().__init__(least=least, alike=alike, cap=cap)
+        ear = ear_of(model, extractor)
+        super().__init__(least=ear.least, alike=ear.alike, cap=cap)
         self.model, self.ear = model, ear
 
     def forward(self, x: Tensor) -> Tensor:
@@ -200,14 +215,15 @@ class AudioClassifier(Listener):
 def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) -> Victim:
     """A model of transformers as a victim of waveforms (n, samples) at the rate that its card says.
 
-    CTC recognisers play `speech/transcribe`, audio classifiers `speech/keyword`. The card has the architecture, `rate`,
-    and of a recogniser its `alphabet` and the `blank`'s index in the model's own outputs, of a classifier `names`.
+    CTC recognisers play `speech/transcribe`, audio classifiers `speech/keyword`, Whisper `speech/dictate`. The card has
+    the architecture, `rate`, and of a recogniser its `alphabet` and the `blank`'s index in its scores (`own_blank` in
+    the model's own), of a classifier `names`.
 
     Args:
         source: hub name, or the folder that save_pretrained wrote (config, preprocessor, tokenizer, model.safetensors).
         name: of the victim; its source without one.
         cap: samples per forward with their padding; 0 for 20 s of 16 kHz on a CPU, 320 s on CUDA.
-        options: of models that write (`advgym.envs.speech.victims.writing`).
+        options: of Whisper: `length` (output tokens at most, 32) and `language` ("en").
 
     Raises:
         DataError: the model is not there, its weights are pickles or incomplete, or it is of another kind.
@@ -217,9 +233,9 @@ def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) 
     card = {"source": source, "architecture": type(model).__name__, "rate": int(extractor.sampling_rate)}
     if end == "ForCTC":
         module: Listener = CtcModel(model, extractor, _tokenizer(source), cap)
-        card |= {"alphabet": module.alphabet, "blank": module.blank}
+        card |= {"alphabet": module.alphabet, "blank": 0, "own_blank": module.blank}
     elif end == "ForConditionalGeneration":
-        raise VictimError(f"{source}: models that write are not read yet")
+        return writing.wrap(model, extractor, _tokenizer(source), name=name or source, card=card, **options)
     else:
         config: Any = model.config
         if getattr(config, "problem_type", None) in ("multi_label_classification", "regression"):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advgym.core.victim import Victim
 from advgym.errors import VictimError
 
 SILENT = -30.0  # log-probability of every letter in a frame beyond a recording's end, where the blank has 0
@@ -146,3 +147,23 @@ def convolved(kernels: Sequence[int], strides: Sequence[int]) -> tuple[Callable[
     for kernel, stride in reversed(pairs):
         least = (least - 1) * stride + kernel
     return frames, least
+
+
+class AtRate(nn.Module):
+    """A victim asked about waveforms of another rate: they are resampled first, differentiably."""
+
+    def __init__(self, victim: Victim, old: int, new: int) -> None:
+        super().__init__()
+        self.victim, self.old, self.new = victim, old, new
+        self.inner = victim.module  # moved along with this module
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        from torchaudio.functional import resample
+
+        return self.victim(resample(x, self.old, self.new), keys)
+
+
+def heard_at(victim: Victim, rate: int) -> Victim:
+    """The victim for waveforms at a task's rate: itself where its card says that rate, or none."""
+    own = victim.card.get("rate", rate)
+    return victim if own == rate else victim.like(AtRate(victim, rate, int(own)))
