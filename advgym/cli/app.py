@@ -128,6 +128,9 @@ def attack(
         int | None,
         typer.Option(help="Clean accuracy over N samples, the assigned ones among them; all.", min=1, metavar="N"),
     ] = None,
+    save_audio: Annotated[
+        Path | None, typer.Option(help="Speech: write every pair of clips and their difference as wav.", metavar="DIR")
+    ] = None,
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli.attack import run_attack
@@ -135,6 +138,7 @@ def attack(
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
         split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
+        audio=save_audio,
     )  # fmt: skip
 
 

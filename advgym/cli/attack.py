@@ -33,6 +33,7 @@ def run_attack(
     measures: list[str] | None = None,
     target: str = "",
     clean: int | None = None,
+    audio: Path | None = None,
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
@@ -47,6 +48,8 @@ def run_attack(
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
+    if audio is not None:
+        _check_saves(name, audio)
     with progress() as bar:
         line = bar.add_task(f"{entry.name} on {name}", total=None, note="clean pass")
 
@@ -82,7 +85,7 @@ def run_attack(
 
             save(result, out)
     print_result(result)
-    if show or report:
+    if show or report or audio:
         made = _rebuilt(result, defenses, options)
         if show:
             print_examples(result, made, show)
@@ -90,7 +93,9 @@ def run_attack(
             from advgym.report.page import write_report
 
             write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
-    for what, path in (("result", out), ("report", report)):
+        if audio:
+            save_pairs(audio, result, made)
+    for what, path in (("result", out), ("report", report), ("audio", audio)):
         if path is not None:
             err().print(f"{what}: {escape(path)}", soft_wrap=True)
     return 1 if say_unplayed(result) else 0
@@ -122,6 +127,30 @@ def read_targets(several: Any, one: str) -> Any:
 def _check_place(path: Path | None) -> None:
     if path is not None and path.is_dir():
         raise AdvgymError(f"{path} is a folder; name a file in it")
+
+
+def _check_saves(name: str, place: Path) -> None:
+    """Refuse to save the clips of what has none, before anything is attacked."""
+    from advgym import registry
+
+    if name.split("/")[0] != "speech":
+        able = [task for task in sorted(registry.tasks()) if task.startswith("speech/")]
+        raise AdvgymError(f"--save-audio writes clips, and {name} has none; tasks that have: {', '.join(able)}")
+    if place.is_file():
+        raise AdvgymError(f"{place} is a file; --save-audio takes a folder")
+
+
+def save_pairs(place: Path, r: Result, task: Task) -> None:
+    """What each final perturbation made of its sample, as files by the task."""
+    from advgym.report.examples import forms
+
+    if task.save is None:
+        raise AdvgymError(f"{task.name} does not say how its samples are saved")
+    for start in range(0, len(r.samples), 64):
+        part = r.samples[start : start + 64]
+        batch, form = forms(task, r.split, part)
+        for i in range(len(part)):
+            task.save(place, batch, i, form[i])
 
 
 def _interrupted(path: Path | None) -> int:

@@ -23,6 +23,8 @@ def show_list(what: str, pattern: str, *, as_json: bool, task: str = "") -> int:
         raise unknown("list", what, LISTS)
     if task and what != "agents":
         raise AdvgymError(f"--task says which agents play it: `advgym list agents --task {task}`, not list {what}")
+    if what == "victims" and ":" in pattern:
+        return show_rows(what, card_rows(pattern), "*", as_json=as_json)
     found = rows(what)
     return show_rows(
         what, [r for r in found if r["name"] in players(task)] if task else found, pattern, as_json=as_json
@@ -127,6 +129,16 @@ def _victims() -> list[dict[str, Any]]:
         }
         for name, row in registry.victims().items()
     ]
+
+
+def card_rows(name: str) -> list[dict[str, Any]]:
+    """What the card of a victim that is named with its source says: rate, alphabet, classes ..., a row each."""
+    from advgym.core.task import load_victim
+
+    victim = load_victim(name)
+    said = {"name": victim.name, "access": victim.access, **victim.card}
+    edged = {k: repr(v) for k, v in said.items() if isinstance(v, str) and v != v.strip()}  # a space is seen
+    return [{"name": key, "value": value} for key, value in {**said, **edged}.items()]
 
 
 def board_rows(boards: Path | None = None) -> list[dict[str, Any]]:

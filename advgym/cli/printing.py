@@ -89,7 +89,7 @@ def column_lines(r: Result) -> list[str]:
     """What a result's columns say, a line each: the rate that each bar leaves, and the means over the successes."""
     lines = []
     if r.members_rate is not None:
-        lines.append(f"success counts the members of bundles: {percent(r.members_rate, 1)} changed their answer")
+        lines.append(f"success counts the members of bundles: {percent(r.members_rate, 1)} reached the goal")
     for name, c in r.columns.items():
         if c.success_rate is not None and c.success_ci is not None and c.bar is not None:
             low, high = c.success_ci
@@ -99,7 +99,9 @@ def column_lines(r: Result) -> list[str]:
             )
             if r.columns_about.get(name):
                 lines.append(f"  {name}: {r.columns_about[name]}")
-    means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in r.columns.items()]
+    parts = {name for c in r.columns.values() for name in c.ratio or ()}  # counts, of which the ratio is told
+    shown = {name: c for name, c in r.columns.items() if name not in parts}
+    means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in shown.items()]
     if means:
         of = "successes" if any(s.success for s in r.samples) else "final perturbations"
         lines.append(f"means over the {of}: {', '.join(means)}")
