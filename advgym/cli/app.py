@@ -136,7 +136,7 @@ def attack(
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
         split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
-        save=save_audio,
+        audio=save_audio,
     )  # fmt: skip
 
 

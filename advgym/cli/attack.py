@@ -33,7 +33,7 @@ def run_attack(
     measures: list[str] | None = None,
     target: str = "",
     clean: int | None = None,
-    save: Path | None = None,
+    audio: Path | None = None,
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
@@ -48,8 +48,8 @@ def run_attack(
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
-    if save is not None:
-        _check_saves(name, save)
+    if audio is not None:
+        _check_saves(name, audio)
     with progress() as bar:
         line = bar.add_task(f"{entry.name} on {name}", total=None, note="clean pass")
 
@@ -85,7 +85,7 @@ def run_attack(
 
             save(result, out)
     print_result(result)
-    if show or report or save:
+    if show or report or audio:
         made = _rebuilt(result, defenses, options)
         if show:
             print_examples(result, made, show)
@@ -93,9 +93,9 @@ def run_attack(
             from advgym.report.page import write_report
 
             write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
-        if save:
-            save_pairs(save, result, made)
-    for what, path in (("result", out), ("report", report), ("audio", save)):
+        if audio:
+            save_pairs(audio, result, made)
+    for what, path in (("result", out), ("report", report), ("audio", audio)):
         if path is not None:
             err().print(f"{what}: {escape(path)}", soft_wrap=True)
     return 1 if say_unplayed(result) else 0

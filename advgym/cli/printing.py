@@ -89,7 +89,7 @@ def column_lines(r: Result) -> list[str]:
     """What a result's columns say, a line each: the rate that each bar leaves, and the means over the successes."""
     lines = []
     if r.members_rate is not None:
-        lines.append(f"success counts the members of bundles: {percent(r.members_rate, 1)} changed their answer")
+        lines.append(f"success counts the members of bundles: {percent(r.members_rate, 1)} reached the goal")
     for name, c in r.columns.items():
         if c.success_rate is not None and c.success_ci is not None and c.bar is not None:
             low, high = c.success_ci

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Column(msgspec.Struct, kw_only=True):
     """One column of a result: means over the attacked and over the successes, and what its bar leaves of the successes.
 
-    A ratio's means are sums over sums. `success_rate` counts successes whose value is at least `bar`, over all attacked samples, with Wilson's interval.
+    A ratio's means are sums over sums. `success_rate` counts successes whose value is at least `bar`, over all attacked
+    samples, with Wilson's interval.
     """
 
     mean: float

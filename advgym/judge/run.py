@@ -165,7 +165,9 @@ def _flags(made: Task, entry: registry.Agent, rows: list[Sample], crashed: list[
     if entry.name == registry.OWN:
         name = getattr(entry.attack, "__name__", "without a name")
         flags.append(f"the agent is a function of the caller's own: {name}")
-    return [*flags, *denied_flags(rows), *silent_flags(rows, episodes)]
+    # Of unseen members the verdict is another question than what was told.
+    denied = denied_flags(rows) if made.unseen is None else []
+    return [*flags, *denied, *silent_flags(rows, episodes)]
 
 
 def _shown(task: str | Task, options: dict[str, Any], defenses: Any) -> dict[str, Any]:

@@ -62,8 +62,10 @@ def judge(
         chosen = proposals[start : start + CHUNK]
         p = chosen.to(device) if isinstance(chosen, Tensor) else batch.load(list(chosen))
         target = None if targets is None else targets[start : start + CHUNK]
-        anew = clean is None or task.unseen is not None
-        known = answer(task.victim.on(device), batch, task.goal) if anew else clean.of(part)[0]
+        if clean is None or task.unseen is not None:
+            known = answer(task.victim.on(device), batch, task.goal)
+        else:
+            known = clean.of(part)[0]
         parts.append(_judge_chunk(task, batch, p, known, target, device, seed))
     return Verdict(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
 

@@ -14,13 +14,16 @@ TASKS = [
     "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",
     "text/synth-paraphrase", "text/synth-joint", "text/synth-insert", "text/synth-reduction", "text/synth-trigger",
     "graph/karate-edge", "graph/sbm-feature", "graph/mutag-edge", "speech/synth-keyword", "speech/synth-transcribe",
+    "speech/synth-rooms", "speech/synth-universal", "speech/synth-prepend", "speech/synth-bands", "speech/synth-verify",
 ]  # fmt: skip
 EMBEDDED = [t for t in TASKS if not t.startswith("graph/mutag")]
 KIND = {"image/digits-linf": "field", "image/digits-l2": "field", "speech/synth-keyword": "field",
-        "speech/synth-transcribe": "field"}  # fmt: skip
+        "speech/synth-transcribe": "field", "speech/synth-rooms": "field", "speech/synth-universal": "field",
+        "speech/synth-prepend": "field", "speech/synth-verify": "field"}  # fmt: skip
 
 
 CHEAP = {"field": "image/digits-l2", "edits": "graph/karate-edge"}  # where every agent is tried
+QUERIES = {"speech/synth-universal": 160, "speech/synth-prepend": 160}  # a proposal costs one for each member
 TRYING = {"field": ("pgd", "square"), "edits": ("first-order", "random-search")}  # who tries every other task
 
 
@@ -35,7 +38,7 @@ def pairs():
 @pytest.mark.parametrize(("task", "agent"), pairs())
 def test_the_same_through_the_boundary(task, agent):
     entry = registry.agent(agent)
-    made = make_task(task, knowledge=entry.knowledge, queries=24)
+    made = make_task(task, knowledge=entry.knowledge, queries=QUERIES.get(task, 24))
 
     def env():
         found = AttackEnv(made, proposals=entry.proposals, assigned=range(4))

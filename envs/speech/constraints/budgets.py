@@ -21,8 +21,8 @@ MOST_DB = 60.0  # of mask excess: a perturbation as loud as the loudest speech
 def radius(x: Tensor, constraint: Mapping[str, Any]) -> Tensor | float:
     """The radius of each clip (B, samples): of "snr" and "dbx" it follows from the clip, float64 (B,).
 
-    "linf" and "l2": eps in units of full scale; "snr": the L2 ball `snr` dB below the clip's power; "dbx": the Linf ball
-    whose peak is `dbx` dB of the clip's own (below 0: quieter); "mask": eps in dB of mean mask excess.
+    "linf" and "l2": eps in units of full scale; "snr": the L2 ball `snr` dB below the clip's power; "dbx": the Linf
+    ball whose peak is `dbx` dB of the clip's own (below 0: quieter); "mask": eps in dB of mean mask excess.
     """
     if constraint["norm"] == "snr":
         return x.double().square().sum(1).sqrt() * 10.0 ** (-float(constraint["snr"]) / 20.0)
@@ -72,5 +72,5 @@ def check_clips(clips: data.Clips, samples: int, constraint: Mapping[str, Any], 
         option = f"{norm}={constraint[norm]:g}"
         raise DataError(
             f"{what} {which}: {silent} for {option}, whose noise would be less than one 16-bit step. "
-            f"Leave such clips out, take a {'smaller snr' if norm == 'snr' else 'larger dbx'}=, or norm='linf' with eps="
+            f"Leave such clips out, take a {'smaller snr' if norm == 'snr' else 'larger dbx'}=, or norm='linf'"
         )

@@ -96,7 +96,7 @@ def _window_max(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _maskers(db: Tensor, s: Scale) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tonal maskers of frames (m, bins) with their bins, noise maskers with their Bark: (m, T) twice, (m, bands), (bands,).
+    """Levels in dB and bins of tonal maskers, (m, T) both, levels and Bark of noise maskers, (m, bands) and (bands,).
 
     A masker that is inaudible, or within half a Bark of a louder one of its kind, has level -inf.
     """

@@ -23,10 +23,10 @@ HALF = 0.5  # word error rate from which on the victim has a clip wrong
 class CtcGoal(Goal):
     """Goals on transcripts; scores (frames, symbols) are log-probabilities (or logits) per frame, blank 0.
 
-    Untargeted: at least `wer` word errors for each of the N words of the victim's own clean transcript; the objective is
-    WER - wer + 1/(2N), or WER - (the errors that are needed - 1)/N where that is less. Targeted: exactly the target's text
-    of L symbols; the objective is -CER + 1/(2L). Phrase: the target's words stand somewhere in the transcript; the
-    objective is 1/(2L) less the symbol edits to that, over L. Silence: nothing is said; -symbols + 1/2, over the clean ones.
+    Untargeted: at least `wer` word errors for each of the N words of the victim's own clean transcript; the objective
+    is WER - wer + 1/(2N), or WER - (the errors that are needed - 1)/N where that is less. Targeted: exactly the
+    target's text of L symbols; -CER + 1/(2L). Phrase: the target's words stand somewhere in the transcript; 1/(2L) less
+    the symbol edits to that, over L. Silence: nothing is said; 1/2 less the symbols, over the clean ones.
 
     Args:
         frames: T, also the width of outputs and labels.

@@ -1,4 +1,4 @@
-"""The columns of the speech tasks: how loud, how audible and how intelligible a perturbed clip is, and what was read."""
+"""The columns of the speech tasks: how loud, audible and intelligible a perturbed clip is, and what was read."""
 
 from __future__ import annotations
 

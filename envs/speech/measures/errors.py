@@ -20,7 +20,7 @@ def edit_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def phrase_distance(text: Tensor, phrase: Tensor, space: int = 0) -> Tensor:
-    """Edits from each text to the nearest one that has the phrase in it, int64 (n,); 0 where it is there (Sellers 1980).
+    """Edits from each text to the nearest one that has the phrase in it, int64 (n,); 0 where it is (Sellers 1980).
 
     Args:
         text, phrase: int64 rows padded with -1.

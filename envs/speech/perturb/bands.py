@@ -41,7 +41,7 @@ def forward(x: Tensor, size: int) -> Tensor:
 
 def backward(cells: Tensor, samples: int) -> Tensor:
     """The clips (n, samples) of coefficients (n, blocks, size)."""
-    n, blocks, size = cells.shape
+    n, _, size = cells.shape
     parts = cells @ basis(size, cells.device).T
     first, second = parts[:, :, :size].reshape(n, -1), parts[:, :, size:].reshape(n, -1)
     return (F.pad(first, (0, size)) + F.pad(second, (size, 0)))[:, size : size + samples]
@@ -160,7 +160,7 @@ class BandBatch(EditsBatch):
         return F.pad(edits, (0, 0, 0, short), value=-1), F.pad(gain, (0, short), value=-torch.inf)
 
     def view(self) -> dict[str, Tensor]:
-        """`envelope` (B, 64), and `site_features` (B, sites, 3): log10 energy floored at 1e-6, time and band in [0, 1]."""
+        """`envelope` (B, 64); `site_features` (B, sites, 3): log10 energy floored at 1e-6, time and band in [0, 1]."""
         site = torch.arange(self.sites, device=self.x.device)
         spans = self.sites // self.bands
         where = [(site // self.bands) / max(spans - 1, 1), (site % self.bands) / max(self.bands - 1, 1)]

@@ -31,9 +31,7 @@ def attenuate(spec: Spec) -> Task:
     ) -> BandBatch:
         return BandBatch(ids, labels, x, length, rate=rate, **options)
 
-    return task_of(
-        spec, victim, goal, found, lambda clips: ids_of(clips.texts, goal), make, bounded=False
-    )
+    return task_of(spec, victim, goal, found, lambda clips: ids_of(clips.texts, goal), make, bounded=False)
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +45,9 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     levels = given["decibels"]
     fine = isinstance(levels, list | tuple) and bool(levels) and all(_above(v) for v in levels)
     if not fine or len(set(levels)) != len(levels):
-        raise AdvgymError(f"decibels={levels!r} lists what a choice takes away, each above 0 and once, as in [6, 24, inf]")
+        raise AdvgymError(
+            f"decibels={levels!r} lists what a choice takes away, each above 0 and once, as in [6, 24, inf]"
+        )
     snr = given["snr"]
     if isinstance(snr, bool) or not isinstance(snr, int | float) or not 0 <= snr < math.inf:
         raise AdvgymError(f"snr={snr!r} is a number of dB from 0 on")

@@ -119,8 +119,8 @@ def task_of(
         clips, truth = held[split]
         index = torch.tensor(ids, dtype=torch.int64)
         wave = clips.wave[index].float() / data.LEVELS
-        tensors = (t.to(device) for t in (index, truth[index], wave, clips.length[index]))
-        return make(*tensors, spec.threat.constraint, rate)
+        ids_, labels_, x, length = (t.to(device) for t in (index, truth[index], wave, clips.length[index]))
+        return make(ids_, labels_, x, length, spec.threat.constraint, rate)
 
     return finished(Task(
         spec.name, victim, goal, spec.threat, found.sizes, deal, context={"rate": rate}, notes=found.notes,

@@ -1,7 +1,7 @@
 """One sound for many utterances: added to each, or played before each; judged on utterances it was not made on.
 
-A sample is a bundle of M utterances that an attack sees; the verdict is on M others (`Task.unseen`). Its objective is the
-mean over the members, and asking about one perturbation costs M queries.
+A sample is a bundle of M utterances that an attack sees; the verdict is on M others (`Task.unseen`). Its objective is
+the mean over the members, and asking about one perturbation costs M queries.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from advgym.core.goals import BundleGoal
 from advgym.core.task import Spec, Task
+from advgym.envs.speech.data import decoding
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.data.clips import Clips, pack
 from advgym.envs.speech.goals.transcripts import CtcGoal
@@ -38,8 +39,8 @@ class Pool(NamedTuple):
 def additive(spec: Spec) -> Task:
     """A perturbation added to M utterances. Options: `utterances`, M; `unseen`, what the verdict's utterances share.
 
-    `unseen="utterances"`: others of the same speakers, where the dataset's splits share them; "speakers": the attack sees
-    one half of the speakers, and the verdict is on the other half.
+    `unseen="utterances"`: others of the same speakers, where the dataset's splits share them; "speakers": the attack
+    sees one half of the speakers, and the verdict is on the other half.
     """
     return _task(spec, SharedBatch, 0)
 
@@ -112,7 +113,9 @@ def _pools(spec: Spec, found: Source, goal: CtcGoal) -> dict[str, Pool]:
             half = len(clips) // 2
             parts["fit"], parts["test"] = _some(clips, slice(0, half)), _some(clips, slice(half, None))
     elif unseen == "speakers":
-        parts = _by_speakers(spec.load_dataset(), found.samples)
+        parts = _by_speakers(spec.load_dataset())
+        if (rate := rate_of(spec)) != data.RATE:
+            parts = {name: decoding.resampled(clips, data.RATE, rate) for name, clips in parts.items()}
     else:
         parts = {split: found.load(split) for split, many in found.sizes.items() if many}
         parts["fit"] = parts.get("train", parts["test"])
@@ -123,8 +126,9 @@ def _some(clips: Clips, part: slice) -> Clips:
     return Clips(clips.wave[part], clips.length[part], clips.texts[part], clips.labels[part])
 
 
-def _by_speakers(dataset: str, samples: int) -> dict[str, Clips]:
+def _by_speakers(dataset: str) -> dict[str, Clips]:
     """Utterances of one half of the speakers to see, of the other half to be judged on."""
+    samples = data.samples_of(dataset, data.LINE_SAMPLES)
     every = {split: data.source_words(dataset, split) for split in data.SPLITS}
     shared = {w.speaker for w in every["train"]} & {w.speaker for w in every["test"]}
     known = sorted(shared)
