@@ -84,21 +84,26 @@ def test_librispeech_and_folders_of_labels(tmp_path):
 def test_objects_of_torchaudio_and_datasets(tmp_path):
     import datasets
     import pyarrow
+    from torchaudio.datasets import LIBRISPEECH, SPEECHCOMMANDS
 
-    (
-        write(tmp_path / "SpeechCommands" / "v" / "yes" / "a.wav"),
-        write(tmp_path / "SpeechCommands" / "v" / "no" / "b.wav"),
-    )
-    paths = [("v/yes/a.wav", 16000, "yes", "sp", 0), ("v/no/b.wav", 16000, "no", "sp", 0)]
+    home = tmp_path / "SpeechCommands" / "speech_commands_v0.02"
+    for name in ("yes", "no"):
+        write(home / name / "a_nohash_0.wav")
+    (home / "testing_list.txt").write_text("yes/a_nohash_0.wav\n")
+    write(tmp_path / "LibriSpeech" / "test-clean" / "1" / "2" / "1-2-0000.flac")
+    (tmp_path / "LibriSpeech" / "test-clean" / "1" / "2" / "1-2.trans.txt").write_text("1-2-0000 HELLO THERE\n")
+    found = readers.rows_of(SPEECHCOMMANDS(tmp_path), "samples", transcripts=False)
+    assert sorted(r.label for r in found) == ["no", "yes"] and len(readers.waves(found, rate=16000)[0]) == 2
+    found = sorted(found, key=lambda r: r.label, reverse=True)
+    said = readers.rows_of(LIBRISPEECH(tmp_path, "test-clean"), "samples", transcripts=True)
+    assert [r.label for r in said] == ["HELLO THERE"] and len(readers.waves(said, rate=16000)[0][0][0]) == 1600
 
-    class Commands(list):  # as torchaudio's SPEECHCOMMANDS: paths relative to its archive
-        _archive = str(tmp_path / "SpeechCommands")
+    class Undecoded(list):
+        def __iter__(self):
+            raise ImportError("TorchCodec is required")
 
-        def get_metadata(self, i):
-            return self[i]
-
-    found = readers.rows_of(Commands(paths), "samples", transcripts=False)
-    assert [(r.sound.name, r.label) for r in found] == [("a.wav", "yes"), ("b.wav", "no")]
+    with pytest.raises(DataError, match=r"TorchCodec is required\. Give its files"):
+        readers.rows_of(Undecoded(), "samples", transcripts=False)
     features = datasets.Features({"audio": datasets.Audio(), "label": datasets.ClassLabel(names=["no", "yes"])})
     rows = {"audio": [{"bytes": None, "path": str(r.sound)} for r in found], "label": [1, 0]}
     schema = features.arrow_schema  # through arrow: encoding a column anew needs FFmpeg

@@ -92,7 +92,13 @@ def rows_of(samples: Any, name: str, *, transcripts: bool) -> list[Row]:
         return list(_columns(name, _undecoded(samples), {}, transcripts))
     if isinstance(samples, str | bytes | Mapping) or not isinstance(samples, Iterable):
         raise DataError(f"{name}= is {type(samples).__name__}; want a list of (waveform, label) pairs")
-    entries = list(samples)
+    try:
+        entries = list(samples)
+    except (ImportError, RuntimeError) as error:  # objects that decode by torchcodec, which needs FFmpeg
+        raise DataError(
+            f"{name}= cannot be read: {str(error).strip().splitlines()[0]}. Give its files: a list of (path, label), "
+            f"or dataset= {LAYOUTS}"
+        ) from error
     if entries and isinstance(entries[0], Mapping):
         return list(_columns(name, ((f"{name}[{i}]", e) for i, e in enumerate(entries)), {}, transcripts))
     want = "a transcript (a text of one word or more)" if transcripts else "a class (a whole number from 0)"
