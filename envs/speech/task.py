@@ -189,7 +189,8 @@ def _task(spec: Spec, victim: Victim, goal: Goal, source: _Source, labels: Calla
         truths, length = truth[index].to(device), clips.length[index].to(device)
         return ClipBatch(index.to(device), truths, wave.to(device), length, spec.threat.constraint, rate)
 
-    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate}, notes=source.notes)
+    task = Task(spec.name, victim, goal, spec.threat, source.sizes, deal, context={"rate": rate}, notes=source.notes,
+                offers=frozenset({"waveform"}))  # fmt: skip
     if source.own and "train" not in source.own:
         task = untrained(task)
     elif not source.sizes.get("train"):

@@ -1,0 +1,40 @@
+"""What attacks on signals share: the clean signal, the loudest version of a change that is valid, filters by the DFT."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advgym.agents.shared.once import wide
+
+HALVINGS = 16
+
+
+def clean_of(env) -> Tensor:
+    """The clean samples of the lanes, (lanes, *shape): what the victim sees of no perturbation."""
+    x: Tensor = env.threat.apply(env.threat.null()).detach()
+    return x.reshape(env.threat.null().shape)
+
+
+def loudest(env, change: Tensor, most: float = 1.0) -> Tensor:
+    """The largest multiple, up to `most`, of a change (lanes, *shape) that is valid; free, by bisection.
+
+    Null where not even `most` / 2^16 of it is.
+    """
+    low = torch.zeros(len(change), device=change.device)
+    high = torch.full_like(low, most)
+    low = torch.where(env.threat.check(change * most), high, low)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        valid = env.threat.check(change * wide(middle, change))
+        low, high = torch.where(valid, middle, low), torch.where(valid, high, middle)
+    return change * wide(low, change)
+
+
+def convolved(x: Tensor, response: Tensor) -> Tensor:
+    """Each row of x (lanes, ..., samples) through its filter (lanes, taps), cut to the length of x."""
+    size = x.shape[-1]
+    padded = 1 << (size + response.shape[-1] - 1).bit_length()
+    h = torch.fft.rfft(response, padded)
+    h = h.view(len(h), *[1] * (x.dim() - 2), -1)
+    return torch.fft.irfft(torch.fft.rfft(x, padded) * h, padded)[..., :size]
