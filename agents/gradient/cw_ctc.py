@@ -9,6 +9,7 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import wide
+from advgym.agents.shared.signals import scaled
 from advgym.lib.settings import COUNT, NATURAL, SHARE, Range
 
 LOSSES = ("ctc", "margin")
@@ -71,8 +72,8 @@ def attack(
         failures = torch.where(failures >= patience, 0, failures)
         τ = torch.where(won, torch.minimum(τ, least) * shrink**exponent, τ)
         τ = torch.where(relaxed, (τ * least).sqrt(), τ)
-        m = momentum * m + _scaled(g)
-        δ = _within(env, δ + wide(α * τ, δ) * _step(env, m), τ)
+        m = momentum * m + scaled(g)
+        δ = _within(env, δ + wide(α * τ, δ) * env.threat.steepest(m), τ)
     if not env.done:
         env.step(held)
     return held
@@ -95,17 +96,6 @@ def _gain(obs: dict, path: Tensor | None, margin: float) -> Tensor:
     on = F.one_hot(path.clamp_min(0), scores.shape[2]).bool()
     ahead = scores.masked_fill(~on, -torch.inf).amax(2) - scores.masked_fill(on, -torch.inf).amax(2)
     return torch.where(path[:, 0] >= 0, ahead.clamp_max(margin).sum(1), obs["surrogate"])
-
-
-def _scaled(g: Tensor) -> Tensor:
-    """Gradients with a mean absolute value of 1 in each lane."""
-    size = g.abs().flatten(1).mean(1).clamp_min(torch.finfo(g.dtype).tiny)
-    return torch.nan_to_num(g / wide(size, g))
-
-
-def _step(env, m: Tensor) -> Tensor:
-    """The direction of a step whose length is that of τ."""
-    return env.threat.steepest(m)
 
 
 def _within(env, δ: Tensor, τ: Tensor) -> Tensor:

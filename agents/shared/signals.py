@@ -38,3 +38,24 @@ def convolved(x: Tensor, response: Tensor) -> Tensor:
     h = torch.fft.rfft(response, padded)
     h = h.view(len(h), *[1] * (x.dim() - 2), -1)
     return torch.fft.irfft(torch.fft.rfft(x, padded) * h, padded)[..., :size]
+
+
+def extent(env) -> Tensor:
+    """Where along the last axis a change counts, int64 (lanes, 2): from the first such sample to behind the last.
+
+    Read off the projection of a change everywhere: what lies outside (padding) is not changed.
+    """
+    one = torch.ones_like(env.threat.null())
+    some = (env.threat.project(one) != 0) | (env.threat.project(-one) != 0)
+    some = some.view(len(some), -1, some.shape[-1]).any(1)
+    size = some.shape[-1]
+    first = some.to(torch.int8).argmax(1)
+    last = size - some.flip(1).to(torch.int8).argmax(1)
+    none = ~some.any(1)
+    return torch.stack([torch.where(none, 0, first), torch.where(none, size, last)], 1)
+
+
+def scaled(g: Tensor) -> Tensor:
+    """Gradients (lanes, ...) with a mean absolute value of 1 in each lane; zeros stay zeros."""
+    size = g.abs().flatten(1).mean(1).clamp_min(torch.finfo(g.dtype).tiny)
+    return torch.nan_to_num(g / wide(size, g))

@@ -1,0 +1,135 @@
+"""Attacks on signals: what they promise, against closed forms and by hand."""
+
+import math
+
+import pytest
+import torch
+
+from advgym import AdvgymError, attack, make, registry, verify
+from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, scaled
+from advgym.agents.waveforms.kenansville import _bins, _spectrum
+from advgym.agents.waveforms.tones import _with_tone
+
+torch.set_num_threads(1)
+KEYWORD, CTC = "speech/synth-keyword", "speech/synth-transcribe"
+
+
+def opened(task=KEYWORD, lanes=4, **threat):
+    env = make(task, lanes, threat.pop("proposals", None), **threat)
+    obs, _ = env.reset(seed=0)
+    return env, obs
+
+
+# -- what they share ------------------------------------------------------------------------------------------------
+def test_the_extent_is_where_a_change_counts():
+    env, obs = opened()
+    x, span = clean_of(env), extent(env)
+    for row, (first, last) in zip(x, span.tolist(), strict=True):
+        assert first == 0 and last < x.shape[1] and not bool(row[last:].any())
+
+
+def test_the_loudest_version_of_a_change_is_valid_and_near_the_surface():
+    env, _ = opened()
+    change = torch.randn(env.threat.null().shape, generator=torch.Generator().manual_seed(0))
+    p = loudest(env, change)
+    assert bool(env.threat.check(p).all())
+    assert bool((env.threat.distance(p) > 0.99 * env.threat.reach).all())
+    assert not bool(env.threat.check(p * 1.01).any())
+
+
+def test_a_filter_is_a_convolution():
+    g = torch.Generator().manual_seed(1)
+    x, h = torch.randn(2, 50, generator=g), torch.randn(2, 7, generator=g)
+    want = torch.stack([torch.nn.functional.conv1d(a.view(1, 1, -1), b.flip(0).view(1, 1, -1), padding=6).flatten()
+                        for a, b in zip(x, h, strict=True)])  # fmt: skip
+    assert torch.allclose(convolved(x, h), want[:, :50], atol=1e-5)
+
+
+def test_scaled_gradients():
+    g = torch.tensor([[1.0, -3.0], [0.0, 0.0]])
+    assert torch.equal(scaled(g), torch.tensor([[0.5, -1.5], [0.0, 0.0]]))
+
+
+# -- kenansville ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("parts", "lags"), [(_bins, 0), (_spectrum, 16)])
+def test_components_add_up_and_the_weakest_go_first(parts, lags):
+    t = torch.arange(400.0)
+    x = torch.stack([torch.sin(2 * math.pi * 0.05 * t) + 0.01 * torch.sin(2 * math.pi * 0.2 * t), torch.cos(0.3 * t)])
+    removed, count = parts(x, lags)
+    k = torch.zeros(2)
+    assert torch.allclose(removed(k), torch.zeros_like(x), atol=1e-6)
+    assert torch.allclose(removed(k + count), x, atol=1e-4)
+    energy = [float(removed(k + n)[0].square().sum()) for n in range(0, count + 1, max(1, count // 8))]
+    assert energy == sorted(energy)
+    if parts is _bins:
+        assert torch.allclose(removed(k + count - 1)[0], x[0] - torch.sin(2 * math.pi * 0.05 * t), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["dft", "ssa"])
+def test_kenansville_leaves_out_and_searches_below_a_success(method):
+    threat = {"norm": "snr", "snr": 8, "queries": 40}
+    one = attack(KEYWORD, "kenansville", episodes=12, lanes=12, settings={"method": method}, **threat)
+    least = attack(KEYWORD, "kenansville", episodes=12, lanes=12, settings={"method": method}, least=True, **threat)
+    assert one.success_rate == least.success_rate > 0 and one.queries_mean <= 1
+    assert 1 < least.queries_mean < 16 and verify(least) == []
+    both = [(a, b) for a, b in zip(one.samples, least.samples, strict=True) if a.success]
+    assert all(b.distance <= a.distance for a, b in both) and any(b.distance < a.distance for a, b in both)
+
+
+# -- tones and the other black-box searches --------------------------------------------------------------------------
+def test_a_tone_is_within_its_window_and_twice_the_radius_at_most():
+    held, span, reach = torch.zeros(3, 256), torch.tensor([[0, 200]] * 3), torch.tensor([0.1, 0.2, 0.3])
+    u = torch.tensor([[0.5, 0.5, 0.5, 0.1, s, 0.5] for s in (0.1, 0.9, 0.9)])
+    p = _with_tone(held, span, reach, u, 0.5, 3, 0.02, 0.5)
+    width = 0.5 * 200 * 0.5 ** int(0.5 * 3)
+    for row, radius, square in zip(p, reach, (True, False, False), strict=True):
+        where = row.nonzero().flatten()
+        assert where.min() > 100 - width / 2 - 1 and where.max() < 100 + width / 2 + 1
+        top = row.abs().max()
+        assert torch.isclose(top, radius) if square else radius < top <= 2 * radius
+
+
+@pytest.mark.parametrize("name", ["tones", "nes", "siren"])
+def test_black_box_searches_win_more_with_more_queries(name):
+    few, many = (attack(KEYWORD, name, episodes=16, lanes=16, queries=q) for q in (52, 520))
+    assert many.success_rate >= few.success_rate and verify(many) == []
+    assert name != "tones" or many.success_rate > 0
+
+
+# -- gradients on transcripts ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("loss", ["ctc", "margin"])
+def test_cw_ctc_shrinks_what_succeeds(loss):
+    threat = {"goal": "targeted", "eps": 0.2, "queries": 80, "gradients": 80}
+    first = attack(CTC, "cw-ctc", episodes=8, lanes=8, settings={"loss": loss, "steps": 60}, **threat)
+    least = attack(CTC, "cw-ctc", episodes=8, lanes=8, settings={"loss": loss, "steps": 60}, least=True, **threat)
+    assert least.success_rate >= first.success_rate > 0.5 and verify(least) == []
+    assert least.distance_median < 0.3 * first.distance_median
+
+
+def test_bounds_are_of_each_lane():
+    """A lane's result is the same alone and beside others."""
+    alone, beside = (
+        attack(CTC, "cw-ctc", episodes=4, lanes=lanes, goal="targeted", eps=0.2, least=True, queries=30, gradients=30)
+        for lanes in (1, 4)
+    )
+    assert [s.distance for s in alone.samples] == pytest.approx([s.distance for s in beside.samples], rel=0.05)
+
+
+def test_settings_have_ranges():
+    for name, wrong in (("cw-ctc", {"shrink": 1.5}), ("kenansville", {"method": "fft"}), ("nes", {"sigma": 0})):
+        with pytest.raises(AdvgymError, match=next(iter(wrong))):
+            attack(KEYWORD, name, episodes=1, settings=wrong)
+
+
+# -- controls --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "more"), [("reverb", {}), ("background", {}), ("background", {"talkers": 3})])
+def test_controls_fill_the_budget_and_are_keyed(name, more):
+    entry = registry.agent(name)
+    env, _ = opened(norm="snr", snr=20)
+    p = entry.attack(env, seed=1, **more)
+    assert bool(env.threat.check(p).all()) and bool((env.threat.distance(p) > 0.95 * env.threat.reach).all())
+    again, _ = opened(norm="snr", snr=20)
+    assert torch.equal(entry.attack(again, seed=1, **more), p)
+    other, _ = opened(norm="snr", snr=20)
+    same = torch.equal(entry.attack(other, seed=2, **more), p)
+    assert not same
