@@ -75,6 +75,10 @@ class Task:
     deal: Callable[[str, list[int], Any], Batch]  # (split, ids, device) -> Batch
     surrogate: Victim | None = None  # answers everything under transfer knowledge
     context: Mapping[str, Any] = field(default_factory=dict)
+    save: Callable[..., Any] | None = None  # (folder, batch, row, form) -> the files written: the pair, as its domain
+    # The batch that the verdict is on, where it is another one: the same perturbations, on members that no attack has
+    # seen. (split, ids, device) -> Batch.
+    unseen: Callable[[str, list[int], Any], Batch] | None = None
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
@@ -103,6 +107,13 @@ class Task:
         """The batch of these samples, ids checked."""
         self.check_ids(split, ids)
         return self.deal(split, ids, device)
+
+    def judged(self, split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        """The batch that the verdict on these samples is about."""
+        if self.unseen is None:
+            return self.samples(split, ids, device)
+        self.check_ids(split, ids)
+        return self.unseen(split, ids, device)
 
     def check_ids(self, split: str, ids: list[int]) -> None:
         """Refuse ids that the split does not have."""

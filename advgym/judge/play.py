@@ -12,7 +12,7 @@ import torch
 from advgym import registry
 from advgym.core.clean import CHUNK, Clean, assigned, unanswered
 from advgym.core.clean import right as is_right
-from advgym.core.columns import Meter
+from advgym.core.columns import Meter, Said
 from advgym.core.env import AttackEnv
 from advgym.core.goals import BundleGoal
 from advgym.core.meters import REASONS
@@ -54,17 +54,22 @@ def play(
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
         found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets, clean=ours.clean)
     distinct, won_at = book.queries_distinct(), book.first_success
-    measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
+    measured: list[dict[str, float]] = [{}] * len(ids)
+    if meter:
+        target = None if targets is None else torch.stack([task.goal.parse_target(t) for t in targets]).to(device)
+        on = torch.device(device)
+        said = Said(found.labels.to(on), found.before.to(on), found.after.to(on), target)
+        measured = meter.rows(task.judged(split, ids, device), ours.form(), said)
     rows = []
     for i, sample in enumerate(ids):
-        success = bool(found.success[i])
+        success = bool(found.success[i]) and bool(found.right[i])
         first = int(won_at[i])
         used = int(book.used[i])
         reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
         reason = results.SILENT if bool(found.silent[i]) else reason
         rows.append(
             Sample(
-                id=sample, label=batch.labels[i].tolist(),
+                id=sample, label=found.labels[i].tolist(),
                 before=found.before[i].tolist(), after=found.after[i].tolist(),
                 success=success, valid=bool(found.valid[i]), objective=float(found.objective[i]), queries=used,
                 queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,

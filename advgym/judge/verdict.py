@@ -58,11 +58,12 @@ def judge(
     parts: list[Verdict] = []
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        batch = task.samples(split, part, device)
+        batch = task.judged(split, part, device)
         chosen = proposals[start : start + CHUNK]
         p = chosen.to(device) if isinstance(chosen, Tensor) else batch.load(list(chosen))
         target = None if targets is None else targets[start : start + CHUNK]
-        known = answer(task.victim.on(device), batch, task.goal) if clean is None else clean.of(part)[0]
+        anew = clean is None or task.unseen is not None
+        known = answer(task.victim.on(device), batch, task.goal) if anew else clean.of(part)[0]
         parts.append(_judge_chunk(task, batch, p, known, target, device, seed))
     return Verdict(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
 

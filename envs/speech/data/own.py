@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from advgym.core.task import Spec
-from advgym.envs.speech import data, symbols
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import clips as data
 from advgym.errors import AdvgymError, DataError
 
 CALLED = {"test": "samples", "train": "train"}  # the argument that a split comes from

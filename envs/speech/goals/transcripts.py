@@ -1,67 +1,40 @@
-"""Goals against a CTC recogniser: wreck the transcript, or have it say a given text."""
+"""Goals against a recogniser: wreck the transcript, have it say a text, have a phrase in it, or have it say nothing."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from advgym.core import rng
 from advgym.core.goals import Goal
 from advgym.envs.speech import symbols
-from advgym.envs.speech.metrics import edit_distance, lengths, wer, word_errors
-from advgym.errors import AdvgymError
+from advgym.envs.speech.goals.decode import ctc_loss, greedy, needed, phrase_loss
+from advgym.envs.speech.measures.errors import edit_distance, lengths, phrase_distance, wer, word_errors
+from advgym.errors import AdvgymError, unknown
 
-
-def compact(ids: Tensor, keep: Tensor) -> Tensor:
-    """The kept entries of each row moved to its front, the rest -1; shape (n, L) as it was."""
-    n, wide = ids.shape
-    place = torch.where(keep, keep.long().cumsum(1) - 1, wide)
-    out = torch.full((n, wide + 1), -1, dtype=torch.int64, device=ids.device)
-    return out.scatter_(1, place, torch.where(keep, ids, -1))[:, :wide]
-
-
-def greedy(scores: Tensor, space: int = 1) -> Tensor:
-    """Best-path transcript of CTC scores (n, T, V), blank 0: int64 (n, T) padded with -1.
-
-    Repeats collapse, blanks go (Graves et al. 2006), then spaces are tidied: single, none at the ends. `space` 0 for
-    an alphabet without one.
-    """
-    best = scores.argmax(2)
-    last = F.pad(best[:, :-1], (1, 0), value=0)
-    ids = compact(best, (best != 0) & (best != last))
-    if space:
-        gap = ids == space
-        opens = F.pad(gap[:, :-1], (1, 0), value=True)
-        ids = compact(ids, (ids >= 0) & ~(gap & opens))
-        after = F.pad(ids[:, 1:], (0, 1), value=-1)
-        ids = torch.where((ids == space) & (after < 0), -1, ids)
-    return ids
-
-
-def ctc_loss(scores: Tensor, ids: Tensor) -> Tensor:
-    """CTC loss of each row, float32 (n,): scores (n, T, V), blank 0, ids padded with -1; 0 where no path fits."""
-    n, frames, _ = scores.shape
-    long = torch.full((n,), frames, dtype=torch.int64, device=scores.device)
-    logp = F.log_softmax(scores, 2).transpose(0, 1)  # of log-probabilities: themselves
-    return F.ctc_loss(logp, ids.clamp_min(0), long, lengths(ids), reduction="none", zero_infinity=True)
+GOALS = ("untargeted", "targeted", "phrase", "silence")
+DECODE = ("greedy", "beam")
+HALF = 0.5  # word error rate from which on the victim has a clip wrong
 
 
 class CtcGoal(Goal):
     """Goals on transcripts; scores (frames, symbols) are log-probabilities (or logits) per frame, blank 0.
 
-    Untargeted: a word error rate of at least 1/2 against the victim's own clean transcript of N words; the objective
-    is WER - 1/2 + 1/(2N), whose least positive value is 1/(2N). Targeted: exactly the target's text of L symbols; the
-    objective is -CER + 1/(2L).
+    Untargeted: at least `wer` word errors for each of the N words of the victim's own clean transcript; the objective is
+    WER - wer + 1/(2N), or WER - (the errors that are needed - 1)/N where that is less. Targeted: exactly the target's text
+    of L symbols; the objective is -CER + 1/(2L). Phrase: the target's words stand somewhere in the transcript; the
+    objective is 1/(2L) less the symbol edits to that, over L. Silence: nothing is said; -symbols + 1/2, over the clean ones.
 
     Args:
         frames: T, also the width of outputs and labels.
         alphabet: symbol i is alphabet[i - 1].
-        name: "untargeted" or "targeted".
+        name: "untargeted", "targeted", "phrase" or "silence".
         vocabulary: words that default targets are made of.
+        wer: the word error rate that an untargeted attack must reach.
+        decode: "greedy", or "beam" (prefix beam search).
     """
 
     def __init__(
@@ -70,33 +43,50 @@ class CtcGoal(Goal):
         alphabet: str = symbols.ALPHABET,
         name: str = "untargeted",
         vocabulary: tuple[str, ...] = symbols.DIGITS,
+        wer: float = HALF,
+        decode: str = "greedy",
     ) -> None:
-        self.name, self.needs_target = name, name == "targeted"
+        if name not in GOALS:
+            raise unknown("goal of a transcript", name, GOALS)
+        if decode not in DECODE:
+            raise unknown("decode", decode, DECODE)
+        self.name, self.needs_target = name, name in ("targeted", "phrase")
         self.alphabet, self.space, self.vocabulary = alphabet, alphabet.find(" ") + 1, vocabulary
+        self.wer, self.decode = wer, decode
         self.outputs = len(alphabet) + 1
         self.scores_shape, self.output_shape = (frames, self.outputs), (frames,)
 
     def output(self, scores: Tensor) -> Tensor:
-        return greedy(scores, self.space)
+        return _decoder(self.decode)(scores, self.space)
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
         # What is already half wrong would be a success at no cost.
-        return wer(self.output(scores), labels, self.space) < 0.5
+        return wer(self.output(scores), labels, self.space) < HALF
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         hyp = self.output(scores.detach())
-        if self.needs_target and target is not None:
-            objective = (0.5 - edit_distance(hyp, target)) / lengths(target).clamp_min(1)
-            surrogate = -ctc_loss(scores, target)
+        if self.name == "silence":
+            objective = (0.5 - lengths(hyp)) / lengths(ref).clamp_min(1)
+            surrogate = -ctc_loss(scores, torch.full_like(ref, -1))
+        elif self.needs_target and target is not None:
+            exact = self.name == "targeted"
+            edits = edit_distance(hyp, target) if exact else phrase_distance(hyp, target, self.space)
+            objective = (0.5 - edits) / lengths(target).clamp_min(1)
+            surrogate = -(ctc_loss(scores, target) if exact else phrase_loss(scores, target, self.space))
         else:
             edits, count = word_errors(hyp, ref, self.space)
             count = count.clamp_min(1)
-            objective, surrogate = (2 * edits - count + 1) / (2 * count), ctc_loss(scores, ref)
+            wanted = self.wer * count
+            most = torch.maximum(wanted - 0.5, (wanted - 1e-6).ceil() - 1)  # edits that are one too few, at least
+            objective, surrogate = (edits - most) / count, ctc_loss(scores, ref)
         broken = scores.detach().isnan().flatten(1).any(1)  # argmax would read NaN as a symbol
         return torch.where(broken, -1.0, objective), surrogate
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
-        """As many words of the vocabulary as the reference has (at least one), other than the reference."""
+        """As many words of the vocabulary as the reference has (at least one), other than the reference.
+
+        Of a phrase: one word that the reference lacks.
+        """
         if len(self.vocabulary) < 2:
             raise AdvgymError('random targets need two words or more; name them: options={"targets": [...]}')
         wide = self.output_shape[0]
@@ -104,6 +94,9 @@ class CtcGoal(Goal):
         out = []
         for draw, old in zip(draws, ref.tolist(), strict=True):
             clean = self.text(old)
+            if self.name == "phrase":
+                out.append(symbols.encode(self._absent(draw[0], clean), self.alphabet, wide))
+                continue
             chosen = draw[: max(1, len(clean.split()))]
             while len(chosen) > 1 and not self._fits(chosen):
                 chosen = chosen[:-1]
@@ -113,6 +106,14 @@ class CtcGoal(Goal):
                     raise AdvgymError(f"no word of the vocabulary fits in {wide} frames; name the targets")
             out.append(symbols.encode(self._join(chosen), self.alphabet, wide))
         return torch.tensor(out, dtype=torch.int64, device=ref.device).reshape(len(out), wide)
+
+    def _absent(self, first: int, clean: str) -> str:
+        """A word of the vocabulary that the text lacks, the first one from a place on."""
+        said, many = clean.split(), len(self.vocabulary)
+        for word in (self.vocabulary[(first + i) % many] for i in range(many)):
+            if word not in said and needed(word) <= self.output_shape[0]:
+                return word
+        raise AdvgymError(f"every word of the vocabulary that fits is in {clean!r}; name the targets")
 
     def _join(self, chosen: list[int]) -> str:
         return " ".join(self.vocabulary[i] for i in chosen)
@@ -139,11 +140,16 @@ class CtcGoal(Goal):
             if any(not -1 <= i < self.outputs or i == 0 for i in ids):
                 raise AdvgymError(f"a target's symbols are 1 to {self.outputs - 1}, padded with -1; got {ids}")
             value = self.text(ids)
+        if self.name == "phrase" and not symbols.tidy(value):
+            raise AdvgymError("a phrase has a word at least; goal='silence' asks for an empty transcript")
         if needed(symbols.tidy(value)) > wide:
             raise AdvgymError(f"the target {value!r} needs more than the {wide} frames of the victim's answer")
         return torch.tensor(symbols.encode(value, self.alphabet, wide), dtype=torch.int64)
 
 
-def needed(text: str) -> int:
-    """Frames that a CTC path of this text needs: one per symbol and a blank between equal neighbours."""
-    return len(text) + sum(a == b for a, b in pairwise(text))
+def _decoder(name: str) -> Callable[[Tensor, int], Tensor]:
+    if name == "greedy":
+        return greedy
+    from advgym.envs.speech.goals.beam import beam
+
+    return beam
