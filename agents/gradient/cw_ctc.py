@@ -23,6 +23,7 @@ LOSSES = ("ctc", "margin")
         "steps": COUNT,
         "start": Range(0, 1, above=True),
         "step_size": Range(0, 2, above=True),
+        "decay": SHARE,
         "momentum": Range(0, 0.999),
         "shrink": Range(0.01, 0.999),
         "patience": COUNT,
@@ -32,7 +33,7 @@ LOSSES = ("ctc", "margin")
     },
 )
 def attack(
-    env, *, steps=300, start=1.0, step_size=0.1, decay=0.0, momentum=0.9, shrink=0.8, patience=15, loss="ctc", margin=0.5,
+    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="ctc", margin=0.5,
     fine=0.5, seed=0,
 ):  # fmt: skip
     """Sign steps with momentum inside a bound τ that shrinks whenever it succeeds (Carlini and Wagner 2018, III).
@@ -42,7 +43,7 @@ def attack(
     success; a task asks for it with `least=True`, otherwise a success ends the episode.
 
     Args:
-        step_size: α, as a share of τ.
+        step_size: α, as a share of τ; it falls by the share `decay` of itself over the steps.
         loss: "ctc" drives the task's surrogate; "margin" goes on, after the first success, with their improved loss
             Σ_t max(max_s≠π z_t(s) - z_t(π), -margin) over the frames t of the path π of that success.
         margin: in units of the scores.

@@ -47,7 +47,7 @@ def attack(env, *, longest=1.0, lengths=5, lowest=0.02, square=0.5, seed=0):
             some = env.live
             env, at, best, held, span = env.view(some), at[some], best[some], held[some], span[some]
         u = env.draws(seed + 7_919 * step).uniform(6)
-        trial = env.threat.project(_with_tone(held, span, env.threat.reach, u, longest, lengths, lowest, square))
+        trial = env.threat.project(with_tone(held, span, env.threat.reach, u, longest, lengths, lowest, square))
         obs, *_ = env.step(trial)
         value = fitness(obs)
         better = value > best
@@ -57,7 +57,7 @@ def attack(env, *, longest=1.0, lengths=5, lowest=0.02, square=0.5, seed=0):
     return held_by_all
 
 
-def _with_tone(held: Tensor, span: Tensor, reach: Tensor, u: Tensor, longest, lengths, lowest, square) -> Tensor:
+def with_tone(held: Tensor, span: Tensor, reach: Tensor, u: Tensor, longest, lengths, lowest, square) -> Tensor:
     """`held` with a tone in a window of each lane: u (lanes, 6) are uniform numbers, span (lanes, 2) where it may be."""
     time = torch.arange(held.shape[-1], device=held.device)
     size = (span[:, 1] - span[:, 0]).float()

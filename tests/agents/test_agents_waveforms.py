@@ -8,7 +8,7 @@ import torch
 from advgym import AdvgymError, attack, make, registry, verify
 from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, scaled
 from advgym.agents.waveforms.kenansville import _bins, _spectrum
-from advgym.agents.waveforms.tones import _with_tone
+from advgym.agents.waveforms.tones import with_tone
 
 torch.set_num_threads(1)
 KEYWORD, CTC = "speech/synth-keyword", "speech/synth-transcribe"
@@ -80,7 +80,7 @@ def test_kenansville_leaves_out_and_searches_below_a_success(method):
 def test_a_tone_is_within_its_window_and_twice_the_radius_at_most():
     held, span, reach = torch.zeros(3, 256), torch.tensor([[0, 200]] * 3), torch.tensor([0.1, 0.2, 0.3])
     u = torch.tensor([[0.5, 0.5, 0.5, 0.1, s, 0.5] for s in (0.1, 0.9, 0.9)])
-    p = _with_tone(held, span, reach, u, 0.5, 3, 0.02, 0.5)
+    p = with_tone(held, span, reach, u, 0.5, 3, 0.02, 0.5)
     width = 0.5 * 200 * 0.5 ** int(0.5 * 3)
     for row, radius, square in zip(p, reach, (True, False, False), strict=True):
         where = row.nonzero().flatten()
