@@ -7,6 +7,7 @@ determinism, independence of lanes, a reward that telescopes, both autoreset mod
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     >>> import advgym
     >>> check_vector_env(partial(advgym.make, "image/digits-linf"))
     """
+    price = _price(factory, seed)
+    if price > 1:
+        factory = partial(_priced, factory, price)
     _spaces(factory, seed, lanes)
     _budgets(factory, seed, lanes)
     _refusals(factory, seed, lanes)
@@ -46,6 +50,22 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     _never_rewritten(factory, seed, lanes)
     _same_step(factory, seed, lanes)
     _edit_view(factory, seed, lanes)
+
+
+def _price(factory: Factory, seed: int) -> int:
+    """Queries that one proposal costs: of bundles one for each member."""
+    env = factory(lanes=1)
+    obs, _ = env.reset(seed=seed)
+    left, asks = int(torch.as_tensor(obs["queries_left"]).max()), int(env.asks_left.max())
+    assert asks > 0, "an episode starts with too few queries for one proposal"
+    return left // asks
+
+
+def _priced(factory: Factory, price: int, **options: Any) -> AttackEnv:
+    """The environment with budgets in proposals."""
+    if "queries" in options:
+        options["queries"] *= price
+    return factory(**options)
 
 
 def _spaces(factory: Factory, seed: int, lanes: int) -> None:
@@ -81,27 +101,34 @@ def _contains(space: Any, obs: dict[str, Any], when: str) -> None:
 
 
 def _kept(env: Any) -> int:
-    """Queries of a lane that are kept for what the attack returns."""
+    """Proposals of a lane that are kept for what the attack returns."""
     return int(env.knowledge == "transfer")
+
+
+def _left(env: Any, obs: dict[str, Any]) -> Any:
+    """Proposals that each lane may still ask about."""
+    price = evaluator(env).batch.price
+    left: Any = obs["queries_left"] // price
+    return left
 
 
 def _budgets(factory: Factory, seed: int, lanes: int) -> None:
     env = factory(lanes=lanes, proposals=4, queries=6)
     obs, _ = env.reset(seed=seed)
-    left, over = obs["queries_left"], torch.zeros(lanes, dtype=torch.bool, device=env.device)
+    left, over = _left(env, obs), torch.zeros(lanes, dtype=torch.bool, device=env.device)
     assert bool((left == 6 - _kept(env)).all()), "an episode does not start with its budget"
     obs, *_ = env.step(env.threat.null().unsqueeze(1).expand(-1, 4, *env.shape))
-    assert torch.equal(obs["queries_left"], left), "the null perturbation is not free"
+    assert torch.equal(_left(env, obs), left), "the null perturbation is not free"
     for t in range(8):
         obs, reward, terminated, _, _ = env.step(env.threat.random(seed + t, 4))
-        spent = left - obs["queries_left"]
+        spent = left - _left(env, obs)
         assert bool((spent >= 0).all()) and bool((spent <= 4).all()), "more queries are charged than were proposed"
         assert bool((obs["queries_left"] >= 0).all()), "a budget is exceeded"
         assert torch.equal(obs["evaluated"].sum(1), spent), "evaluated proposals and charged queries differ"
         assert bool((reward[over] == 0).all()) and bool((spent[over] == 0).all()), "a finished lane plays on"
         assert bool((terminated | ~over).all()), "a finished lane came back"
         assert bool(terminated[obs["queries_left"] == 0].all()), "a spent lane is not terminated"
-        left, over = obs["queries_left"], terminated
+        left, over = _left(env, obs), terminated
     assert env.done, "8 steps of 4 proposals do not end a budget of 6"
 
 
@@ -110,10 +137,10 @@ def _refusals(factory: Factory, seed: int, lanes: int) -> None:
     env = factory(lanes=lanes, queries=50)
     obs, _ = env.reset(seed=seed)
     for bad in _bad(env):
-        before = obs["queries_left"]
+        before = _left(env, obs)
         obs, reward, _, _, _ = env.step(bad)
-        live = obs["queries_left"] < before
-        assert bool((before - obs["queries_left"] == 1).all()), "a proposal outside the domain is not charged"
+        live = _left(env, obs) < before
+        assert bool((before - _left(env, obs) == 1).all()), "a proposal outside the domain is not charged"
         assert not bool(obs["evaluated"].any()), "a proposal outside the domain is evaluated"
         assert not bool(obs["valid"].any()) and not bool(obs["success"].any()), "a proposal outside the domain counts"
         assert bool((reward == 0).all()), "a proposal outside the domain earns"
@@ -246,7 +273,7 @@ def _same_step(factory: Factory, seed: int, lanes: int) -> None:
                 assert key in info and (info[f"_{key}"] == terminated.cpu().numpy()).all(), (
                     f"same-step: {key} is missing"
                 )
-            full = obs["queries_left"][terminated] == 2 - _kept(env)
+            full = _left(env, obs)[terminated] == 2 - _kept(env)
             assert bool(full.all()), "same-step: a new episode has no full budget"
             assert not bool(obs["evaluated"][terminated].any()), (
                 "same-step: the new episode's first observation is evaluated"

@@ -36,6 +36,11 @@ class Goal:
     output_shape: tuple[int, ...]
     outputs: int  # output entries are integers in [-1, outputs)
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one target: that of an output, unless a goal says otherwise."""
+        return self.output_shape
+
     def output(self, scores: Tensor) -> Tensor:
         """The victim's answer as integers, (n, *output_shape): a class, a token sequence padded with -1."""
         raise NotImplementedError
@@ -55,6 +60,12 @@ class Goal:
         """
         return None
 
+    def met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n,): whether outputs alone say that the goal is reached, for rates that count a bundle's members."""
+        if target is not None:
+            return (output == target).reshape(len(output), -1).all(1)
+        return (output != ref).reshape(len(output), -1).any(1)
+
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """A target for each lane that names none, keyed by (seed, sample)."""
         raise NotImplementedError
@@ -69,39 +80,46 @@ class Goal:
 
     def parse_target(self, value: Any) -> Tensor:
         """A target from `options["targets"]` or the command line, one entry."""
-        return torch.as_tensor(value, dtype=torch.int64).reshape(self.output_shape)
+        return torch.as_tensor(value, dtype=torch.int64).reshape(self.target_shape)
 
 
 class BundleGoal(Goal):
     """One perturbation for M members: the objective is the mean of theirs.
 
     Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
-    most of it right.
+    most of it right. A target is one for all members.
 
     Args:
-        inner: of one member, without targets.
+        inner: of one member.
         members: M.
         right_of_all: where the members are what the victim has right among more candidates, the share that it has.
     """
 
     def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
-        if inner.needs_target:
-            raise AdvgymError(f"a bundle has no targets: goal {inner.name!r} is for single samples")
         self.inner, self.members, self.name = inner, members, inner.name
+        self.needs_target = inner.needs_target
         self.right_of_all = right_of_all
         self.scores_shape = (members, *inner.scores_shape)
         self.output_shape = (members, *inner.output_shape)
         self.outputs = inner.outputs
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """One member's."""
+        return self.inner.target_shape
+
     def _by_member(self, values: Tensor) -> Tensor:
         return values.view(-1, self.members, *values.shape[1:])
+
+    def _for_each(self, target: Tensor | None) -> Tensor | None:
+        return None if target is None else target.repeat_interleave(self.members, 0)
 
     def output(self, scores: Tensor) -> Tensor:
         return self._by_member(self.inner.output(scores.flatten(0, 1)))
 
-    def won(self, scores: Tensor, ref: Tensor) -> Tensor:
+    def won(self, scores: Tensor, ref: Tensor, target: Tensor | None = None) -> Tensor:
         """Bool (n, M): members for which the goal is reached."""
-        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)[0]
+        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), self._for_each(target))[0]
         return self._by_member(objective) > SUCCESS
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -109,8 +127,23 @@ class BundleGoal(Goal):
         return self._by_member(each).double().mean(1) > 0.5
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)
+        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), self._for_each(target))
         return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+
+    def members_met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n, M): members of which outputs say that the goal is reached."""
+        return self._by_member(self.inner.met(output.flatten(0, 1), ref.flatten(0, 1), self._for_each(target)))
+
+    def met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n,): by most of its members."""
+        return self.members_met(output, ref, target).double().mean(1) > 0.5
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        """One for all members, other than the first one's answer."""
+        return self.inner.targets(seed, keys, ref[:, 0])
+
+    def parse_target(self, value: Any) -> Tensor:
+        return self.inner.parse_target(value)
 
     def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
         """The share of members that turned, less one."""

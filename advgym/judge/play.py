@@ -48,7 +48,7 @@ def play(
             raise  # the task's or the victim's, not the agent's
         frame = inspect.trace()[-1]
         error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
-    book, batch, targets = ours.book, ours.batch, ours.targets
+    book, targets = ours.book, ours.targets
     stored = ours.stored()  # an appended choice means something in its own table only
     tally = task.victim.tally
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
@@ -145,8 +145,9 @@ def _control_rate(
             targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
         if isinstance(task.goal, BundleGoal):  # success counts members
-            turned = (found.after != found.before).reshape(len(part), task.goal.members, -1).any(2)
-            wins += float(turned.double().mean(1).sum())
+            aim = torch.stack([task.goal.parse_target(t) for t in targets]) if targets else None
+            met = task.goal.members_met(found.after, found.before, aim)
+            wins += float(met.double().mean(1).sum())
         else:
             wins += float(found.success.sum())
     return wins / len(ids) if ids else 0.0

@@ -59,28 +59,37 @@ class CtcGoal(Goal):
     def output(self, scores: Tensor) -> Tensor:
         return _decoder(self.decode)(scores, self.space)
 
+    def met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        return self._objective(output, ref, target) > 0
+
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
         # What is already half wrong would be a success at no cost.
         return wer(self.output(scores), labels, self.space) < HALF
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        hyp = self.output(scores.detach())
+        objective = self._objective(self.output(scores.detach()), ref, target)
         if self.name == "silence":
-            objective = (0.5 - lengths(hyp)) / lengths(ref).clamp_min(1)
             surrogate = -ctc_loss(scores, torch.full_like(ref, -1))
-        elif self.needs_target and target is not None:
-            exact = self.name == "targeted"
-            edits = edit_distance(hyp, target) if exact else phrase_distance(hyp, target, self.space)
-            objective = (0.5 - edits) / lengths(target).clamp_min(1)
-            surrogate = -(ctc_loss(scores, target) if exact else phrase_loss(scores, target, self.space))
+        elif target is not None and self.needs_target:
+            surrogate = -(ctc_loss(scores, target) if self.name == "targeted" else phrase_loss(scores, target, self.space))
         else:
-            edits, count = word_errors(hyp, ref, self.space)
-            count = count.clamp_min(1)
-            wanted = self.wer * count
-            most = torch.maximum(wanted - 0.5, (wanted - 1e-6).ceil() - 1)  # edits that are one too few, at least
-            objective, surrogate = (edits - most) / count, ctc_loss(scores, ref)
+            surrogate = ctc_loss(scores, ref)
         broken = scores.detach().isnan().flatten(1).any(1)  # argmax would read NaN as a symbol
         return torch.where(broken, -1.0, objective), surrogate
+
+    def _objective(self, said: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Of transcripts, float32 (n,): above 0 exactly where the goal is reached."""
+        if self.name == "silence":
+            return (0.5 - lengths(said)) / lengths(ref).clamp_min(1)
+        if target is not None and self.needs_target:
+            exact = self.name == "targeted"
+            edits = edit_distance(said, target) if exact else phrase_distance(said, target, self.space)
+            return (0.5 - edits) / lengths(target).clamp_min(1)
+        edits, count = word_errors(said, ref, self.space)
+        count = count.clamp_min(1)
+        wanted = self.wer * count
+        most = torch.maximum(wanted - 0.5, (wanted - 1e-6).ceil() - 1)  # edits that are one too few, at least
+        return (edits - most) / count
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """As many words of the vocabulary as the reference has (at least one), other than the reference.

@@ -65,7 +65,7 @@ def read(batch: Batch, said: Said, *, space: int) -> dict[str, list[float]]:
         "char_edits": errors.edit_distance(after, truth), "chars": errors.lengths(truth),
     }  # fmt: skip
     if said.target is not None:
-        target = said.target.reshape(-1, wide)
+        target = said.target.repeat_interleave(len(after) // n, 0)  # one for all members
         edits, words = errors.word_errors(after, target, space)
         found |= {
             "target_word_edits": edits, "target_words": words,
