@@ -51,7 +51,7 @@ def attack(
     """
     obs, _ = env.reset(seed=seed)
     reach = env.threat.reach
-    δ = held = env.threat.null()
+    δ, held = env.threat.null(), env.threat.null()
     τ, least = start * reach, torch.full_like(reach, torch.inf)
     exponent, failures = torch.ones_like(reach), torch.zeros_like(reach)
     m, path = torch.zeros_like(δ), None

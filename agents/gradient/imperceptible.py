@@ -41,7 +41,7 @@ def attack(
         alpha: α at its start.
     """
     obs, _ = env.reset(seed=seed)
-    δ = held = env.threat.null()
+    δ, held = env.threat.null(), env.threat.null()
     τ = start * clean_of(env).abs().flatten(1).amax(1).clamp_min(1e-4)
     least = torch.full_like(τ, torch.inf)  # distance of the best valid success
     quiet, loudest = δ, torch.full_like(τ, torch.inf)  # the success of least peak, valid or not, and that peak

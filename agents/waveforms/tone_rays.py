@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import wide
 from advgym.agents.shared.signals import extent
-from advgym.agents.waveforms.tones import with_tone
 from advgym.lib.settings import COUNT, Range
 
+LOWEST = 0.01  # cycles per sample
 PARTS = 8  # tones that a first direction is made of, one after another
 
 
@@ -38,7 +41,7 @@ def attack(env, *, start=8.0, nearer=0.97, halvings=3, seed=0):
     low, high, trial, step = torch.zeros_like(reach), radius, best, 0
     while not env.done:
         u = env.draws(seed + 7_919 * step).uniform(6, PARTS)
-        new = with_tone(best, span, torch.ones_like(reach), u[:, :, 0], 0.5, 6, 0.01, 0.4).clamp(-1, 1)
+        new = with_tone(best, span, u[:, :, 0])
         if not bool(known.all()):
             new = choose(known, new, _tones_in_turn(held, span, u))
         trial = choose(left > 0, trial, new)
@@ -61,12 +64,34 @@ def attack(env, *, start=8.0, nearer=0.97, halvings=3, seed=0):
     return held
 
 
-def _tones_in_turn(like: torch.Tensor, span: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def with_tone(rows: Tensor, span: Tensor, u: Tensor) -> Tensor:
+    """Directions (lanes, *shape) with a tone in a window of each lane, within [-1, 1]; u (lanes, 6) are uniform numbers.
+
+    The window is 1/2 to 1/64 of the span; the tone is a square wave in place of what was there, or a sine of 1 or 2 on top.
+    """
+    time = torch.arange(rows.shape[-1], device=rows.device)
+    size = (span[:, 1] - span[:, 0]).float()
+    width = (size * 0.5 ** (1 + (u[:, 0] * 6).floor())).clamp_min(16)
+    inside = (time - (span[:, 0] + u[:, 1] * size).unsqueeze(1)).abs() < width.unsqueeze(1) / 2
+    tone = wide_tone(rows, u[:, 2], u[:, 3])
+    on_top = rows + tone * wide(1 + (u[:, 5] > 0.5).float(), rows)
+    new = torch.where(wide(u[:, 4] < 0.4, rows), tone.sign(), on_top)
+    return torch.where(inside.view(len(rows), *[1] * (rows.dim() - 2), -1), new, rows).clamp(-1, 1)
+
+
+def wide_tone(like: Tensor, pitch: Tensor, phase: Tensor) -> Tensor:
+    """Sines along the last axis, (lanes, 1, ..., samples): pitch in [0, 1) from LOWEST to 1/2 cycle per sample."""
+    time = torch.arange(like.shape[-1], device=like.device)
+    f = LOWEST * (0.5 / LOWEST) ** pitch
+    tone = torch.sin(2 * math.pi * (f.unsqueeze(1) * time + phase.unsqueeze(1)))
+    return tone.view(len(like), *[1] * (like.dim() - 2), -1)
+
+
+def _tones_in_turn(like: Tensor, span: Tensor, u: Tensor) -> Tensor:
     """A direction of PARTS square tones one after another: u (lanes, 6, PARTS)."""
-    out, one = torch.zeros_like(like), torch.ones(len(like), device=like.device)
-    size = span[:, 1] - span[:, 0]
-    for i in range(PARTS):
-        part = torch.stack([span[:, 0] + size * i // PARTS, span[:, 0] + size * (i + 1) // PARTS], 1)
-        v = torch.stack([0 * one, 0.5 * one, u[:, 2, i], u[:, 3, i], 0 * one, 0 * one], 1)
-        out = with_tone(out, part, one, v, 1.0, 1, 0.01, 1.0)
-    return out
+    time = torch.arange(like.shape[-1], device=like.device)
+    size = (span[:, 1] - span[:, 0]).clamp_min(1).unsqueeze(1)
+    part = ((time - span[:, :1]) * PARTS).div(size, rounding_mode="floor").clamp(0, PARTS - 1)
+    f = LOWEST * (0.5 / LOWEST) ** u[:, 2].gather(1, part)
+    tone = torch.sin(2 * math.pi * (f * time + u[:, 3].gather(1, part))).sign()
+    return tone.view(len(like), *[1] * (like.dim() - 2), -1).expand_as(like)

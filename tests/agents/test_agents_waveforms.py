@@ -7,8 +7,8 @@ import torch
 
 from advgym import AdvgymError, attack, make, registry, verify
 from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, scaled
+from advgym.agents.waveforms import tones
 from advgym.agents.waveforms.kenansville import _bins, _spectrum
-from advgym.agents.waveforms.tones import with_tone
 
 torch.set_num_threads(1)
 KEYWORD, CTC = "speech/synth-keyword", "speech/synth-transcribe"
@@ -77,16 +77,33 @@ def test_kenansville_leaves_out_and_searches_below_a_success(method):
 
 
 # -- tones and the other black-box searches --------------------------------------------------------------------------
-def test_a_tone_is_within_its_window_and_twice_the_radius_at_most():
-    held, span, reach = torch.zeros(3, 256), torch.tensor([[0, 200]] * 3), torch.tensor([0.1, 0.2, 0.3])
-    u = torch.tensor([[0.5, 0.5, 0.5, 0.1, s, 0.5] for s in (0.1, 0.9, 0.9)])
-    p = with_tone(held, span, reach, u, 0.5, 3, 0.02, 0.5)
-    width = 0.5 * 200 * 0.5 ** int(0.5 * 3)
-    for row, radius, square in zip(p, reach, (True, False, False), strict=True):
-        where = row.nonzero().flatten()
-        assert where.min() > 100 - width / 2 - 1 and where.max() < 100 + width / 2 + 1
-        top = row.abs().max()
-        assert torch.isclose(top, radius) if square else radius < top <= 2 * radius
+def test_a_step_is_within_its_window_and_what_its_kind_says():
+    t = torch.arange(250)
+    x = torch.sin(2 * math.pi * 0.1 * t).expand(4, -1).clone()
+    own = tones.in_bands(x, 6, 0.01)
+    assert torch.allclose(own.sum((1, 2)), x, atol=1e-4)
+    held, span = torch.full((4, 250), 0.05), torch.tensor([[0, 200]] * 4)
+    pitch = torch.full((4,), math.log(0.1 / 0.01) / math.log(50))
+    steps = tones.Steps(torch.full((4,), 0.5), torch.full((4,), 0.25), pitch, torch.arange(4))
+    p = tones.filled(held, steps, span, own.sign(), torch.full((4,), 0.1), torch.zeros(4, 2), 0.01)
+    inside = (t - 100).abs() < 25
+    assert torch.equal(p[:, ~inside], held[:, ~inside]) and not bool((p[:, inside] == held[:, inside]).all(1).any())
+    tone = torch.sin(2 * math.pi * 0.1 * t)
+    assert torch.allclose(p[0, inside], (0.05 + 0.1 * tone)[inside], atol=1e-4)
+    assert set(p[1, inside].abs().unique().tolist()) <= {0.0, float(torch.tensor(0.1))}
+    louder, softer = ((row - 0.05)[inside] @ x[0, inside] for row in p[2:])
+    assert louder > 0 > softer
+
+
+def test_the_table_learns_what_a_patch_is_worth():
+    table = torch.zeros(2, tones.KINDS, 4, tones.PLACES)
+    steps = tones.Steps(torch.tensor([0.5, 0.1]), torch.tensor([0.25, 0.25]), torch.tensor([0.3, 0.3]), torch.tensor([2, 0]))
+    for _ in range(40):
+        table = tones.learnt(table, steps, torch.tensor([1.5, -1.0]), 0.3, 4)
+    for lane, worth in enumerate((1.5, -1.0)):
+        many = tones.Steps(*(getattr(steps, f)[lane].view(1, 1) for f in ("centre", "width", "pitch", "kind")))
+        row, cover = tones.looked_up(table[lane : lane + 1], many, 4)
+        assert float((row * cover).sum()) == pytest.approx(worth, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["tones", "nes", "siren"])
