@@ -33,8 +33,8 @@ LOSSES = ("ctc", "margin")
     },
 )
 def attack(
-    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="ctc", margin=0.5,
-    fine=0.5, seed=0,
+    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="ctc",
+    margin=0.5, fine=0.5, seed=0,
 ):  # fmt: skip
     """Sign steps with momentum inside a bound τ that shrinks whenever it succeeds (Carlini and Wagner 2018, III).
 

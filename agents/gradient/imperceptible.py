@@ -29,10 +29,10 @@ def attack(
 ):  # fmt: skip
     """Two stages: a bound on max |δ| that shrinks on success, then ℓ_net + α ℓ_θ (Qin et al. 2019).
 
-    ℓ_θ is the constraint's own differentiable distance: of `norm="mask"` the excess over the masking threshold, for which
-    the attack is made; of another norm that norm. The second stage steps along the sum of the two normalised gradients;
-    a lane's α grows by `rise` while it succeeds and falls by `drop` while it does not, and its step falls on success. The
-    least distant valid success is kept; the task asks for it with `least=True`.
+    ℓ_θ is the constraint's own differentiable distance: of `norm="mask"` the excess over the masking threshold, for
+    which the attack is made; of another norm that norm. The second stage steps along the sum of the two normalised
+    gradients; a lane's α grows by `rise` while it succeeds and falls by `drop` while it does not. The least distant
+    valid success is kept; the task asks for it with `least=True`.
 
     Args:
         first: the share of the steps that the first stage takes.

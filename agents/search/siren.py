@@ -22,7 +22,7 @@ PARTICLES = 25
 def attack(env, *, inertia=0.9, own=1.4, swarm=1.4, speed=0.3, seed=0):
     """Particles fly on, towards their own best point and towards the swarm's (SirenAttack, Du et al. 2020).
 
-    v <- w v + c1 r1 (p - x) + c2 r2 (g - x), clipped to `speed` of the radius in each coordinate; x <- x + v, projected.
+    v <- w v + c1 r1 (p - x) + c2 r2 (g - x), clipped to `speed` of the radius in each coordinate; x <- x + v.
     The inertia w falls from `inertia` to 0.1 over the budget; r1 and r2 are drawn for each particle and coordinate.
 
     Args:

@@ -1,4 +1,4 @@
-"""What attacks on signals share: the clean signal, the loudest version of a change that is valid, filters by the DFT."""
+"""What attacks on signals share: the clean signal, the loudest valid version of a change, filters by the DFT."""
 
 from __future__ import annotations
 

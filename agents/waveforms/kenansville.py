@@ -79,7 +79,7 @@ def _spectrum(x: Tensor, lags: int) -> tuple[Callable[[Tensor], Tensor], int]:
     rows = x.reshape(-1, x.shape[-1])
     lags = min(lags, x.shape[-1] // 2)
     windows = rows.unfold(1, lags, 1)  # the trajectory matrix (rows, places, lags)
-    values, vectors = torch.linalg.eigh(windows.mT @ windows)  # ascending
+    _, vectors = torch.linalg.eigh(windows.mT @ windows)  # ascending
     each = len(rows) // len(x)
     count = F.fold(torch.ones(1, lags, windows.shape[1], device=x.device), (rows.shape[1], 1), (lags, 1))
 

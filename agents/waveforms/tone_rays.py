@@ -27,8 +27,8 @@ PARTS = 8  # tones that a first direction is made of, one after another
 def attack(env, *, start=8.0, nearer=0.97, halvings=3, seed=0):
     """The radius at which a direction succeeds falls while windows of it are filled with other tones.
 
-    As RayS, but the trial direction differs from the best one by a random tone in a random window (see `tones`) in place
-    of a flipped block of signs. Each lane asks one point a step: the trial direction at `nearer` times the best radius
+    As RayS, but the trial direction differs from the best one by a random tone in a random window (see `tones`), not by
+    a flipped block of signs. Each lane asks one point a step: the trial direction at `nearer` times the best radius
     and, where that succeeds, a bisection of `halvings` steps. Until something succeeds at `start` times the radius of
     the ball, directions of tones one after another are drawn anew.
     """
@@ -65,9 +65,9 @@ def attack(env, *, start=8.0, nearer=0.97, halvings=3, seed=0):
 
 
 def with_tone(rows: Tensor, span: Tensor, u: Tensor) -> Tensor:
-    """Directions (lanes, *shape) with a tone in a window of each lane, within [-1, 1]; u (lanes, 6) are uniform numbers.
+    """Directions (lanes, *shape) with a tone in a window of each lane, in [-1, 1]; u (lanes, 6) are uniform numbers.
 
-    The window is 1/2 to 1/64 of the span; the tone is a square wave in place of what was there, or a sine of 1 or 2 on top.
+    The window is 1/2 to 1/64 of the span; the tone is a square wave in its place, or a sine of 1 or 2 on top.
     """
     time = torch.arange(rows.shape[-1], device=rows.device)
     size = (span[:, 1] - span[:, 0]).float()

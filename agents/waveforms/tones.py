@@ -1,4 +1,4 @@
-"""Tones: a random search over windows of tones, and of the signal's own bands, that learns where they help (our own)."""
+"""Tones: a random search over windows of tones, and of the signal's own bands; it learns where they help (our own)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def learnt(table: Tensor, steps: Steps, gain: Tensor, rate: float, bands: int) -
     return table.index_put(at, change, accumulate=True)
 
 
-def filled(held: Tensor, steps: Steps, span: Tensor, own: Tensor, amplitude: Tensor, u: Tensor, lowest: float) -> Tensor:
+def filled(
+    held: Tensor, steps: Steps, span: Tensor, own: Tensor, amplitude: Tensor, u: Tensor, lowest: float
+) -> Tensor:
     """`held` (lanes, *shape) with the step of each lane.
 
     Args:
@@ -148,7 +150,7 @@ def filled(held: Tensor, steps: Steps, span: Tensor, own: Tensor, amplitude: Ten
 
 
 def in_bands(x: Tensor, bands: int, lowest: float) -> Tensor:
-    """Each signal (lanes, *shape) in bands of frequency: (lanes, bands, rows, samples); they add up to what is above."""
+    """Each signal (lanes, *shape) in bands of frequency: (lanes, bands, rows, samples); their sum is the rest."""
     rows = x.reshape(len(x), 1, -1, x.shape[-1])
     spectrum = torch.fft.rfft(rows)
     f = torch.arange(spectrum.shape[-1], device=x.device) / x.shape[-1]
@@ -159,7 +161,7 @@ def in_bands(x: Tensor, bands: int, lowest: float) -> Tensor:
 
 
 def loudness(env, seed: int) -> Tensor:
-    """The amplitude of a sine at the surface of the ball, (lanes,): the radius under linf, else as loud as a random point."""
+    """The amplitude of a sine at the surface of the ball, (lanes,): the radius; not of linf: a random point's."""
     if env.threat.norm == "linf":
         reach: Tensor = env.threat.reach
         return reach

@@ -2,8 +2,9 @@
 
 The first 48 test utterances that the victim has right; default targets of two seeds. Everything is re-scored from the
 16-bit samples that a file would hold, by the victim alone: the exact target transcript, and dB_x = 20 log10 of peak
-change over peak signal; the mask excess is the mean of the dB above the masking threshold over all cells. The peer plays the first `--peer` of them with its own defaults (a length of `--peer-steps`),
-on the same victim in the same run: `pip install --no-deps --target DIR asr-attacks==0.3.0`, `--peers DIR`.
+change over peak signal; the mask excess is the mean of the dB above the masking threshold over all cells.
+The peer plays the first `--peer` of them with its own defaults (`--peer-steps` iterations) on the same
+victim in the same run: `pip install --no-deps --target DIR asr-attacks==0.3.0`, `--peers DIR`.
 
 Command: ADVGYM_DATA=... python -m benchmarks.speech.cw_ctc --peers DIR    (--steps 300,100, --seeds 0,1, --json)
 """
@@ -31,7 +32,7 @@ def main() -> None:
                      peer=12, imperceptible=500, **{"peer-steps": 300})  # fmt: skip
     rows = []
     for seed in [int(s) for s in args.seeds.split(",")]:
-        for steps in [int(s) for s in args.steps.split(",")]:
+        for steps in [int(s) for s in args.steps.split(",") if s]:
             rows.append(["cw-ctc", steps, seed, *ours(args, "cw-ctc", "linf", EPS, steps, seed)])
         if args.imperceptible:
             steps = args.imperceptible
@@ -40,7 +41,18 @@ def main() -> None:
             rows.append(["asr-attacks 0.3.0 CW", args.peer_steps, seed, *peer(args, seed)])
     if not args.peers:
         print("asr-attacks is missing: pip install --no-deps --target DIR asr-attacks==0.3.0, then --peers DIR")
-    head = ["attack", "iterations", "seed", "utterances", "exact", "mean dB_x", "median", "loudest", "mask excess", "per CPU s"]
+    head = [
+        "attack",
+        "iterations",
+        "seed",
+        "utterances",
+        "exact",
+        "mean dB_x",
+        "median",
+        "loudest",
+        "mask excess",
+        "per CPU s",
+    ]
     table(f"Targeted transcripts on {args.task} ({device_label(args.device)})", head, rows, args.json)
 
 
@@ -85,7 +97,15 @@ def scored(task, env, attacked: torch.Tensor, target: torch.Tensor, took: float)
     change, n = heard - clean, len(clean)
     db = 20 * torch.log10(change.abs().amax(1) / clean.abs().amax(1))[exact]
     excess = masking.excess_db(change, masking.threshold_db(clean, RATE), length, RATE)[exact]
-    return [n, f"{int(exact.sum())}/{n}", float(db.mean()), float(db.median()), float(db.max()), float(excess.mean()), n / took]
+    return [
+        n,
+        f"{int(exact.sum())}/{n}",
+        float(db.mean()),
+        float(db.median()),
+        float(db.max()),
+        float(excess.mean()),
+        n / took,
+    ]
 
 
 def peer(args, seed: int) -> list[object]:

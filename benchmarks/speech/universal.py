@@ -1,4 +1,4 @@
-"""One perturbation for many utterances (Linf .02), by `pgd` on the bundle, judged on utterances or speakers it never saw.
+"""One perturbation for many utterances (Linf .02), by `pgd` on the bundle, judged on others or other speakers.
 
 WER against the truth over the verdict's own utterances, beside a random sign of the same size at every sample and the
 clean recordings. Nothing is tuned on what is judged.
@@ -24,7 +24,7 @@ def main() -> None:
     rows: list[list[object]] = []
     for unseen in args.unseen.split(","):
         budget = (args.steps + 2) * args.utterances
-        task = advgym.make_task(args.task, unseen=unseen, utterances=args.utterances, norm="linf", eps=args.eps, wer=1.0,
+        task = advgym.make_task(args.task, unseen=unseen, utterances=args.utterances, eps=args.eps, wer=1.0,
                                 queries=budget, gradients=budget)  # fmt: skip
         env = advgym.AttackEnv(task, assigned=[0], device=args.device)
         env.reset(seed=0)
@@ -36,7 +36,7 @@ def main() -> None:
         for name, p in ((args.agent, held), ("random sign", sign), ("clean", torch.zeros_like(held))):
             rows.append([unseen, name, heard(task, p, seen=True), heard(task, p, seen=False), took])
     head = ["judged on other", "perturbation", "WER seen", "WER unseen", "CPU s of the attack"]
-    table(f"Universal Linf {args.eps} on {args.utterances} utterances, {args.steps} steps ({device_label(args.device)})",
+    table(f"Universal Linf {args.eps}, {args.utterances} utterances, {args.steps} steps ({device_label(args.device)})",
           head, rows, args.json)  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from advgym import AdvgymError, attack, make, registry, verify
 from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, scaled
 from advgym.agents.waveforms import tones
 from advgym.agents.waveforms.kenansville import _bins, _spectrum
+from advgym.judge.evaluator import evaluator
 
 torch.set_num_threads(1)
 KEYWORD, CTC = "speech/synth-keyword", "speech/synth-transcribe"
@@ -22,7 +23,7 @@ def opened(task=KEYWORD, lanes=4, **threat):
 
 # -- what they share ------------------------------------------------------------------------------------------------
 def test_the_extent_is_where_a_change_counts():
-    env, obs = opened()
+    env, _ = opened()
     x, span = clean_of(env), extent(env)
     for row, (first, last) in zip(x, span.tolist(), strict=True):
         assert first == 0 and last < x.shape[1] and not bool(row[last:].any())
@@ -68,8 +69,8 @@ def test_components_add_up_and_the_weakest_go_first(parts, lags):
 @pytest.mark.parametrize("method", ["dft", "ssa"])
 def test_kenansville_leaves_out_and_searches_below_a_success(method):
     threat = {"norm": "snr", "snr": 8, "queries": 40}
-    one = attack(KEYWORD, "kenansville", episodes=12, lanes=12, settings={"method": method}, **threat)
-    least = attack(KEYWORD, "kenansville", episodes=12, lanes=12, settings={"method": method}, least=True, **threat)
+    one = attack(KEYWORD, "kenansville", episodes=6, lanes=6, settings={"method": method}, **threat)
+    least = attack(KEYWORD, "kenansville", episodes=6, lanes=6, settings={"method": method}, least=True, **threat)
     assert one.success_rate == least.success_rate > 0 and one.queries_mean <= 1
     assert 1 < least.queries_mean < 16 and verify(least) == []
     both = [(a, b) for a, b in zip(one.samples, least.samples, strict=True) if a.success]
@@ -97,7 +98,9 @@ def test_a_step_is_within_its_window_and_what_its_kind_says():
 
 def test_the_table_learns_what_a_patch_is_worth():
     table = torch.zeros(2, tones.KINDS, 4, tones.PLACES)
-    steps = tones.Steps(torch.tensor([0.5, 0.1]), torch.tensor([0.25, 0.25]), torch.tensor([0.3, 0.3]), torch.tensor([2, 0]))
+    steps = tones.Steps(
+        torch.tensor([0.5, 0.1]), torch.tensor([0.25, 0.25]), torch.tensor([0.3, 0.3]), torch.tensor([2, 0])
+    )
     for _ in range(40):
         table = tones.learnt(table, steps, torch.tensor([1.5, -1.0]), 0.3, 4)
     for lane, worth in enumerate((1.5, -1.0)):
@@ -106,28 +109,31 @@ def test_the_table_learns_what_a_patch_is_worth():
         assert float((row * cover).sum()) == pytest.approx(worth, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["tones", "nes", "siren"])
-def test_black_box_searches_win_more_with_more_queries(name):
-    few, many = (attack(KEYWORD, name, episodes=16, lanes=16, queries=q) for q in (52, 520))
-    assert many.success_rate >= few.success_rate and verify(many) == []
-    assert name != "tones" or many.success_rate > 0
+@pytest.mark.parametrize(("name", "queries"), [("tones", 150), ("nes", 104), ("siren", 104)])
+def test_black_box_searches_stay_in_the_ball_and_keep_what_is_best(name, queries):
+    entry = registry.agent(name)
+    env, obs = opened(lanes=4, proposals=entry.proposals, queries=queries, knowledge="score", goal="targeted")
+    before = obs["objective"] if obs["objective"].dim() == 1 else obs["objective"][:, 0]
+    held = entry.attack(env, seed=0)
+    book = evaluator(env).book
+    assert bool(env.threat.check(held).all()) and int(book.used.max()) <= queries
+    assert bool((book.potential >= before.clamp_max(0) - 1e-6).all()) and bool((book.potential > before).any())
 
 
 # -- gradients on transcripts ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("loss", ["ctc", "margin"])
 def test_cw_ctc_shrinks_what_succeeds(loss):
     threat = {"goal": "targeted", "eps": 0.2, "queries": 80, "gradients": 80}
-    first = attack(CTC, "cw-ctc", episodes=8, lanes=8, settings={"loss": loss, "steps": 60}, **threat)
-    least = attack(CTC, "cw-ctc", episodes=8, lanes=8, settings={"loss": loss, "steps": 60}, least=True, **threat)
-    assert least.success_rate >= first.success_rate > 0.5 and verify(least) == []
-    assert least.distance_median < 0.3 * first.distance_median
+    least = attack(CTC, "cw-ctc", episodes=4, lanes=4, settings={"loss": loss, "steps": 45}, least=True, **threat)
+    assert least.success_rate > 0.5 and verify(least) == []
+    assert least.distance_median < 0.25 * 0.4 * 0.2  # of where the bound starts
 
 
 def test_bounds_are_of_each_lane():
     """A lane's result is the same alone and beside others."""
     alone, beside = (
-        attack(CTC, "cw-ctc", episodes=4, lanes=lanes, goal="targeted", eps=0.2, least=True, queries=30, gradients=30)
-        for lanes in (1, 4)
+        attack(CTC, "cw-ctc", episodes=2, lanes=lanes, goal="targeted", eps=0.2, least=True, queries=15, gradients=15)
+        for lanes in (1, 2)
     )
     assert [s.distance for s in alone.samples] == pytest.approx([s.distance for s in beside.samples], rel=0.05)
 
