@@ -33,7 +33,7 @@ LOSSES = ("ctc", "margin")
     },
 )
 def attack(
-    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="ctc",
+    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="margin",
     margin=0.5, fine=0.5, seed=0,
 ):  # fmt: skip
     """Sign steps with momentum inside a bound τ that shrinks whenever it succeeds (Carlini and Wagner 2018, III).
@@ -44,8 +44,8 @@ def attack(
 
     Args:
         step_size: α, as a share of τ; it falls by the share `decay` of itself over the steps.
-        loss: "ctc" drives the task's surrogate; "margin" goes on, after the first success, with their improved loss
-            Σ_t max(max_s≠π z_t(s) - z_t(π), -margin) over the frames t of the path π of that success.
+        loss: "ctc" drives the task's surrogate; "margin" goes on, once a lane's bound had to be relaxed, with their improved
+            loss Σ_t max(max_s≠π z_t(s) - z_t(π), -margin) over the frames t of the path π of its last success.
         margin: in units of the scores.
         fine: the exponent of `shrink` after each relaxation is this times the one before.
     """
@@ -54,21 +54,21 @@ def attack(
     δ, held = env.threat.null(), env.threat.null()
     τ, least = start * reach, torch.full_like(reach, torch.inf)
     exponent, failures = torch.ones_like(reach), torch.zeros_like(reach)
-    m, path = torch.zeros_like(δ), None
+    m, path, stuck = torch.zeros_like(δ), None, torch.zeros_like(reach, dtype=torch.bool)
     for t in range(steps):
-        α = step_size * (1 - decay * t / steps)
+        α = step_size * (1 - decay) ** (t / steps)
         if env.done:
             break
         obs, *_ = env.step(δ.requires_grad_())
         won = obs["success"] & obs["valid"] & obs["evaluated"]
         path = _path(obs["scores"], path, won, loss)
-        (g,) = torch.autograd.grad(_gain(obs, path, margin).sum(), δ)
+        (g,) = torch.autograd.grad(_gain(obs, path, stuck, margin).sum(), δ)
         δ = δ.detach()
         nearer = won & (obs["distance"] < least)
         held, least = choose(nearer, δ, held), torch.where(nearer, obs["distance"], least)
         failures = torch.where(won, 0, failures + 1)
         relaxed = (failures >= patience) & least.isfinite()
-        exponent = torch.where(relaxed, exponent * fine, exponent)
+        stuck, exponent = stuck | relaxed, torch.where(relaxed, exponent * fine, exponent)
         exponent = torch.where(won, (exponent * 1.4).clamp_max(1), exponent)
         failures = torch.where(failures >= patience, 0, failures)
         τ = torch.where(won, torch.minimum(τ, least) * shrink**exponent, τ)
@@ -89,14 +89,14 @@ def _path(scores: Tensor, path: Tensor | None, won: Tensor, loss: str) -> Tensor
     return choose(won, now, old)
 
 
-def _gain(obs: dict, path: Tensor | None, margin: float) -> Tensor:
-    """What is driven up: the surrogate, or along known paths the sum of the frames' clipped margins."""
+def _gain(obs: dict, path: Tensor | None, stuck: Tensor, margin: float) -> Tensor:
+    """What is driven up: the surrogate, or in lanes that got stuck the sum of the clipped margins along their paths."""
     if path is None:
         return obs["surrogate"]
     scores = obs["scores"]
     on = F.one_hot(path.clamp_min(0), scores.shape[2]).bool()
     ahead = scores.masked_fill(~on, -torch.inf).amax(2) - scores.masked_fill(on, -torch.inf).amax(2)
-    return torch.where(path[:, 0] >= 0, ahead.clamp_max(margin).sum(1), obs["surrogate"])
+    return torch.where(stuck, ahead.clamp_max(margin).sum(1), obs["surrogate"])
 
 
 def _within(env, δ: Tensor, τ: Tensor) -> Tensor:
