@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +12,7 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import wide
-from advgym.agents.shared.signals import scaled
+from advgym.agents.shared.signals import quieter, scaled
 from advgym.lib.settings import COUNT, NATURAL, SHARE, Range
 
 LOSSES = ("ctc", "margin")
@@ -44,28 +47,76 @@ def attack(
 
     Args:
         step_size: α, as a share of τ; it falls by the share `decay` of itself over the steps.
-        loss: "ctc" drives the task's surrogate; "margin" goes on, once a lane's bound had to be relaxed, with their improved
-            loss Σ_t max(max_s≠π z_t(s) - z_t(π), -margin) over the frames t of the path π of its last success.
+        loss: "ctc" drives the task's surrogate; "margin" goes on, once a lane's bound had to be relaxed, with their
+            improved loss Σ_t max(max_s≠π z_t(s) - z_t(π), -margin) over the frames t of the path π of its last success.
         margin: in units of the scores.
         fine: the exponent of `shrink` after each relaxation is this times the one before.
     """
-    obs, _ = env.reset(seed=seed)
-    reach = env.threat.reach
-    δ, held = env.threat.null(), env.threat.null()
-    τ, least = start * reach, torch.full_like(reach, torch.inf)
-    exponent, failures = torch.ones_like(reach), torch.zeros_like(reach)
-    m, path, stuck = torch.zeros_like(δ), None, torch.zeros_like(reach, dtype=torch.bool)
+    env.reset(seed=seed)
+    held, _ = shrunk(
+        env, env.threat.null(), start * env.threat.reach, ball(env), steps=steps, step_size=step_size, decay=decay,
+        momentum=momentum, shrink=shrink, patience=patience, loss=loss, margin=margin, fine=fine,
+    )  # fmt: skip
+    if not env.done:
+        env.step(held)
+    return held
+
+
+class Bound(NamedTuple):
+    """What a bound τ (lanes,) means.
+
+    Attributes:
+        size: of perturbations, given an observation of them: (lanes,).
+        within: a perturbation and τ to the perturbation made as small as that.
+        step: a direction and τ to a step as long as that.
+        counts: of an observation, whether it is a success, bool (lanes,).
+    """
+
+    size: Callable[[dict, Tensor], Tensor]
+    within: Callable[[Tensor, Tensor], Tensor]
+    step: Callable[[Tensor, Tensor], Tensor]
+    counts: Callable[[dict], Tensor]
+
+
+def ball(env) -> Bound:
+    """Smaller versions of the constraint's own ball; beside linf and l2 a step is measured at its radius."""
+    norm, reach = env.threat.norm, env.threat.reach
+    within = {"linf": clipped, "l2": rescaled}.get(norm, lambda δ, τ: quieter(env, δ, τ))
+    return Bound(
+        lambda obs, δ: obs["distance"],
+        lambda δ, τ: env.threat.project(within(δ, τ)),
+        lambda m, τ: env.threat.steepest(m) * wide(τ if norm in ("linf", "l2") else reach, m),
+        lambda obs: obs["success"] & obs["valid"] & obs["evaluated"],
+    )
+
+
+def peak() -> Bound:
+    """The largest |δ|, wherever the constraint's ball is."""
+    return Bound(
+        lambda obs, δ: δ.abs().flatten(1).amax(1), clipped, lambda m, τ: m.sign() * wide(τ, m),
+        lambda obs: obs["success"] & obs["evaluated"],
+    )  # fmt: skip
+
+
+def shrunk(
+    env, δ: Tensor, τ: Tensor, bound: Bound, *, steps: int, step_size: float, decay: float, momentum: float,
+    shrink: float, patience: int, loss: str, margin: float, fine: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The search of `cw-ctc` from δ and τ: (the least success, or null, its size, or infinity); settings as there."""
+    held, least = env.threat.null(), torch.full_like(τ, torch.inf)
+    exponent, failures = torch.ones_like(τ), torch.zeros_like(τ)
+    m, path, stuck = torch.zeros_like(δ), None, torch.zeros_like(τ, dtype=torch.bool)
     for t in range(steps):
-        α = step_size * (1 - decay) ** (t / steps)
         if env.done:
             break
-        obs, *_ = env.step(δ.requires_grad_())
-        won = obs["success"] & obs["valid"] & obs["evaluated"]
+        δ = δ.detach().requires_grad_()
+        obs, *_ = env.step(δ)
+        won = bound.counts(obs)
         path = _path(obs["scores"], path, won, loss)
         (g,) = torch.autograd.grad(_gain(obs, path, stuck, margin).sum(), δ)
         δ = δ.detach()
-        nearer = won & (obs["distance"] < least)
-        held, least = choose(nearer, δ, held), torch.where(nearer, obs["distance"], least)
+        size = bound.size(obs, δ)
+        held, least = choose(won & (size < least), δ, held), torch.where(won, torch.minimum(size, least), least)
         failures = torch.where(won, 0, failures + 1)
         relaxed = (failures >= patience) & least.isfinite()
         stuck, exponent = stuck | relaxed, torch.where(relaxed, exponent * fine, exponent)
@@ -74,10 +125,9 @@ def attack(
         τ = torch.where(won, torch.minimum(τ, least) * shrink**exponent, τ)
         τ = torch.where(relaxed, (τ * least).sqrt(), τ)
         m = momentum * m + scaled(g)
-        δ = _within(env, δ + wide(α * τ, δ) * env.threat.steepest(m), τ)
-    if not env.done:
-        env.step(held)
-    return held
+        α = step_size * (1 - decay) ** (t / steps)
+        δ = bound.within(δ + α * bound.step(m, τ), τ)
+    return held, least
 
 
 def _path(scores: Tensor, path: Tensor | None, won: Tensor, loss: str) -> Tensor | None:
@@ -99,9 +149,12 @@ def _gain(obs: dict, path: Tensor | None, stuck: Tensor, margin: float) -> Tenso
     return torch.where(stuck, ahead.clamp_max(margin).sum(1), obs["surrogate"])
 
 
-def _within(env, δ: Tensor, τ: Tensor) -> Tensor:
-    """δ in the ball of radius τ, in the norm of the constraint, and valid."""
-    if env.threat.norm == "l2":
-        size = torch.linalg.vector_norm(δ.flatten(1), dim=1).clamp_min(1e-12)
-        return env.threat.project(δ * wide((τ / size).clamp_max(1), δ))
-    return env.threat.project(torch.maximum(torch.minimum(δ, wide(τ, δ)), -wide(τ, δ)))
+def clipped(δ: Tensor, τ: Tensor) -> Tensor:
+    """δ within ±τ."""
+    return torch.maximum(torch.minimum(δ, wide(τ, δ)), -wide(τ, δ))
+
+
+def rescaled(δ: Tensor, τ: Tensor) -> Tensor:
+    """δ with an Euclidean norm of at most τ."""
+    size = torch.linalg.vector_norm(δ.flatten(1), dim=1).clamp_min(1e-12)
+    return δ * wide((τ / size).clamp_max(1), δ)

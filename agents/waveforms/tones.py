@@ -77,9 +77,9 @@ def attack(env, *, candidates=64, trust=0.8, rate=0.3, bands=12, longest=0.5, lo
         if 2 * int(env.live.sum()) <= len(held):  # finished lanes are left behind, with what they hold
             some = env.live
             everyone = everyone.index_copy(0, lane, held)
-            env, lane, best, held, span, own, amplitude, table, size = env.view(some), *(
-                t[some] for t in (lane, best, held, span, own, amplitude, table, size)
-            )  # fmt: skip
+            env = env.view(some)
+            state = (lane, best, held, span, own, amplitude, table, size)
+            lane, best, held, span, own, amplitude, table, size = (t[some] for t in state)
         draws = env.draws(seed + 7_919 * step)
         many, u = drawn(draws.uniform(4, candidates), longest), draws.uniform(3)
         worth, row = torch.einsum("lkp,lkp->lk", *looked_up(table, many, bands)), torch.zeros_like(lane)

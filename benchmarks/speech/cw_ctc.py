@@ -36,7 +36,7 @@ def main() -> None:
             rows.append(["cw-ctc", steps, seed, *ours(args, "cw-ctc", "linf", EPS, steps, seed)])
         if args.imperceptible:
             steps = args.imperceptible
-            rows.append(["imperceptible", steps, seed, *ours(args, "imperceptible", "mask", 30.0, steps, seed)])
+            rows.append(["imperceptible", steps, seed, *ours(args, "imperceptible", "mask", 3.0, steps, seed)])
         if args.peers:
             rows.append(["asr-attacks 0.3.0 CW", args.peer_steps, seed, *peer(args, seed)])
     if not args.peers:
