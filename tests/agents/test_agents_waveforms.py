@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advgym import AdvgymError, attack, make, registry, verify
-from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, scaled
+from advgym.agents.shared.signals import clean_of, convolved, extent, loudest, quieter, scaled
 from advgym.agents.waveforms import tones
 from advgym.agents.waveforms.kenansville import _bins, _spectrum
 from advgym.judge.evaluator import evaluator
@@ -36,6 +36,16 @@ def test_the_loudest_version_of_a_change_is_valid_and_near_the_surface():
     assert bool(env.threat.check(p).all())
     assert bool((env.threat.distance(p) > 0.99 * env.threat.reach).all())
     assert not bool(env.threat.check(p * 1.01).any())
+
+
+@pytest.mark.parametrize("norm", ["linf", "mask"])
+def test_quieter_versions_reach_the_bound_from_inside(norm):
+    env, _ = opened(norm=norm, eps=0.5, lanes=2)
+    δ = env.threat.random(3)
+    far = env.threat.distance(δ)
+    τ = far * torch.tensor([0.3, 2.0])
+    near = env.threat.distance(quieter(env, δ, τ))
+    assert bool((near <= τ).all()) and near[0] > 0.6 * τ[0] and torch.isclose(near[1], far[1])
 
 
 def test_a_filter_is_a_convolution():
@@ -127,6 +137,15 @@ def test_cw_ctc_shrinks_what_succeeds(loss):
     least = attack(CTC, "cw-ctc", episodes=4, lanes=4, settings={"loss": loss, "steps": 45}, least=True, **threat)
     assert least.success_rate > 0.5 and verify(least) == []
     assert least.distance_median < 0.25 * 0.4 * 0.2  # of where the bound starts
+
+
+def test_imperceptible_ends_inside_the_mask():
+    threat = {"goal": "targeted", "norm": "mask", "eps": 3.0, "least": True, "queries": 50, "gradients": 50}
+    loud, quiet = (
+        attack(CTC, name, episodes=3, lanes=3, settings={"steps": 40}, **threat) for name in ("pgd", "imperceptible")
+    )
+    assert quiet.success_rate >= loud.success_rate > 0 and verify(quiet) == []
+    assert quiet.distance_median <= loud.distance_median
 
 
 def test_bounds_are_of_each_lane():
