@@ -36,7 +36,7 @@ LOSSES = ("ctc", "margin")
     },
 )
 def attack(
-    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="margin",
+    env, *, steps=300, start=0.4, step_size=0.4, decay=0.95, momentum=0.8, shrink=0.8, patience=15, loss="ctc",
     margin=0.5, fine=0.5, seed=0,
 ):  # fmt: skip
     """Sign steps with momentum inside a bound τ that shrinks whenever it succeeds (Carlini and Wagner 2018, III).
@@ -125,7 +125,7 @@ def shrunk(
         τ = torch.where(won, torch.minimum(τ, least) * shrink**exponent, τ)
         τ = torch.where(relaxed, (τ * least).sqrt(), τ)
         m = momentum * m + scaled(g)
-        α = step_size * (1 - decay) ** (t / steps)
+        α = step_size * (1 - decay * t / steps)
         δ = bound.within(δ + α * bound.step(m, τ), τ)
     return held, least
 
