@@ -1,7 +1,8 @@
 """One perturbation for many utterances (Linf .02), by `pgd` on the bundle, judged on others or other speakers.
 
-WER against the truth over the verdict's own utterances, beside a random sign of the same size at every sample and the
-clean recordings. Nothing is tuned on what is judged.
+Every step is played (`least=True`: a success ends nothing), and what the attack returns is judged. WER against
+the truth over the verdict's own utterances, beside a random sign of the same size at every sample and the clean
+recordings. Nothing is tuned on what is judged.
 
 Command: ADVGYM_DATA=... python -m benchmarks.speech.universal   (--utterances 32 --steps 300 --json)
 """
@@ -14,7 +15,6 @@ import torch
 
 import advgym
 from advgym import registry
-from advgym.judge.evaluator import evaluator
 from benchmarks._common import arguments, device_label, table
 
 
@@ -24,14 +24,13 @@ def main() -> None:
     rows: list[list[object]] = []
     for unseen in args.unseen.split(","):
         budget = (args.steps + 2) * args.utterances
-        task = advgym.make_task(args.task, unseen=unseen, utterances=args.utterances, eps=args.eps, wer=1.0,
+        task = advgym.make_task(args.task, unseen=unseen, utterances=args.utterances, eps=args.eps, least=True,
                                 queries=budget, gradients=budget)  # fmt: skip
         env = advgym.AttackEnv(task, assigned=[0], device=args.device)
         env.reset(seed=0)
         started = time.process_time()
-        registry.agent(args.agent).attack(env, steps=args.steps, step_size=args.step_size, seed=0)
+        held = registry.agent(args.agent).attack(env, steps=args.steps, step_size=args.step_size, seed=0)
         took = time.process_time() - started
-        held = evaluator(env).book.held
         sign = torch.sign(torch.rand(held.shape, generator=torch.Generator().manual_seed(1)) - 0.5).to(held) * args.eps
         for name, p in ((args.agent, held), ("random sign", sign), ("clean", torch.zeros_like(held))):
             rows.append([unseen, name, heard(task, p, seen=True), heard(task, p, seen=False), took])
