@@ -26,8 +26,9 @@ def main() -> None:
     args = arguments(__doc__, utterances=16, steps=200, eps=0.1, rooms=3)
     plain = advgym.make_task("speech/fsdd-transcribe", goal="targeted", least=True, norm="linf", eps=0.5,
                              queries=args.steps + 1, gradients=args.steps)  # fmt: skip
-    aired = advgym.make_task("speech/fsdd-rooms", goal="targeted", least=True, norm="linf", eps=args.eps, rooms=args.rooms,
-                             queries=args.steps + 1, gradients=args.steps)  # fmt: skip
+    budget = {"queries": args.steps + 1, "gradients": args.steps}
+    aired = advgym.make_task("speech/fsdd-rooms", goal="targeted", least=True, norm="linf", eps=args.eps,
+                             rooms=args.rooms, **budget)  # fmt: skip
     look = advgym.AttackEnv(plain, args.utterances + 12, device=args.device)
     look.reset(seed=0, options={"samples": list(range(args.utterances + 12))})
     ids = look.live.nonzero().flatten().tolist()[: args.utterances]
