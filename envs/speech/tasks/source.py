@@ -124,7 +124,7 @@ def task_of(
 
     return finished(Task(
         spec.name, victim, goal, spec.threat, found.sizes, deal, context={"rate": rate}, notes=found.notes,
-        columns=columns(goal, rate), adapt=partial(heard_at, rate=rate),
+        columns=columns(goal, rate), adapt=partial(heard_at, rate=rate), offers=frozenset({"waveform"}),
     ), found)  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Attacks on signals over time: what makes sense along one axis only."""
