@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advgym.core.batch import Batch
 from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal
+from advgym.core.norms import largest
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.image import data, own
@@ -40,13 +41,16 @@ def ball(spec: Spec) -> Task:
     """A perturbation added to the image, within `eps` in the row's `norm`.
 
     Constraint:
-        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255".
+        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255"; in "l0" how
+            many values (pixels, for one channel) may change, a whole number.
         lattice: whole levels per unit, 255 for bytes; what the victim sees is rounded to them. 0 for plain floats.
     """
     norm = str(spec.row["norm"])
     eps = positive("eps", spec.threat.constraint["eps"])
+    if norm == "l0":
+        eps = float(whole("eps", spec.threat.constraint["eps"], 1, 1 << 24))
     lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
-    step = 1 / lattice if lattice else 0.0
+    step = 1 / lattice if lattice and norm != "l0" else 0.0
     if norm == "linf":
         meant = f" Pixels are in [0, 1]: {eps:g} levels of 255 are eps='{eps:g}/255'." if eps >= 1 else ""
         check_radius("eps", eps, step=step, most=1.0, hint=meant or OTHERWISE)
@@ -55,8 +59,9 @@ def ball(spec: Spec) -> Task:
         return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
 
     def check(values: int) -> None:
-        if norm != "linf":
-            check_radius("eps", eps, step=step, most=math.sqrt(values), hint=OTHERWISE)
+        if norm != "linf":  # that one is refused before any data is read
+            hint = f" An image has {values} values." if norm == "l0" else OTHERWISE
+            check_radius("eps", eps, step=step, most=largest(norm, values, 1.0), hint=hint)
 
     return _task(spec, batch, {"eps": eps, "lattice": lattice}, check)
 
