@@ -6,7 +6,7 @@ from torch import nn
 from advgym import Victim, registry
 from advgym.core.batch import Batch
 from advgym.core.task import make_task
-from advgym.envs.image.task import number
+from advgym.envs.image.tasks.common import number
 from advgym.errors import AdvgymError, DataError, VictimError
 
 DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-l1", "image/digits-l0", "image/digits-pixel")

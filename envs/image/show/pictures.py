@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advgym.core.field import FieldBatch
 from advgym.core.task import Task
-from advgym.envs.image.pixels import PixelBatch
+from advgym.envs.image.perturb.pixels import PixelBatch
 from advgym.lib.media import png, uri
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
