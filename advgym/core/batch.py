@@ -90,6 +90,17 @@ class Batch:
         """What the victim sees: a tensor (n * members, ...) or `Inputs`."""
         raise NotImplementedError
 
+    def judged(self, keys: Tensor) -> Batch:
+        """The samples that a verdict on these lanes takes in their place; themselves by default.
+
+        A bundle may have other members there, under the same perturbations: fresh draws of its random transforms, or
+        members that were held out.
+
+        Args:
+            keys: int64 (B,), of the verdict's own.
+        """
+        return self
+
     def raw_distance(self, x: Any, rows: Tensor) -> Tensor | None:
         """How far raw inputs (n * members rows) lie from their lanes' clean ones, in units of `reach`: float32 (n,).
 

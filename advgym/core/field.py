@@ -85,6 +85,12 @@ class FieldBatch(Batch):
             low=self.low, high=self.high, support=self.support,
         )  # fmt: skip
 
+    def beyond(self) -> FieldBatch:
+        """The same samples in a ball that holds everything in the box, and more."""
+        span = self.high - self.low
+        factor = span / float(self.radius.clamp_min(1e-12).min())
+        return self.widened(max(factor * norms.largest(self.norm, self.size, 1.0), 4.0))
+
     def typical(self) -> float:
         """The change of each value of an input when all of them share the first sample's radius: a noise's size."""
         return norms.per_value(self.norm, float(self.radius[0]), self.size, self.high - self.low)
@@ -240,7 +246,7 @@ class FieldBatch(Batch):
     # -- storage ---------------------------------------------------------------------------------------------
     def dump(self, form: Tensor, row: int) -> dict[str, Any]:
         """Level changes (or float32 changes) as zlib-packed little-endian integers in base64."""
-        change = form - self.x[row]
+        change = self.proposal(form.unsqueeze(0), torch.tensor([row], device=form.device))[0]
         if self.lattice:
             array = torch.round(change * self.lattice).to(torch.int32).cpu().numpy().astype("<i4")
         else:

@@ -59,6 +59,10 @@ class Goal:
         """A target for each lane that names none, keyed by (seed, sample)."""
         raise NotImplementedError
 
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        """As `targets`, for goals that choose by the clean scores."""
+        return self.targets(seed, keys, ref)
+
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """What a training run minimises, float32 (n,): the untargeted surrogate against the truth."""
         raise NotImplementedError
@@ -79,15 +83,14 @@ class BundleGoal(Goal):
     most of it right.
 
     Args:
-        inner: of one member, without targets.
+        inner: of one member; a target is one for all members.
         members: M.
         right_of_all: where the members are what the victim has right among more candidates, the share that it has.
     """
 
     def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
-        if inner.needs_target:
-            raise AdvgymError(f"a bundle has no targets: goal {inner.name!r} is for single samples")
         self.inner, self.members, self.name = inner, members, inner.name
+        self.needs_target = inner.needs_target
         self.right_of_all = right_of_all
         self.scores_shape = (members, *inner.scores_shape)
         self.output_shape = (members, *inner.output_shape)
@@ -99,18 +102,40 @@ class BundleGoal(Goal):
     def output(self, scores: Tensor) -> Tensor:
         return self._by_member(self.inner.output(scores.flatten(0, 1)))
 
-    def won(self, scores: Tensor, ref: Tensor) -> Tensor:
+    def _each(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        aim = None if target is None else target.flatten(0, 1)
+        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), aim)
+        return self._by_member(pair[0]), self._by_member(pair[1])
+
+    def won(self, scores: Tensor, ref: Tensor, target: Tensor | None = None) -> Tensor:
         """Bool (n, M): members for which the goal is reached."""
-        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)[0]
-        return self._by_member(objective) > SUCCESS
+        return self._each(scores, ref, target)[0] > SUCCESS
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
         each = self.inner.right(scores.flatten(0, 1), labels.flatten(0, 1))
         return self._by_member(each).double().mean(1) > 0.5
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), None)
-        return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+        objective, surrogate = self._each(scores, ref, target)
+        return objective.mean(1), surrogate.mean(1)
+
+    def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
+        """One for all members of a bundle, other than the first one's answer."""
+        return self._for_all(self.inner.targets(seed, keys, ref[:, 0]))
+
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        """As `targets`, by the mean of the members' clean scores."""
+        return self._for_all(self.inner.aimed(seed, keys, ref[:, 0], scores.mean(1)))
+
+    def parse_target(self, value: Any) -> Tensor:
+        """A target of one member, for all of them; or one for each."""
+        whole = torch.as_tensor(value) if not isinstance(value, str) else torch.zeros(())
+        if whole.dim() and tuple(whole.shape) == self.output_shape:
+            return whole.to(torch.int64)
+        return self._for_all(self.inner.parse_target(value).unsqueeze(0))[0]
+
+    def _for_all(self, target: Tensor) -> Tensor:
+        return target.unsqueeze(1).repeat_interleave(self.members, 1)
 
     def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
         """The share of members that turned, less one."""
@@ -128,10 +153,25 @@ class BundleGoal(Goal):
         return counted + (" ..." if len(names) > SPELLED else "")
 
 
+def best_of(name: str, classes: int) -> int:
+    """K of a goal "top-K", 1 of any other.
+
+    Raises:
+        AdvgymError: where that many classes always contain the label.
+    """
+    if not name.startswith("top-"):
+        return 1
+    best = int(name.removeprefix("top-"))
+    if not 1 <= best < classes:
+        raise AdvgymError(f"goal {name!r}: a label cannot leave the best {best} of {classes} classes; use a smaller K")
+    return best
+
+
 class ClassGoal(Goal):
     """Margin goals of a classifier with scores (n, classes).
 
-    Untargeted: the best other class minus the reference; targeted: the target minus the best other.
+    Untargeted: the best other class minus the reference; targeted: the target minus the best other. "top-K" is
+    reached when K classes are above the reference; the targets of "least-likely" are the classes of least clean score.
 
     >>> goal = ClassGoal(3)
     >>> objective, _ = goal.judge(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([0]), None)
@@ -142,8 +182,9 @@ class ClassGoal(Goal):
     output_shape = ()
 
     def __init__(self, classes: int, name: str = "untargeted", labels: list[str] | None = None) -> None:
-        self.name, self.needs_target = name, name == "targeted"
+        self.name, self.needs_target = name, name in ("targeted", "least-likely")
         self.scores_shape, self.outputs = (classes,), classes
+        self.best = best_of(name, classes)
         self.labels = labels
 
     def output(self, scores: Tensor) -> Tensor:
@@ -155,13 +196,20 @@ class ClassGoal(Goal):
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         label = (target if self.needs_target and target is not None else ref).unsqueeze(1)
         own = scores.gather(1, label).squeeze(1)
-        other = scores.scatter(1, label, -torch.inf).amax(1)
+        others = scores.scatter(1, label, -torch.inf)
+        other = others.amax(1) if self.best == 1 else others.topk(self.best, 1).values[:, -1]
         margin, cross = other - own, F.cross_entropy(scores, label.squeeze(1), reduction="none")
         return (-margin, -cross) if self.needs_target else (margin, cross)
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         shift = rng.bits(seed, keys, (), 31) % (self.outputs - 1) + 1
         return (ref + shift) % self.outputs
+
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        if self.name != "least-likely":
+            return self.targets(seed, keys, ref)
+        other = scores.scatter(1, ref.unsqueeze(1), torch.inf)
+        return other.argmin(1)
 
     def parse_target(self, value: Any) -> Tensor:
         try:

@@ -70,8 +70,12 @@ def members_rate(samples: list[Sample]) -> float:
 
 
 def members_turned(samples: list[Sample]) -> tuple[int, int]:
-    """Members whose output differs from the clean one, and all members, over all bundles."""
-    turned = [a != b for s in samples for a, b in zip(s.after, s.before, strict=True)]
+    """Members whose output differs from the clean one, or is the target, and all members, over all bundles."""
+    turned = [
+        a != b if s.target is None else a == b
+        for s in samples
+        for a, b in zip(s.after, s.before if s.target is None else s.target, strict=True)
+    ]
     return sum(turned), len(turned)
 
 

@@ -136,11 +136,14 @@ def _control_rate(
         if aims:
             targets = [task.goal.parse_target(aims[i]) for i in part]
         elif task.goal.needs_target:
-            ref = task.goal.output(clean.of(part)[0])
-            targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
+            scores = clean.of(part)[0]
+            targets = list(task.goal.aimed(seed, batch.ids, task.goal.output(scores), scores).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
         if isinstance(task.goal, BundleGoal):  # success counts members
-            turned = (found.after != found.before).reshape(len(part), task.goal.members, -1).any(2)
+            aim = None if targets is None else torch.stack([task.goal.parse_target(t) for t in targets]).cpu()
+            moved = found.after != found.before if aim is None else found.after == aim
+            turned = moved.reshape(len(part), task.goal.members, -1)
+            turned = turned.any(2) if aim is None else turned.all(2)
             wins += float(turned.double().mean(1).sum())
         else:
             wins += float(found.success.sum())

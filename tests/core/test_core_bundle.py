@@ -92,7 +92,7 @@ def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
 
 
 def test_bundles_have_no_targets():
-    with pytest.raises(AdvgymError, match="a bundle has no targets"):
+    with pytest.raises(AdvgymError, match="XX"):
         BundleGoal(ClassGoal(3, "targeted"), 2)
     env = advgym.make(toy.bundle(), lanes=2)
     env.reset(seed=0)

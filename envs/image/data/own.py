@@ -20,6 +20,7 @@ class Part(NamedTuple):
     pixels: Tensor  # float32 (N, C, H, W) in [0, 1]
     labels: Tensor  # int64 (N,)
     what: str
+    notes: tuple[str, ...] = ()  # what reading them changed, in words
 
     def check_labels(self, classes: int, victim: str) -> None:
         """Refuse a label that the victim has no score for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -45,7 +46,8 @@ def ball(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
 
-    def check(values: int) -> None:
+    def check(image: tuple[int, ...]) -> None:
+        values = math.prod(image)
         if norm != "linf":  # that one is refused before any data is read
             hint = f" An image has {values} values." if norm == "l0" else OTHERWISE
             check_radius("eps", eps, step=step, most=largest(norm, values, 1.0), hint=hint)
@@ -66,7 +68,8 @@ def pixel(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
 
-    def check(values: int) -> None:
+    def check(image: tuple[int, ...]) -> None:
+        values = math.prod(image)
         check_radius("pixels", count, most=values, hint=f" An image has {values} values.")
 
     task = image_task(spec, batch, {"pixels": count, "lattice": lattice}, check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,34 +27,90 @@ OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
 Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
 
 
-def image_task(
-    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
-    check: Callable[[int], None],
-) -> Task:  # fmt: skip
-    """The parts that all image tasks share: samples, victim, goal; `check` is told how many values an image has."""
-    lattice = constraint["lattice"] or None
+@dataclass
+class Parts:
+    """What was read for a task.
+
+    Attributes:
+        given: the caller's own samples by split, {} for a dataset.
+        sizes, source: of the splits, and what serves (pixels, labels) of some ids, on the lattice.
+    """
+
+    spec: Spec
+    lattice: int | None
+    given: dict[str, own.Part]
+    sizes: dict[str, int]
+    source: Source
+    victim: Victim
+    classes: int
+    image: tuple[int, ...]
+
+    def goal(self) -> ClassGoal:
+        """Of one image."""
+        names = names_of(self.victim)
+        return ClassGoal(self.classes, self.spec.threat.goal, names if len(names) == self.classes else None)
+
+
+def read_parts(spec: Spec, lattice: int | None, check: Callable[[tuple[int, ...]], None]) -> Parts:
+    """Samples and victim of a task; `check` is told the shape of an image before the victim is asked about one."""
     given = own.read_own(spec) if spec.samples is not None else {}
     sizes, source = source_of(spec, given, lattice)
-    check(source("test" if sizes.get("test") else "train", [0])[0].numel())
+    first = "test" if sizes.get("test") else "train"
+    image = tuple(source(first, [0])[0].shape[1:])
+    check(image)
     victim, classes = victim_of(spec, given, sizes, source)
     for part in given.values():
         part.check_labels(classes, victim.name)
+    if not given and classes:
+        for split in sizes:
+            check_labels(data.labels(spec.load_dataset(), split), classes, victim.name, split)
+    return Parts(spec, lattice, given, sizes, source, victim, classes, image)
 
-    def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
-        x, labels = source(split, ids)
-        return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
 
+def check_labels(labels: Tensor, classes: int, victim: str, split: str) -> None:
+    """Refuse labels of a dataset that the victim has no score for: all samples are looked at."""
+    beyond = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(beyond):
+        i = int(beyond[0])
+        raise DataError(
+            f"sample {i} of split {split!r} has the label {int(labels[i])}, but victim {victim!r} scores {classes} "
+            f"classes (0 to {classes - 1})"
+        )
+
+
+def finish(parts: Parts, deal: Callable[..., Batch], constraint: dict[str, Any], **more: Any) -> Task:
+    """The task; `more` are fields of `Task` in place of those of single images (goal, sizes ...)."""
+    spec = parts.spec
+    fields: dict[str, Any] = {"goal": parts.goal(), "sizes": parts.sizes} | more
     task = Task(
         name=spec.name,
-        victim=victim,
-        goal=ClassGoal(classes, spec.threat.goal, names if len(names := names_of(victim)) == classes else None),
+        victim=parts.victim,
         threat=replace(spec.threat, constraint={**spec.threat.constraint, **constraint}),
-        sizes=sizes,
         deal=deal,
+        **fields,
     )
-    task = untrained(task) if given and "train" not in given else task
-    notes = _notes(spec, given, lattice)
+    task = untrained(task) if parts.given and "train" not in parts.given else task
+    notes = (*task.notes, *own_notes(parts.given), *_notes(spec, parts.given, parts.lattice))
     return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
+
+
+def image_task(
+    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
+    check: Callable[[tuple[int, ...]], None], parts: Parts | None = None,
+) -> Task:  # fmt: skip
+    """A task of single images: `batch` makes one of ids, pixels and labels; `check` is told the shape of an image."""
+    parts = parts or read_parts(spec, constraint["lattice"] or None, check)
+
+    def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        x, labels = parts.source(split, ids)
+        return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
+
+    return finish(parts, deal, constraint)
+
+
+def own_notes(given: dict[str, own.Part]) -> tuple[str, ...]:
+    """What reading the caller's samples changed of them."""
+    return tuple(dict.fromkeys(note for part in given.values() for note in part.notes))
 
 
 def _notes(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[str, ...]:
@@ -175,3 +231,11 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if found != int(found) or not low <= found <= high:
         raise AdvgymError(f"{name} is a whole number from {low} to {high}, not {value!r}")
     return int(found)
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A number of at least 0."""
+    found = number(name, value)
+    if found < 0:
+        raise AdvgymError(f"{name} is at least 0, not {value!r}")
+    return found
