@@ -77,7 +77,7 @@ class Goal:
 
 
 class BundleGoal(Goal):
-    """One perturbation for M members: the objective is the mean of theirs.
+    """One perturbation for M members: the objective is the mean of theirs; of `every` kind, their mean shortfall.
 
     Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
     most of it right.
@@ -85,10 +85,13 @@ class BundleGoal(Goal):
     Args:
         inner: of one member; a target is one for all members.
         members: M.
+        every: success is that of all members: the objective is the least of theirs once all are above 0, until then the
+            mean of those that are not, others counting 0. An attack then goes on while any member stands.
         right_of_all: where the members are what the victim has right among more candidates, the share that it has.
     """
 
-    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
+    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None, *, every: bool = False) -> None:
+        self.every = every
         self.inner, self.members, self.name = inner, members, inner.name
         self.needs_target = inner.needs_target
         self.right_of_all = right_of_all
@@ -117,7 +120,10 @@ class BundleGoal(Goal):
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         objective, surrogate = self._each(scores, ref, target)
-        return objective.mean(1), surrogate.mean(1)
+        if not self.every:
+            return objective.mean(1), surrogate.mean(1)
+        least, short = objective.amin(1), objective.clamp_max(0).mean(1)
+        return torch.where(least > SUCCESS, least, short), surrogate.mean(1)
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """One for all members of a bundle, other than the first one's answer."""

@@ -64,7 +64,7 @@ def play(
         reason = results.SILENT if bool(found.silent[i]) else reason
         rows.append(
             Sample(
-                id=sample, label=batch.labels[i].tolist(),
+                id=sample, label=found.labels[i].tolist(),
                 before=found.before[i].tolist(), after=found.after[i].tolist(),
                 success=success, valid=bool(found.valid[i]), objective=float(found.objective[i]), queries=used,
                 queries_distinct=int(distinct[i]), first_success=(first if first >= 0 else used) if success else -1,

@@ -91,9 +91,22 @@ def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
     assert bool((evaluator(env).book.potential > before).any())
 
 
-def test_bundles_have_no_targets():
-    with pytest.raises(AdvgymError, match="XX"):
-        BundleGoal(ClassGoal(3, "targeted"), 2)
+def test_a_target_is_one_for_all_members():
+    goal = BundleGoal(ClassGoal(3, "targeted"), 2)
+    ref = torch.tensor([[0, 1], [2, 2]])
+    target = goal.targets(0, torch.arange(2), ref)
+    assert target.shape == (2, 2) and (target[:, 0] == target[:, 1]).all() and (target[:, 0] != ref[:, 0]).all()
+    scores = torch.tensor([[[0.0, 3.0, 1.0], [0.0, 0.0, 2.0]]])
+    objective, _ = goal.judge(scores, ref[:1], goal.parse_target(1).unsqueeze(0))
+    torch.testing.assert_close(objective, torch.tensor([(2.0 - 2.0) / 2]))
+    assert goal.parse_target([1, 1]).tolist() == [1, 1] and goal.won(scores, ref[:1], target[:1] * 0 + 1).tolist() == [
+        [True, False]
+    ]
+    with pytest.raises(AdvgymError, match="no class"):
+        goal.parse_target(7)
+
+
+def test_bundles_take_their_members_together():
     env = advgym.make(toy.bundle(), lanes=2)
     env.reset(seed=0)
     with pytest.raises(advgym.errors.Malformed, match="3 inputs for each lane"):

@@ -96,7 +96,7 @@ def patch(spec: Spec) -> Task:
         x, labels = (t.to(device).unsqueeze(1).repeat_interleave(draws, 1) for t in parts.source(split, ids))
         return batch(torch.tensor(ids, dtype=torch.int64, device=device), labels, x)
 
-    return finish(parts, deal, constraint, goal=BundleGoal(parts.goal(), draws))
+    return finish(parts, deal, constraint, goal=BundleGoal(parts.goal(), draws, every=True))
 
 
 def _bundled(parts: Parts, batch: Make, images: int, constraint: dict[str, Any]) -> Task:
@@ -135,5 +135,5 @@ def _bundled(parts: Parts, batch: Make, images: int, constraint: dict[str, Any])
         other, truth = served("test", held, device)
         return batch(index, labels, x, held=other, held_labels=truth)
 
-    goal = BundleGoal(parts.goal(), images)
+    goal = BundleGoal(parts.goal(), images, every=True)
     return finish(parts, deal, constraint, goal=goal, sizes=many, notes=note)
