@@ -36,6 +36,12 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     >>> import advgym
     >>> check_vector_env(partial(advgym.make, "image/digits-linf"))
     """
+    price, given = evaluator(_reset(factory(lanes=lanes), seed)).book.price, factory
+
+    def factory(**options: Any) -> AttackEnv:  # type: ignore[no-redef]
+        """Budgets in proposals, each of which costs as many queries as a bundle has members."""
+        return given(**{k: v * price if k == "queries" else v for k, v in options.items()})
+
     _spaces(factory, seed, lanes)
     _budgets(factory, seed, lanes)
     _refusals(factory, seed, lanes)
@@ -46,6 +52,17 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     _never_rewritten(factory, seed, lanes)
     _same_step(factory, seed, lanes)
     _edit_view(factory, seed, lanes)
+
+
+def _reset(env: AttackEnv, seed: int) -> AttackEnv:
+    env.reset(seed=seed)
+    return env
+
+
+def _left(env: AttackEnv, obs: dict[str, Any]) -> Tensor:
+    """Proposals that each lane may still ask about, by what the observation says."""
+    left: Tensor = obs["queries_left"] // evaluator(env).book.price
+    return left
 
 
 def _spaces(factory: Factory, seed: int, lanes: int) -> None:
@@ -88,20 +105,20 @@ def _kept(env: Any) -> int:
 def _budgets(factory: Factory, seed: int, lanes: int) -> None:
     env = factory(lanes=lanes, proposals=4, queries=6)
     obs, _ = env.reset(seed=seed)
-    left, over = obs["queries_left"], torch.zeros(lanes, dtype=torch.bool, device=env.device)
+    left, over = _left(env, obs), torch.zeros(lanes, dtype=torch.bool, device=env.device)
     assert bool((left == 6 - _kept(env)).all()), "an episode does not start with its budget"
     obs, *_ = env.step(env.threat.null().unsqueeze(1).expand(-1, 4, *env.shape))
-    assert torch.equal(obs["queries_left"], left), "the null perturbation is not free"
+    assert torch.equal(_left(env, obs), left), "the null perturbation is not free"
     for t in range(8):
         obs, reward, terminated, _, _ = env.step(env.threat.random(seed + t, 4))
-        spent = left - obs["queries_left"]
+        spent = left - _left(env, obs)
         assert bool((spent >= 0).all()) and bool((spent <= 4).all()), "more queries are charged than were proposed"
         assert bool((obs["queries_left"] >= 0).all()), "a budget is exceeded"
         assert torch.equal(obs["evaluated"].sum(1), spent), "evaluated proposals and charged queries differ"
         assert bool((reward[over] == 0).all()) and bool((spent[over] == 0).all()), "a finished lane plays on"
         assert bool((terminated | ~over).all()), "a finished lane came back"
         assert bool(terminated[obs["queries_left"] == 0].all()), "a spent lane is not terminated"
-        left, over = obs["queries_left"], terminated
+        left, over = _left(env, obs), terminated
     assert env.done, "8 steps of 4 proposals do not end a budget of 6"
 
 
@@ -110,10 +127,10 @@ def _refusals(factory: Factory, seed: int, lanes: int) -> None:
     env = factory(lanes=lanes, queries=50)
     obs, _ = env.reset(seed=seed)
     for bad in _bad(env):
-        before = obs["queries_left"]
+        before = _left(env, obs)
         obs, reward, _, _, _ = env.step(bad)
-        live = obs["queries_left"] < before
-        assert bool((before - obs["queries_left"] == 1).all()), "a proposal outside the domain is not charged"
+        live = _left(env, obs) < before
+        assert bool((before - _left(env, obs) == 1).all()), "a proposal outside the domain is not charged"
         assert not bool(obs["evaluated"].any()), "a proposal outside the domain is evaluated"
         assert not bool(obs["valid"].any()) and not bool(obs["success"].any()), "a proposal outside the domain counts"
         assert bool((reward == 0).all()), "a proposal outside the domain earns"
@@ -246,7 +263,7 @@ def _same_step(factory: Factory, seed: int, lanes: int) -> None:
                 assert key in info and (info[f"_{key}"] == terminated.cpu().numpy()).all(), (
                     f"same-step: {key} is missing"
                 )
-            full = obs["queries_left"][terminated] == 2 - _kept(env)
+            full = _left(env, obs)[terminated] == 2 - _kept(env)
             assert bool(full.all()), "same-step: a new episode has no full budget"
             assert not bool(obs["evaluated"][terminated].any()), (
                 "same-step: the new episode's first observation is evaluated"
