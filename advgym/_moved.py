@@ -42,6 +42,7 @@ ROOMS = {  # (folder before, folder now): modules that kept their names
     ("envs.graph", "envs.graph.show"): "figures layout",
     ("envs.image", "envs.image.data"): "jitter own",
     ("envs.image", "envs.image.perturb"): "pixels",
+    ("envs.speech", "envs.speech.data"): "own synth",
     ("agents", "agents.gradient"): "pgd bim fgsm hotflip first_order prbcd grbcd transfer",
     ("agents", "agents.search"): (
         "additive beam coverage eva exhaustive genetic greedy greedy_search random_search square"
@@ -150,6 +151,13 @@ RENAMED = {  # module before: module now
     "envs.image.victims": "envs.image.victims.recipes",
     "envs.image.task": "envs.image.tasks.balls",
     "envs.image.show": "envs.image.show.pictures",
+    "envs.speech.task": "envs.speech.tasks.source",
+    "envs.speech.goals": "envs.speech.goals.transcripts",
+    "envs.speech.metrics": "envs.speech.measures.errors",
+    "envs.speech.show": "envs.speech.show.recording",
+    "envs.speech.data": "envs.speech.data.digits",
+    "envs.speech.models": "envs.speech.models.nets",
+    "envs.speech.victims": "envs.speech.victims.recipes",
     "agents._additive": "agents.shared.beliefs",
     "agents._common": "agents.shared.common",
     "agents._coverage": "agents.shared.margins",
@@ -200,6 +208,15 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
     ("envs.image.task", "envs.image.tasks.common"): "number positive whole MOST_LEVELS OTHERWISE Source",
     ("envs.image.victims", "envs.image.models.small"): "Cnn Mlp",
+    ("envs.speech.task", "envs.speech.tasks.words"): "keyword",
+    ("envs.speech.task", "envs.speech.tasks.transcripts"): "transcribe",
+    ("envs.speech.task", "envs.speech.perturb.clips"): "BINS ClipBatch",
+    ("envs.speech.task", "envs.speech.constraints.budgets"): "NORMS check_clips check_constraint",
+    ("envs.speech.goals", "envs.speech.goals.decode"): "compact ctc_loss greedy needed",
+    ("envs.speech.metrics", "envs.speech.measures.levels"): "peak_db snr_db",
+    ("envs.speech.show", "envs.speech.show.sound"): "wav",
+    ("envs.speech.data", "envs.speech.data.clips"): "Clips pack",
+    ("envs.speech.data", "envs.speech.data.own"): "own_clips rounds",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

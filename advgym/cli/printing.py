@@ -99,7 +99,9 @@ def column_lines(r: Result) -> list[str]:
             )
             if r.columns_about.get(name):
                 lines.append(f"  {name}: {r.columns_about[name]}")
-    means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in r.columns.items()]
+    parts = {name for c in r.columns.values() for name in c.ratio or ()}  # counts, of which the ratio is told
+    shown = {name: c for name, c in r.columns.items() if name not in parts}
+    means = [f"{name} {number(c.mean if c.mean_success is None else c.mean_success)}" for name, c in shown.items()]
     if means:
         of = "successes" if any(s.success for s in r.samples) else "final perturbations"
         lines.append(f"means over the {of}: {', '.join(means)}")

@@ -7,6 +7,7 @@ determinism, independence of lanes, a reward that telescopes, both autoreset mod
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,9 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     >>> import advgym
     >>> check_vector_env(partial(advgym.make, "image/digits-linf"))
     """
-    price, given = evaluator(_reset(factory(lanes=lanes), seed)).book.price, factory
-
-    def factory(**options: Any) -> AttackEnv:  # type: ignore[no-redef]
-        """Budgets in proposals, each of which costs as many queries as a bundle has members."""
-        return given(**{k: v * price if k == "queries" else v for k, v in options.items()})
-
+    price = _price(factory, seed)
+    if price > 1:
+        factory = partial(_priced, factory, price)
     _spaces(factory, seed, lanes)
     _budgets(factory, seed, lanes)
     _refusals(factory, seed, lanes)
@@ -54,15 +52,20 @@ def check_vector_env(factory: Factory, *, seed: int = 0, lanes: int = 3, toleran
     _edit_view(factory, seed, lanes)
 
 
-def _reset(env: AttackEnv, seed: int) -> AttackEnv:
-    env.reset(seed=seed)
-    return env
+def _price(factory: Factory, seed: int) -> int:
+    """Queries that one proposal costs: of bundles one for each member."""
+    env = factory(lanes=1)
+    obs, _ = env.reset(seed=seed)
+    left, asks = int(torch.as_tensor(obs["queries_left"]).max()), int(env.asks_left.max())
+    assert asks > 0, "an episode starts with too few queries for one proposal"
+    return left // asks
 
 
-def _left(env: AttackEnv, obs: dict[str, Any]) -> Tensor:
-    """Proposals that each lane may still ask about, by what the observation says."""
-    left: Tensor = obs["queries_left"] // evaluator(env).book.price
-    return left
+def _priced(factory: Factory, price: int, **options: Any) -> AttackEnv:
+    """The environment with budgets in proposals."""
+    if "queries" in options:
+        options["queries"] *= price
+    return factory(**options)
 
 
 def _spaces(factory: Factory, seed: int, lanes: int) -> None:
@@ -98,8 +101,15 @@ def _contains(space: Any, obs: dict[str, Any], when: str) -> None:
 
 
 def _kept(env: Any) -> int:
-    """Queries of a lane that are kept for what the attack returns."""
+    """Proposals of a lane that are kept for what the attack returns."""
     return int(env.knowledge == "transfer")
+
+
+def _left(env: Any, obs: dict[str, Any]) -> Any:
+    """Proposals that each lane may still ask about."""
+    price = evaluator(env).batch.price
+    left: Any = obs["queries_left"] // price
+    return left
 
 
 def _budgets(factory: Factory, seed: int, lanes: int) -> None:

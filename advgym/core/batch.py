@@ -90,11 +90,11 @@ class Batch:
         """What the victim sees: a tensor (n * members, ...) or `Inputs`."""
         raise NotImplementedError
 
-    def judged(self, keys: Tensor) -> Batch:
+    def fresh(self, keys: Tensor) -> Batch:
         """The samples that a verdict on these lanes takes in their place; themselves by default.
 
-        A bundle may have other members there, under the same perturbations: fresh draws of its random transforms, or
-        members that were held out.
+        A bundle's members may be draws of a random transform, which a verdict draws anew; members that were held out
+        are the task's to deal (`Task.unseen`). What is answered to the null perturbation stays.
 
         Args:
             keys: int64 (B,), of the verdict's own.

@@ -9,17 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
 
 from advgym.errors import AdvgymError, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from advgym.core.batch import Batch
     from advgym.core.task import Task
 
 Compute = Callable[["Batch", "Tensor"], Mapping[str, Sequence[float]]]
+
+
+class Said(NamedTuple):
+    """What the victim said of some rows, beside the truth and the target: a judged row has it, an attack never.
+
+    Attributes:
+        label: int64 (n, ...), the truth; before, after: (n, *output_shape), the clean and the final answer.
+        target: (n, ...) of goals that have one, else None.
+    """
+
+    label: Tensor
+    before: Tensor
+    after: Tensor
+    target: Tensor | None
+
+
+Answers = Callable[["Batch", Said], Mapping[str, Sequence[float]]]
 
 
 @dataclass(frozen=True)
@@ -32,12 +49,17 @@ class Columns:
             where a column with a bar is shown, compared when a result is verified.
         bars: the least value of a column with which a success is a valid one.
         models: further columns that need a model: name -> (the model's name or folder -> compute).
+        answers: (batch, what was said) -> further columns, of what the victim answered: as `compute`.
+        ratios: name -> (a column, another): a figure of the summary alone, the sum of the one over that of the other
+            (a word error rate is all edits over all words, not the mean of the rows' rates).
     """
 
     compute: Compute
     about: Callable[[], dict[str, str]] = field(default=dict)
     bars: Mapping[str, float] = field(default_factory=dict)
     models: Mapping[str, Callable[[str], Compute]] = field(default_factory=dict)
+    answers: Answers | None = None
+    ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Meter:
@@ -68,11 +90,18 @@ class Meter:
         """What the figures are made with."""
         return {} if self.columns is None else {**self.columns.about(), **self.models}
 
-    def rows(self, batch: Batch, form: Tensor) -> list[dict[str, float]]:
-        """The columns of every row of `form`; empty dicts where the task has none."""
+    def rows(self, batch: Batch, form: Tensor, said: Said | None = None) -> list[dict[str, float]]:
+        """The columns of every row of `form`; empty dicts where the task has none.
+
+        Args:
+            said: what the victim answered; without it the columns of answers are left out.
+        """
         found: dict[str, list[float]] = {}
-        for compute in self._computes:
-            for name, values in compute(batch, form).items():
+        parts = [compute(batch, form) for compute in self._computes]
+        if said is not None and self.columns is not None and self.columns.answers is not None:
+            parts.append(self.columns.answers(batch, said))
+        for part in parts:
+            for name, values in part.items():
                 found[name] = [float(v) for v in values]
                 if len(found[name]) != len(form) or not all(map(math.isfinite, found[name])):
                     raise AdvgymError(f"column {name!r} is one finite number for each of {len(form)} rows")

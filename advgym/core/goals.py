@@ -36,6 +36,11 @@ class Goal:
     output_shape: tuple[int, ...]
     outputs: int  # output entries are integers in [-1, outputs)
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one target: that of an output, unless a goal says otherwise."""
+        return self.output_shape
+
     def output(self, scores: Tensor) -> Tensor:
         """The victim's answer as integers, (n, *output_shape): a class, a token sequence padded with -1."""
         raise NotImplementedError
@@ -55,6 +60,12 @@ class Goal:
         """
         return None
 
+    def met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n,): whether outputs alone say that the goal is reached, for rates that count a bundle's members."""
+        if target is not None:
+            return (output == target).reshape(len(output), -1).all(1)
+        return (output != ref).reshape(len(output), -1).any(1)
+
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """A target for each lane that names none, keyed by (seed, sample)."""
         raise NotImplementedError
@@ -73,17 +84,17 @@ class Goal:
 
     def parse_target(self, value: Any) -> Tensor:
         """A target from `options["targets"]` or the command line, one entry."""
-        return torch.as_tensor(value, dtype=torch.int64).reshape(self.output_shape)
+        return torch.as_tensor(value, dtype=torch.int64).reshape(self.target_shape)
 
 
 class BundleGoal(Goal):
     """One perturbation for M members: the objective is the mean of theirs; of `every` kind, their mean shortfall.
 
     Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
-    most of it right.
+    most of it right. A target is one for all members.
 
     Args:
-        inner: of one member; a target is one for all members.
+        inner: of one member.
         members: M.
         every: success is that of all members: the objective is the least of theirs once all are above 0, until then the
             mean of those that are not, others counting 0. An attack then goes on while any member stands.
@@ -99,49 +110,55 @@ class BundleGoal(Goal):
         self.output_shape = (members, *inner.output_shape)
         self.outputs = inner.outputs
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """One member's."""
+        return self.inner.target_shape
+
     def _by_member(self, values: Tensor) -> Tensor:
         return values.view(-1, self.members, *values.shape[1:])
+
+    def _for_each(self, target: Tensor | None) -> Tensor | None:
+        return None if target is None else target.repeat_interleave(self.members, 0)
 
     def output(self, scores: Tensor) -> Tensor:
         return self._by_member(self.inner.output(scores.flatten(0, 1)))
 
-    def _each(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        aim = None if target is None else target.flatten(0, 1)
-        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), aim)
-        return self._by_member(pair[0]), self._by_member(pair[1])
-
     def won(self, scores: Tensor, ref: Tensor, target: Tensor | None = None) -> Tensor:
         """Bool (n, M): members for which the goal is reached."""
-        return self._each(scores, ref, target)[0] > SUCCESS
+        objective = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), self._for_each(target))[0]
+        return self._by_member(objective) > SUCCESS
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
         each = self.inner.right(scores.flatten(0, 1), labels.flatten(0, 1))
         return self._by_member(each).double().mean(1) > 0.5
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        objective, surrogate = self._each(scores, ref, target)
+        pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), self._for_each(target))
+        objective, surrogate = self._by_member(pair[0]), self._by_member(pair[1])
         if not self.every:
             return objective.mean(1), surrogate.mean(1)
         least, short = objective.amin(1), objective.clamp_max(0).mean(1)
         return torch.where(least > SUCCESS, least, short), surrogate.mean(1)
 
+    def members_met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n, M): members of which outputs say that the goal is reached."""
+        return self._by_member(self.inner.met(output.flatten(0, 1), ref.flatten(0, 1), self._for_each(target)))
+
+    def met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
+        """Bool (n,): by most of its members."""
+        return self.members_met(output, ref, target).double().mean(1) > 0.5
+
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
-        """One for all members of a bundle, other than the first one's answer."""
-        return self._for_all(self.inner.targets(seed, keys, ref[:, 0]))
+        """One for all members, other than the first one's answer."""
+        return self.inner.targets(seed, keys, ref[:, 0])
 
     def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
         """As `targets`, by the mean of the members' clean scores."""
-        return self._for_all(self.inner.aimed(seed, keys, ref[:, 0], scores.mean(1)))
+        return self.inner.aimed(seed, keys, ref[:, 0], scores.mean(1))
 
     def parse_target(self, value: Any) -> Tensor:
-        """A target of one member, for all of them; or one for each."""
-        whole = torch.as_tensor(value) if not isinstance(value, str) else torch.zeros(())
-        if whole.dim() and tuple(whole.shape) == self.output_shape:
-            return whole.to(torch.int64)
-        return self._for_all(self.inner.parse_target(value).unsqueeze(0))[0]
-
-    def _for_all(self, target: Tensor) -> Tensor:
-        return target.unsqueeze(1).repeat_interleave(self.members, 1)
+        return self.inner.parse_target(value)
 
     def progress(self, output: Tensor, ref: Tensor) -> Tensor | None:
         """The share of members that turned, less one."""

@@ -73,10 +73,6 @@ class MappedBatch(FieldBatch):
         """Theta (*shape) of one row in a line."""
         return f"{float(self.measure(theta.unsqueeze(0), torch.tensor([row], device=theta.device))):.3g}"
 
-    def judged(self, keys: Tensor) -> MappedBatch:
-        """See `Batch.judged`."""
-        return self
-
     # -- the contract ----------------------------------------------------------------------------------------
     def typical(self) -> float:
         """The mean change of an input's values under random perturbations of the first sample: a noise's size."""

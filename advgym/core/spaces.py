@@ -81,7 +81,7 @@ def observation_boxes(task: Task, batch: Batch, per: tuple[int, ...], *, risk: b
     boxes["gradients_left"] = LazyBox(0, model.gradients, (), np.int64)
     boxes["perturbation"] = action_box(batch, ())
     if goal.needs_target:
-        boxes["target"] = LazyBox(-1, goal.outputs - 1, goal.output_shape, np.int64)
+        boxes["target"] = LazyBox(-1, goal.outputs - 1, goal.target_shape, np.int64)
     for name, value in batch.view().items():
         shape = tuple(value.shape[1:])
         whole = value.dtype == torch.int64

@@ -75,6 +75,10 @@ class Task:
     deal: Callable[[str, list[int], Any], Batch]  # (split, ids, device) -> Batch
     surrogate: Victim | None = None  # answers everything under transfer knowledge
     context: Mapping[str, Any] = field(default_factory=dict)
+    save: Callable[..., Any] | None = None  # (folder, batch, row, form) -> the files written: the pair, as its domain
+    # The batch that the verdict is on, where it is another one: the same perturbations, on members that no attack has
+    # seen. (split, ids, device) -> Batch.
+    unseen: Callable[[str, list[int], Any], Batch] | None = None
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
@@ -103,6 +107,13 @@ class Task:
         """The batch of these samples, ids checked."""
         self.check_ids(split, ids)
         return self.deal(split, ids, device)
+
+    def judged(self, split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        """The batch that the verdict on these samples is about."""
+        if self.unseen is None:
+            return self.samples(split, ids, device)
+        self.check_ids(split, ids)
+        return self.unseen(split, ids, device)
 
     def check_ids(self, split: str, ids: list[int]) -> None:
         """Refuse ids that the split does not have."""
@@ -158,6 +169,13 @@ def follow(name: str, row: Mapping[str, Any], dataset: str | None) -> Victim:
     if read_drawn(dataset) is not None and not row.get("transductive"):
         return load_victim(name)
     return load_victim(name, dataset=dataset)
+
+
+def of_domain(victim: str, task: str) -> str:
+    """A victim's name as a task means it: "transformers:SOURCE" is "speech-transformers:SOURCE" where there is one."""
+    head, _, value = victim.partition(":")
+    own = f"{task.split('/')[0]}-{head}"
+    return f"{own}:{value}" if value and own in registry.victims() else victim
 
 
 def _trained_on(row: Mapping[str, Any]) -> str | None:
@@ -244,7 +262,7 @@ def make_task(
     if train is not None and row["train"] == "samples" and samples is None:
         raise AdvgymError(f"task {name!r} takes no train= without samples=: a dataset has a training split of its own")
     if isinstance(victim, str):
-        victim = follow(victim, row, dataset)
+        victim = follow(of_domain(victim, name), row, dataset)
     elif victim is not None:
         victim = as_victim(victim)
     goals = row.get("goals", ["untargeted", "targeted"])
@@ -275,7 +293,7 @@ def make_task(
         source = surrogate if surrogate is not None else row.get("surrogate")
         if source is None:
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
-        found = follow(source, row, dataset) if isinstance(source, str) else as_victim(source)
+        found = follow(of_domain(source, name), row, dataset) if isinstance(source, str) else as_victim(source)
         task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
     reads = {key: options[key] for key in row.get("reads", ()) if key in options}
     same = victim if samples is not None else task.victim  # own samples are read for the victim that was named

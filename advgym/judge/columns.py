@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import torch
 
 from advgym.core.clean import CHUNK
-from advgym.core.columns import Meter
+from advgym.core.columns import Columns, Meter, Said
 from advgym.lib.rates import mean, wilson
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Column(msgspec.Struct, kw_only=True):
     """One column of a result: means over the attacked and over the successes, and what its bar leaves of the successes.
 
-    `success_rate` counts successes whose value is at least `bar`, over all attacked samples, with Wilson's interval.
+    A ratio's means are sums over sums. `success_rate` counts successes whose value is at least `bar`, over all attacked samples, with Wilson's interval.
     """
 
     mean: float
@@ -27,11 +28,13 @@ class Column(msgspec.Struct, kw_only=True):
     bar: float | None = None
     success_rate: float | None = None
     success_ci: tuple[float, float] | None = None
+    ratio: tuple[str, str] | None = None  # the columns whose sums it is the ratio of
 
 
-def summarise(rows: Sequence[Sample], bars: Mapping[str, float]) -> dict[str, Column]:
+def summarise(rows: Sequence[Sample], columns: Columns | None) -> dict[str, Column]:
     """The block of a result; empty where the rows have no columns."""
     out: dict[str, Column] = {}
+    bars, ratios = ({}, {}) if columns is None else (columns.bars, columns.ratios)
     for name in rows[0].columns if rows else ():
         values = [row.columns[name] for row in rows]
         won = [v for v, row in zip(values, rows, strict=True) if row.success]
@@ -41,7 +44,19 @@ def summarise(rows: Sequence[Sample], bars: Mapping[str, float]) -> dict[str, Co
             column.bar, column.success_rate = bars[name], many / len(rows)
             column.success_ci = wilson(many, len(rows))
         out[name] = column
+    for name, (top, base) in ratios.items():
+        if top in out and base in out:
+            won_rows = [row for row in rows if row.success]
+            share = over(rows, top, base)
+            out[name] = Column(mean=share, mean_success=over(won_rows, top, base) if won_rows else None,
+                               ratio=(top, base))  # fmt: skip
     return out
+
+
+def over(rows: Sequence[Sample], top: str, base: str) -> float:
+    """The sum of one column over that of another: a micro-average; 0 where there is nothing to count."""
+    total = sum(row.columns[base] for row in rows)
+    return sum(row.columns[top] for row in rows) / total if total else 0.0
 
 
 def barred(result: Result) -> list[tuple[str, Column]]:
@@ -60,14 +75,23 @@ def check(result: Result, task: Task, device: Any, tolerance: float) -> list[str
     wrong: list[str] = []
     for start in range(0, len(result.samples), CHUNK):
         part = result.samples[start : start + CHUNK]
-        batch = task.samples(result.split, [s.id for s in part], device)
+        batch = task.judged(result.split, [s.id for s in part], device)
         form = batch.look(batch.load([s.perturbation for s in part])).form
-        for sample, found in zip(part, meter.rows(batch, form), strict=True):
+        for sample, found in zip(part, meter.rows(batch, form, said_of(part, task, device)), strict=True):
             wrong += _differences(sample, found, tolerance)
-    bars = {} if task.columns is None else task.columns.bars
-    if not wrong and not _same(summarise(result.samples, bars), result.columns):
+    if not wrong and not _same(summarise(result.samples, task.columns), result.columns):
         wrong.append("the summary of the columns does not follow from the samples")
     return wrong
+
+
+def said_of(samples: Sequence[Sample], task: Task, device: Any) -> Said:
+    """What rows hold of the victim's answers; the verifier asks for them again, and compares."""
+    label, before, after = (
+        torch.tensor([getattr(s, name) for s in samples], device=device) for name in ("label", "before", "after")
+    )
+    aims = [s.target for s in samples]
+    target = torch.stack([task.goal.parse_target(t) for t in aims]).to(device) if task.goal.needs_target else None
+    return Said(label, before, after, target)
 
 
 def _differences(sample: Sample, found: dict[str, float], tolerance: float) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from advgym.core.goals import BundleGoal, Goal
 from advgym.judge.results import Sample
 from advgym.lib.rates import mean, median, wilson
@@ -40,7 +42,7 @@ def figures(samples: list[Sample], *, episodes: int, clean: float, goal: Goal, b
         "curve": success_curve(samples, budget),
         "success_at": success_at(samples, budget),
         "success_area": success_area(samples, budget),
-        "members_rate": members_rate(samples) if isinstance(goal, BundleGoal) else None,
+        "members_rate": members_rate(samples, goal) if isinstance(goal, BundleGoal) else None,
     }
 
 
@@ -63,19 +65,24 @@ def success_area(samples: list[Sample], budget: int) -> float:
     return sum(budget + 1 - first for first in wins) / (budget * len(samples)) if samples and budget else 0.0
 
 
-def members_rate(samples: list[Sample]) -> float:
-    """The share of members whose output differs from the clean one, over all bundles."""
-    wins, n = members_turned(samples)
+def members_rate(samples: list[Sample], goal: BundleGoal | None = None) -> float:
+    """The share of members for which the goal is reached, over all bundles."""
+    wins, n = members_turned(samples, goal)
     return wins / n if n else 0.0
 
 
-def members_turned(samples: list[Sample]) -> tuple[int, int]:
-    """Members whose output differs from the clean one, or is the target, and all members, over all bundles."""
-    turned = [
-        a != b if s.target is None else a == b
-        for s in samples
-        for a, b in zip(s.after, s.before if s.target is None else s.target, strict=True)
-    ]
+def members_turned(samples: list[Sample], goal: BundleGoal | None = None) -> tuple[int, int]:
+    """Members for which the goal is reached, and all members, over all bundles.
+
+    Args:
+        goal: whose outputs they are; None: a member whose output differs from the clean one.
+    """
+    if goal is not None and samples:
+        after, before = (torch.tensor([getattr(s, name) for s in samples]) for name in ("after", "before"))
+        target = torch.stack([goal.parse_target(s.target) for s in samples]) if goal.needs_target else None
+        met = goal.members_met(after, before, target)
+        return int(met.sum()), met.numel()
+    turned = [a != b for s in samples for a, b in zip(s.after, s.before, strict=True)]
     return sum(turned), len(turned)
 
 
@@ -88,7 +95,7 @@ def accuracies(samples: list[Sample], episodes: int, clean: float, goal: Goal) -
     if not isinstance(goal, BundleGoal):
         wins, n = sum(s.success for s in samples), len(samples)
         return wins, n, clean, (n - wins) / episodes if episodes else 0.0
-    wins, n = members_turned(samples)
+    wins, n = members_turned(samples, goal)
     base = len(samples) / episodes if episodes else 0.0
     if goal.right_of_all is not None:  # the members are those that are right: accuracy is over all candidates
         clean = base = goal.right_of_all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,13 @@ def growth_flags(task: Task, rows: list[Sample], play: Callable[[Task, list[int]
     if task.threat.knowledge != "white-box" or len(failed) < FEW or isinstance(task.goal, BundleGoal):
         return []
 
-    def deal(split: str, ids: list[int], device: Any) -> Batch:
-        batch = task.deal(split, ids, device)
+    def wide(deal: Callable[..., Batch], split: str, ids: list[int], device: Any) -> Batch:
+        batch = deal(split, ids, device)
         return batch.widened(WIDER) if isinstance(batch, FieldBatch) else batch
 
     if not isinstance(task.samples(next(iter(task.sizes)), [0]), FieldBatch):
         return []
-    if any(s.success for s in play(replace(task, deal=deal), failed)):
+    unseen = None if task.unseen is None else partial(wide, task.unseen)
+    if any(s.success for s in play(replace(task, deal=partial(wide, task.deal), unseen=unseen), failed)):
         return []
     return [f"success does not grow with the radius: {len(failed)} failures fail at {WIDER:g} times it, too"]

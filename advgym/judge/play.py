@@ -12,7 +12,7 @@ import torch
 from advgym import registry
 from advgym.core.clean import CHUNK, Clean, assigned, unanswered
 from advgym.core.clean import right as is_right
-from advgym.core.columns import Meter
+from advgym.core.columns import Meter, Said
 from advgym.core.env import AttackEnv
 from advgym.core.goals import BundleGoal
 from advgym.core.meters import REASONS
@@ -48,16 +48,21 @@ def play(
             raise  # the task's or the victim's, not the agent's
         frame = inspect.trace()[-1]
         error = f"{type(failure).__name__}: {failure} ({Path(frame.filename).name}, line {frame.lineno})"
-    book, batch, targets = ours.book, ours.batch, ours.targets
+    book, targets = ours.book, ours.targets
     stored = ours.stored()  # an appended choice means something in its own table only
     tally = task.victim.tally
     with tally.during("flags" if tally.phase == "flags" else "verdict"):
         found = judge(task, split, ids, stored, device=device, seed=seed, targets=targets, clean=ours.clean)
     distinct, won_at = book.queries_distinct(), book.first_success
-    measured = meter.rows(batch, ours.form()) if meter else [{}] * len(ids)
+    measured: list[dict[str, float]] = [{}] * len(ids)
+    if meter:
+        target = None if targets is None else torch.stack([task.goal.parse_target(t) for t in targets]).to(device)
+        on = torch.device(device)
+        said = Said(found.labels.to(on), found.before.to(on), found.after.to(on), target)
+        measured = meter.rows(task.judged(split, ids, device), ours.form(), said)
     rows = []
     for i, sample in enumerate(ids):
-        success = bool(found.success[i])
+        success = bool(found.success[i]) and bool(found.right[i])
         first = int(won_at[i])
         used = int(book.used[i])
         reason = REASONS[int(book.reason[i])] or ("crashed" if error else "stopped")
@@ -140,11 +145,9 @@ def _control_rate(
             targets = list(task.goal.aimed(seed, batch.ids, task.goal.output(scores), scores).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
         if isinstance(task.goal, BundleGoal):  # success counts members
-            aim = None if targets is None else torch.stack([task.goal.parse_target(t) for t in targets]).cpu()
-            moved = found.after != found.before if aim is None else found.after == aim
-            turned = moved.reshape(len(part), task.goal.members, -1)
-            turned = turned.any(2) if aim is None else turned.all(2)
-            wins += float(turned.double().mean(1).sum())
+            aim = torch.stack([task.goal.parse_target(t) for t in targets]) if targets else None
+            met = task.goal.members_met(found.after, found.before, aim)
+            wins += float(met.double().mean(1).sum())
         else:
             wins += float(found.success.sum())
     return wins / len(ids) if ids else 0.0

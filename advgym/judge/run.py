@@ -104,7 +104,7 @@ def attack(
         seconds=round(log.seconds + time.perf_counter() - started, 3), flags=flags, split=split, lanes=lanes,
         threat=dict(msgspec.to_builtins(made.threat, builtin_types=())), options=_shown(task, options, defenses),
         settings=settings, defenses=[[n, s] for n, s in _pairs(defenses)], victim=victim_card(made), samples=rows,
-        columns=summarise(rows, {} if made.columns is None else made.columns.bars), columns_about=meter.about,
+        columns=summarise(rows, made.columns), columns_about=meter.about,
         contract=CONTRACT, clean_of=clean_of, clean_size=size, asked=tally.since(before, log.asked),
         clean_ci=wilson(round(share * clean_of), clean_of) if clean_of else None,
     )  # fmt: skip

@@ -25,7 +25,7 @@ from advgym.judge.figures import LATER, figures
 from advgym.lib import rates
 from advgym.lib.weights import weights_hash
 
-FRESH = "members"  # keys of what a bundle is judged by
+FRESH = "members"  # what keys of draws among a bundle's members are for
 DRAWS = keyed.CONFIRMING  # fresh draws of a randomised victim; the verdict is their majority
 
 
@@ -60,11 +60,12 @@ def judge(
     parts: list[Verdict] = []
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        batch = task.samples(split, part, device)
+        batch = task.judged(split, part, device)
         chosen = proposals[start : start + CHUNK]
         p = chosen.to(device) if isinstance(chosen, Tensor) else batch.load(list(chosen))
         target = None if targets is None else targets[start : start + CHUNK]
-        known = answer(task.victim.on(device), batch, task.goal) if clean is None else clean.of(part)[0]
+        anew = clean is None or task.unseen is not None
+        known = answer(task.victim.on(device), batch, task.goal) if anew else clean.of(part)[0]
         parts.append(_judge_chunk(task, batch, p, known, target, device, seed))
     return Verdict(*(torch.cat(field).cpu() for field in zip(*parts, strict=True)))
 
@@ -77,10 +78,7 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, clean: Tensor, targets: An
         rows = [r if t is None else goal.parse_target(t).to(ref.device) for t, r in zip(targets, ref, strict=True)]
         target = torch.stack(rows)
     look = batch.look(p)
-    fresh = batch.judged(veiled(seed, FRESH, batch.ids, look.digest))
-    if fresh is not batch:  # other members: what they are answered clean is asked, too
-        batch, clean = fresh, answer(victim, fresh, goal)
-        ref = goal.output(torch.nan_to_num(clean))
+    batch = batch.fresh(veiled(seed, FRESH, batch.ids, look.digest))
     safe = batch.look(torch.where(look.real.view(-1, *[1] * (p.dim() - 1)), p, batch.null()))
     x = batch.inputs(safe.form)
     wins, objectives, scores = torch.zeros(len(p), device=device), [], clean

@@ -31,7 +31,7 @@ class Example:
 
 def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]:
     """The clean samples as a batch on the CPU, and the canonical form of what each row stores."""
-    batch = task.samples(split, [s.id for s in samples], "cpu")
+    batch = task.judged(split, [s.id for s in samples], "cpu")
     return batch, batch.look(batch.load([s.perturbation for s in samples])).form
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
 from advgym.errors import AdvgymError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -15,13 +17,34 @@ def tidy(text: str) -> str:
     return " ".join(text.split())
 
 
+def spelled(text: str, alphabet: str) -> str:
+    """A text as an alphabet writes it: in its case where it has one alone, without punctuation that it lacks.
+
+    >>> spelled("Well, it's  six.", " 'EFGHILNSTVWX")
+    "WELL IT'S SIX"
+    """
+    lower, upper = any(c.islower() for c in alphabet), any(c.isupper() for c in alphabet)
+    text = text.upper() if upper and not lower else text.lower() if lower and not upper else text
+    known = set(alphabet)
+    return tidy("".join(c if c in known or not category(c).startswith("P") else " " * (c in "-–—") for c in text))
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation.
+
+    >>> plain_words("Well, it's six.")
+    ['well', 'its', 'six']
+    """
+    return "".join(c for c in text.lower() if not category(c).startswith("P")).split()
+
+
 def encode(text: str, alphabet: str = ALPHABET, width: int | None = None) -> list[int]:
-    """Symbol ids of a tidied text, padded with -1 to `width`.
+    """Symbol ids of a text as the alphabet spells it, padded with -1 to `width`.
 
     >>> encode("six", width=5)
     [10, 6, 15, -1, -1]
     """
-    text = tidy(text)
+    text = spelled(text, alphabet)
     ids = [alphabet.find(c) + 1 for c in text]
     if 0 in ids:
         raise AdvgymError(f"no symbol for {text[ids.index(0)]!r} of {text!r}: the alphabet is {alphabet!r}")

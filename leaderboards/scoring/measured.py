@@ -25,6 +25,7 @@ def measure_rows(task: Task, split: str, rows: list[Sample], device: Any = "cpu"
     """The rows with the task's columns, each made again from the stored perturbation; as they are where it has none."""
     from advgym.core.clean import CHUNK
     from advgym.core.columns import Meter
+    from advgym.judge.columns import said_of
 
     meter = Meter(task)
     if not meter:
@@ -32,9 +33,9 @@ def measure_rows(task: Task, split: str, rows: list[Sample], device: Any = "cpu"
     out: list[Sample] = []
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        batch = task.samples(split, [r.id for r in part], device)
+        batch = task.judged(split, [r.id for r in part], device)
         form = batch.look(batch.load([r.perturbation for r in part])).form
-        found = zip(part, meter.rows(batch, form), strict=True)
+        found = zip(part, meter.rows(batch, form, said_of(part, task, device)), strict=True)
         out += [msgspec.structs.replace(r, columns=columns) for r, columns in found]
     return out
 

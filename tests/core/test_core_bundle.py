@@ -5,7 +5,7 @@ import torch
 import toy
 
 import advgym
-from advgym import AdvgymError, registry
+from advgym import registry
 from advgym.core.goals import BundleGoal, ClassGoal
 from advgym.judge.evaluator import evaluator
 from advgym.judge.play import play
@@ -93,20 +93,37 @@ def test_under_decision_knowledge_the_share_of_turned_members_orders_failures():
 
 def test_a_target_is_one_for_all_members():
     goal = BundleGoal(ClassGoal(3, "targeted"), 2)
-    ref = torch.tensor([[0, 1], [2, 2]])
-    target = goal.targets(0, torch.arange(2), ref)
-    assert target.shape == (2, 2) and (target[:, 0] == target[:, 1]).all() and (target[:, 0] != ref[:, 0]).all()
-    scores = torch.tensor([[[0.0, 3.0, 1.0], [0.0, 0.0, 2.0]]])
-    objective, _ = goal.judge(scores, ref[:1], goal.parse_target(1).unsqueeze(0))
-    torch.testing.assert_close(objective, torch.tensor([(2.0 - 2.0) / 2]))
-    assert goal.parse_target([1, 1]).tolist() == [1, 1] and goal.won(scores, ref[:1], target[:1] * 0 + 1).tolist() == [
-        [True, False]
-    ]
-    with pytest.raises(AdvgymError, match="no class"):
-        goal.parse_target(7)
+    scores = torch.tensor([[[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]], [[0.0, 2.0, 1.0], [0.0, 4.0, 1.0]]])
+    ref, target = torch.zeros(2, 2, dtype=torch.int64), torch.tensor([1, 1])
+    each = [goal.inner.judge(scores[:, k], ref[:, k], target) for k in range(2)]
+    objective, surrogate = goal.judge(scores, ref, target)
+    assert torch.allclose(objective, (each[0][0] + each[1][0]) / 2)
+    assert torch.allclose(surrogate, (each[0][1] + each[1][1]) / 2)
+    assert goal.won(scores, ref, target).tolist() == [[True, False], [True, True]]
+    said = goal.output(scores)
+    assert goal.members_met(said, ref, target).tolist() == [[True, False], [True, True]]
+    assert goal.met(said, ref, target).tolist() == [False, True]
+    assert goal.target_shape == () and goal.parse_target(2).tolist() == 2
+    assert (goal.targets(0, torch.tensor([5, 6]), ref) != ref[:, 0]).all()
 
 
-def test_bundles_take_their_members_together():
+@pytest.mark.parametrize("knowledge", ["white-box", "decision"])
+def test_targeted_bundles_keep_the_contract(knowledge):
+    def build(lanes=1, proposals=None, output="torch", autoreset="disabled", queries=30):
+        task = toy.bundle(goal="targeted", knowledge=knowledge, queries=queries)
+        return advgym.core.env.AttackEnv(task, lanes, proposals, output=output, autoreset=autoreset)
+
+    advgym.check_vector_env(build)
+
+
+def test_targeted_bundles_are_attacked_and_verified():
+    task = toy.bundle(goal="targeted", queries=60)
+    result = advgym.attack(task, "greedy", episodes=8, lanes=4)
+    met = [a == s.target for s in result.samples for a in s.after]
+    assert result.members_rate == sum(met) / len(met) and advgym.verify(result, task=task) == []
+
+
+def test_bundles_want_inputs_of_every_member():
     env = advgym.make(toy.bundle(), lanes=2)
     env.reset(seed=0)
     with pytest.raises(advgym.errors.Malformed, match="3 inputs for each lane"):

@@ -132,7 +132,7 @@ def test_bad_columns_are_named():
 
 def test_a_task_without_columns_has_none():
     r = attack(toy.task("field"), "noise", episodes=4, lanes=4)
-    assert not Meter(toy.task("field")) and r.columns == {} == r.samples[0].columns and summarise([], {}) == {}
+    assert not Meter(toy.task("field")) and r.columns == {} == r.samples[0].columns and summarise([], None) == {}
 
 
 def row(first, success=True):

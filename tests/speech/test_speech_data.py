@@ -7,7 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from advgym.envs.speech import data, symbols
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import own
 from advgym.errors import AdvgymError, DataError
 
 
@@ -108,10 +110,10 @@ def test_synthetic_utterances_fit_and_repeat():
 def test_own_recordings_in_every_form():
     wave = np.array([0.5, -1.0, 1.0], np.float64)
     entries = [(wave, 1), (torch.tensor([0.25, 0.25]), np.int64(0)), (np.array([5, -5], np.int16), torch.tensor(2))]
-    clips = data.own_clips(entries, transcripts=False)
+    clips = own.own_clips(entries, transcripts=False)
     assert clips.wave.tolist() == [[16384, -32768, 32767], [8192, 8192, 0], [5, -5, 0]]
     assert clips.length.tolist() == [3, 2, 2] and clips.labels.tolist() == [1, 0, 2]
-    assert data.own_clips([(wave, " nine  two ")], transcripts=True).texts == ("nine two",)
+    assert own.own_clips([(wave, " nine  two ")], transcripts=True).texts == ("nine two",)
 
 
 @pytest.mark.parametrize(
@@ -130,17 +132,17 @@ def test_own_recordings_in_every_form():
 )
 def test_own_recordings_that_are_none(entry, said):
     with pytest.raises(DataError, match=said):
-        data.own_clips([entry], transcripts=False)
+        own.own_clips([entry], transcripts=False)
 
 
 def test_own_transcripts_that_are_none():
     for label in (3, "", "  "):
         with pytest.raises(DataError, match="want a transcript"):
-            data.own_clips([(np.zeros(3), label)], transcripts=True)
+            own.own_clips([(np.zeros(3), label)], transcripts=True)
     with pytest.raises(DataError, match="empty"):
-        data.own_clips([], transcripts=True)
+        own.own_clips([], transcripts=True)
     with pytest.raises(DataError, match="4 at most"):
-        data.own_clips([(np.zeros(5), 1)], transcripts=False, length=4)
+        own.own_clips([(np.zeros(5), 1)], transcripts=False, length=4)
 
 
 @pytest.mark.realdata

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advgym.envs.speech import symbols
-from advgym.envs.speech.goals import CtcGoal, ctc_loss, greedy
-from advgym.envs.speech.metrics import wer
+from advgym.envs.speech.goals.decode import ctc_loss, greedy
+from advgym.envs.speech.goals.transcripts import CtcGoal
+from advgym.envs.speech.measures.errors import wer
 from advgym.errors import AdvgymError
 
 FRAMES = 20

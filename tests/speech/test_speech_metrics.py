@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.speech import metrics, symbols
+from advgym.envs.speech import symbols
+from advgym.envs.speech.measures import errors as metrics
+from advgym.envs.speech.measures import levels
 
 WIDTH = 24
 text = st.text(alphabet=symbols.ALPHABET[:5], max_size=WIDTH).map(symbols.tidy)
@@ -60,6 +62,6 @@ def test_snr_is_a_ratio_of_powers_on_the_support():
     x = torch.tensor([[0.5, -0.5, 0.5, 0.25]])
     d = torch.tensor([[0.05, 0.05, -0.05, 0.9]])
     inside = torch.tensor([[True, True, True, False]])
-    assert metrics.snr_db(x, d, inside).item() == pytest.approx(20.0, abs=1e-4)
-    assert metrics.snr_db(x, torch.zeros_like(x)).item() == float("inf")
-    assert metrics.peak_db(x, x / 10).item() == pytest.approx(-20.0, abs=1e-4)
+    assert levels.snr_db(x, d, inside).item() == pytest.approx(20.0, abs=1e-4)
+    assert levels.snr_db(x, torch.zeros_like(x)).item() == float("inf")
+    assert levels.peak_db(x, x / 10).item() == pytest.approx(-20.0, abs=1e-4)

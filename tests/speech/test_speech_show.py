@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from advgym.core.task import make_task
-from advgym.envs.speech import show
+from advgym.envs.speech.show import recording as show
 from advgym.lib.media import png
 
 

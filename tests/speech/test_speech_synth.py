@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from advgym.envs.speech import data, symbols, synth
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.data import synth
 
 PLANS = [(word, voice, 0) for voice in (0, 1, 1003) for word in symbols.DIGITS]
 

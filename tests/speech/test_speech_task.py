@@ -12,10 +12,11 @@ from torch import nn
 from advgym.core import rng
 from advgym.core.task import make_task
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, symbols
-from advgym.envs.speech.metrics import snr_db
-from advgym.envs.speech.models import CtcNet, KeywordCnn
-from advgym.envs.speech.task import ClipBatch
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.measures.levels import snr_db
+from advgym.envs.speech.models.nets import CtcNet, KeywordCnn
+from advgym.envs.speech.perturb.clips import ClipBatch
 from advgym.errors import AdvgymError, DataError, VictimError
 
 SYNTH = ["speech/synth-keyword", "speech/synth-transcribe"]
@@ -226,7 +227,7 @@ def test_a_module_of_its_own_size_is_a_recogniser():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("speech/synth-keyword", {"norm": "l1"}, "unknown norm.*l2, linf, snr"),
+        ("speech/synth-keyword", {"norm": "l1"}, "unknown norm.*dbx, l2, linf, mask, snr"),
         ("speech/synth-keyword", {"eps": 1e-6}, "16-bit step"),
         ("speech/synth-keyword", {"eps": "loud"}, "numbers"),
         ("speech/synth-keyword", {"eps": float("nan")}, "16-bit step"),

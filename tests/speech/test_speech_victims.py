@@ -7,9 +7,9 @@ import torch
 
 from advgym import registry
 from advgym.core.task import load_victim, make_task
-from advgym.envs.speech.metrics import corpus_wer
-from advgym.envs.speech.models import CtcNet, KeywordCnn, LogMel
-from advgym.envs.speech.victims import WEIGHTS, augment
+from advgym.envs.speech.measures.errors import corpus_wer
+from advgym.envs.speech.models.nets import CtcNet, KeywordCnn, LogMel
+from advgym.envs.speech.victims.recipes import WEIGHTS, augment
 
 BUDGET = {"synth-keyword-cnn": 250, "synth-keyword-m5": 110, "synth-ctc": 850, "synth-ctc-small": 300}  # kB
 

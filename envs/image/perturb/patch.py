@@ -113,13 +113,10 @@ class PatchBatch(SharedBatch):
         at = torch.stack([(cos * dx + sin * dy) / scale, (cos * dy - sin * dx) / scale], 4)
         return at.flatten(0, 1)
 
-    def judged(self, keys: Tensor) -> PatchBatch:
-        """Other images where some were held out, and fresh places, turns, sizes and lights in any case."""
-        twin = super().judged(keys)
-        if twin is self:
-            twin = object.__new__(type(self))
-            twin.__dict__.update(self.__dict__)
-        assert isinstance(twin, PatchBatch)
+    def fresh(self, keys: Tensor) -> PatchBatch:
+        """The same images under other places, turns, sizes and lights."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         twin.pose = posed(keys, self.members, Draws(*self.draws))
         return twin
 

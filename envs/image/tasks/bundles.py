@@ -48,8 +48,8 @@ def universal(spec: Spec) -> Task:
         most = largest(norm, image[0] * image[1] * image[2], 1.0)
         check_radius("eps", eps, step=1 / levels if levels else 0.0, most=most, hint=OTHERWISE)
 
-    def batch(ids: Tensor, labels: Tensor, x: Tensor, **held: Any) -> Batch:
-        return SharedBatch(ids, labels, x, radius=eps, norm=norm, most=min(eps, 1.0), levels=levels or None, **held)
+    def batch(ids: Tensor, labels: Tensor, x: Tensor) -> Batch:
+        return SharedBatch(ids, labels, x, radius=eps, norm=norm, most=min(eps, 1.0), levels=levels or None)
 
     parts = read_parts(spec, levels or None, check)
     return _bundled(parts, batch, images, {"eps": eps, "images": images, "lattice": levels})
@@ -84,8 +84,8 @@ def patch(spec: Spec) -> Task:
                 f"Allowed: 1 to {min(image[1:]) - 1}."
             )
 
-    def batch(ids: Tensor, labels: Tensor, x: Tensor, **held: Any) -> Batch:
-        return PatchBatch(ids, labels, x, side=side, draws=Draws(**vary), levels=levels or None, **held)
+    def batch(ids: Tensor, labels: Tensor, x: Tensor) -> Batch:
+        return PatchBatch(ids, labels, x, side=side, draws=Draws(**vary), levels=levels or None)
 
     parts = read_parts(spec, levels or None, check)
     constraint = {"side": side, "draws": draws, "images": images, **vary, "lattice": levels}
@@ -119,21 +119,19 @@ def _bundled(parts: Parts, batch: Make, images: int, constraint: dict[str, Any])
     if alone:
         note = ("samples of even place are asked about, those of odd place judged on: there is no train=",)
 
-    def served(split: str, ids: list[int], device: Any) -> tuple[Tensor, Tensor]:
-        x, labels = parts.source(split, ids)
-        n = len(ids) // images
-        return x.view(n, images, *x.shape[1:]).to(device), labels.view(n, images).to(device)
+    def served(split: str, places: list[int], ids: list[int], device: Any) -> Batch:
+        x, labels = parts.source(split, places)
+        n = len(ids)
+        index = torch.tensor(ids, dtype=torch.int64, device=device)
+        return batch(index, labels.view(n, images).to(device), x.view(n, images, *x.shape[1:]).to(device))
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
-        index = torch.tensor(ids, dtype=torch.int64, device=device)
         places = [i * images + k for i in ids for k in range(images)]
-        if split == "train":
-            x, labels = served("train", places, device)
-            return batch(index, labels, x)
-        asked, held = ([2 * p for p in places], [2 * p + 1 for p in places]) if alone else (places, places)
-        x, labels = served("test" if alone else "train", asked, device)
-        other, truth = served("test", held, device)
-        return batch(index, labels, x, held=other, held_labels=truth)
+        return served("test", [2 * p for p in places], ids, device) if alone else served("train", places, ids, device)
+
+    def unseen(split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        places = [i * images + k for i in ids for k in range(images)]
+        return served(split, [2 * p + 1 for p in places] if alone else places, ids, device)
 
     goal = BundleGoal(parts.goal(), images, every=True)
-    return finish(parts, deal, constraint, goal=goal, sizes=many, notes=note)
+    return finish(parts, deal, constraint, goal=goal, sizes=many, notes=note, unseen=unseen)

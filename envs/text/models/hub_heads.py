@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advgym.errors import DataError, VictimError
+from advgym.lib.checkpoints import drawn_weights, told
 
 # What a task's checkpoint lacks when it is opened as another's, and what to do with it.
 HEADS = {
@@ -47,11 +48,7 @@ def check_complete(source: str, model: nn.Module, info: Any, wanted: str) -> Non
     Raises:
         DataError: says what the checkpoint is and what it can be used for.
     """
-    own = {name for name, _ in model.named_parameters()}
-    find = info.get if isinstance(info, dict) else lambda key, default: getattr(info, key, default)
-    lost = sorted(k for k in find("missing_keys", None) or () if k in own)
-    other = [m[0] if isinstance(m, tuple | list) else m for m in find("mismatched_keys", None) or ()]
-    lost += sorted(str(k) for k in other)
+    lost = drawn_weights(model, info)
     said = f"{source} holds no {wanted}: it is {kind_of(model.config, source)}"
     if lost:
         raise DataError(
@@ -60,8 +57,8 @@ def check_complete(source: str, model: nn.Module, info: Any, wanted: str) -> Non
         )
     # A head that is left unread: tied weights can make up a whole model of another kind.
     first = (getattr(model.config, "architectures", None) or [""])[0]
-    if any(first.endswith(end) and not type(model).__name__.endswith(end) for end in TRAINED) and find(
-        "unexpected_keys", None
+    if any(first.endswith(end) and not type(model).__name__.endswith(end) for end in TRAINED) and told(
+        info, "unexpected_keys"
     ):
         raise DataError(f"{said}, whose head is not read here")
 

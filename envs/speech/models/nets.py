@@ -56,6 +56,61 @@ class KeywordCnn(nn.Module):
         return scores
 
 
+class SpeakerNet(nn.Module):
+    """Log-mel CNN whose frames are pooled by attention into their mean and deviation (Okabe et al. 2018).
+
+    Answers (n, outputs): a score for each speaker, or an embedding of the voice. Frames that say nothing about it, as
+    silence, are given little weight.
+    """
+
+    def __init__(self, outputs: int, channels: int = 48, mels: int = 40) -> None:
+        super().__init__()
+        self.front = LogMel(mels=mels)
+        self.body = nn.Sequential(
+            nn.BatchNorm1d(mels),
+            conv(mels, channels, 5),
+            conv(channels, channels, 3, stride=2, dilation=2),
+            conv(channels, channels, 3, dilation=3),
+        )
+        self.look = nn.Sequential(nn.Conv1d(channels, channels // 2, 1), nn.Tanh(), nn.Conv1d(channels // 2, 1, 1))
+        self.head = nn.Sequential(nn.BatchNorm1d(2 * channels), nn.Dropout(0.2), nn.Linear(2 * channels, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(self.front(x))
+        weight = torch.softmax(self.look(h), 2)
+        mean = (weight * h).sum(2)
+        spread = (weight * h.square()).sum(2) - mean.square()
+        scores: Tensor = self.head(torch.cat([mean, spread.clamp_min(1e-6).sqrt()], 1))
+        return scores
+
+
+class Verifier(nn.Module):
+    """Whether a voice is the enrolled one: (n, samples) -> (n, 2), logits of [reject, accept].
+
+    The score is the cosine of the clip's embedding and the enrolled speaker's; the logits are -/+ `SCALE` / 2 times
+    what it is above the threshold, so "accept" is said exactly above it.
+    """
+
+    SCALE = 20.0
+
+    enrolled: Tensor
+    threshold: Tensor
+
+    def __init__(self, size: int = 48, channels: int = 48, mels: int = 40) -> None:
+        super().__init__()
+        self.net = SpeakerNet(size, channels, mels)
+        self.register_buffer("enrolled", torch.zeros(size))
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings of unit length, (n, size)."""
+        return nn.functional.normalize(self.net(x), dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = (self.embed(x) @ self.enrolled - self.threshold) * (self.SCALE / 2)
+        return torch.stack([-above, above], 1)
+
+
 class M5(nn.Module):
     """The five-layer net on raw waveforms of Dai et al. (2017), with `channels` at its base."""
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core.victim import Victim
-from advgym.envs.speech import data, symbols
-from advgym.envs.speech.goals import CtcGoal
-from advgym.envs.speech.metrics import cer, corpus_wer
-from advgym.envs.speech.models import M5, CtcNet, KeywordCnn
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import digits as data
+from advgym.envs.speech.goals.transcripts import CtcGoal
+from advgym.envs.speech.measures.errors import cer, corpus_wer
+from advgym.envs.speech.models.nets import M5, CtcNet, KeywordCnn
 from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 NETS: dict[str, Callable[..., nn.Module]] = {"cnn": KeywordCnn, "m5": M5}
 TRAIN_VOICES, TAKES = 80, 2  # synthetic voices and takes that victims learn from
 
@@ -77,7 +78,7 @@ def keyword(name: str, dataset: str, net: str, epochs: int, rate: float = 4e-3, 
         "seed": seed,
         **words_of(dataset),
     }
-    return _victim(name, lambda: NETS[net](**size), train, {**recipe, **size})
+    return victim_of(name, lambda: NETS[net](**size), train, {**recipe, **size})
 
 
 def transcriber(
@@ -131,7 +132,7 @@ def transcriber(
         **words_of(dataset),
     }
     recipe["longest"] = data.LONGEST
-    return _victim(name, lambda: CtcNet(**size), train, {**recipe, **size})
+    return victim_of(name, lambda: CtcNet(**size), train, {**recipe, **size})
 
 
 def words_of(dataset: str) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def words_of(dataset: str) -> dict[str, Any]:
     return {"dataset": dataset, **made}
 
 
-def _victim(name: str, build: Callable[[], nn.Module], train: Any, recipe: dict[str, Any]) -> Victim:
+def victim_of(name: str, build: Callable[[], nn.Module], train: Any, recipe: dict[str, Any]) -> Victim:
+    """The victim of a recipe, shipped, cached or trained now; it says its rate in Hz."""
     module, card = load_or_train(name, build, train, recipe=recipe, shipped=WEIGHTS / f"{name}.safetensors")
-    return Victim(module, name=name, access="gradients", card=card)
+    return Victim(module, name=name, access="gradients", card={**card, "rate": data.RATE})

@@ -1,4 +1,4 @@
-"""One definition each of the field's measures: SNR, dB_x, WER, CER, all batched."""
+"""Word and character errors of transcripts as rows of symbol ids, batched."""
 
 from __future__ import annotations
 
@@ -8,45 +8,54 @@ from torch import Tensor
 from advgym.core.rng import mix
 
 
-def snr_db(clean: Tensor, change: Tensor, support: Tensor | None = None) -> Tensor:
-    """Signal-to-noise ratio in dB, 10 log10(sum x^2 / sum d^2) over the supported samples, float32 (n,).
-
-    A ratio of powers (not of peaks or of spectrogram amplitudes); +inf for no change. Inputs (n, samples).
-    """
-    x, d = clean.double(), change.double()
-    if support is not None:
-        x, d = x * support, d * support
-    return (10.0 * torch.log10(x.square().sum(-1) / d.square().sum(-1))).float()
-
-
-def peak_db(clean: Tensor, change: Tensor) -> Tensor:
-    """dB_x of Carlini and Wagner (2018): 20 log10 max|d| - 20 log10 max|x|, float32 (n,); -inf for no change."""
-    x, d = clean.double().abs().amax(-1), change.double().abs().amax(-1)
-    return (20.0 * torch.log10(d / x)).float()
-
-
 def lengths(ids: Tensor) -> Tensor:
     """Entries before the padding of -1, int64 (n,)."""
     return (ids >= 0).sum(1)
 
 
 def edit_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Levenshtein's distance of each pair of rows, int64 (n,); rows are non-negative ids padded with -1.
+    """Levenshtein's distance of each pair of rows, int64 (n,); rows are non-negative ids padded with -1."""
+    best = _sweep(a, b, within=False)
+    return best.gather(1, lengths(a).unsqueeze(1)).squeeze(1)
+
+
+def phrase_distance(text: Tensor, phrase: Tensor, space: int = 0) -> Tensor:
+    """Edits from each text to the nearest one that has the phrase in it, int64 (n,); 0 where it is there (Sellers 1980).
+
+    Args:
+        text, phrase: int64 rows padded with -1.
+        space: the symbol between words, for a phrase of whole words; 0 where there is none.
+    """
+    if space:
+        text, phrase = _between(text, space), _between(phrase, space)
+    best = _sweep(text, phrase, within=True)
+    place = torch.arange(best.shape[1], device=text.device)
+    return torch.where(place <= lengths(text).unsqueeze(1), best, torch.iinfo(torch.int64).max).amin(1)
+
+
+def _between(ids: Tensor, space: int) -> Tensor:
+    """Rows with a space before and behind."""
+    wide = torch.cat([torch.full_like(ids[:, :1], space), ids, torch.full_like(ids[:, :1], -1)], 1)
+    return wide.scatter(1, (lengths(ids) + 1).unsqueeze(1), space)
+
+
+def _sweep(a: Tensor, b: Tensor, *, within: bool) -> Tensor:
+    """The last row of the table of distances of every b to every beginning of a, int64 (n, wide + 1).
 
     Dynamic programming over the rows of `b` (the shorter ones, best), vectorised over n and over `a`: an insertion
-    run is a running minimum, new[j] = min_k<=j (candidate[k] - k) + j.
+    run is a running minimum, new[j] = min_k<=j (candidate[k] - k) + j. `within`: what stands before in a is free.
     """
     end_a, end_b = lengths(a), lengths(b)
     n, wide = len(a), int(end_a.max()) if len(a) else 0
     a = a[:, :wide]
     place = torch.arange(wide + 1, device=a.device).expand(n, -1)
-    best = place
+    best = torch.zeros_like(place) if within else place
     for i in range(int(end_b.max()) if n else 0):
         swap = best[:, :-1] + (a != b[:, i : i + 1])
         drop = torch.cat([best[:, :1] + 1, torch.minimum(swap, best[:, 1:] + 1)], 1)
         step = (drop - place).cummin(1).values + place
         best = torch.where((i < end_b).unsqueeze(1), step, best)
-    return best.gather(1, end_a.unsqueeze(1)).squeeze(1)
+    return best
 
 
 def words(ids: Tensor, space: int = 1) -> Tensor:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-import io
-import wave
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advgym.envs.speech.metrics import peak_db, snr_db
+from advgym.envs.speech.measures.levels import peak_db, snr_db
+from advgym.envs.speech.show.sound import wav
 from advgym.lib.media import png, uri
 
 # Dark violet to pale yellow, a dark-to-light ramp that prints well in grey: (position, red, green, blue).
@@ -96,17 +95,6 @@ def picture(x: NDArray[np.float32], rate: int, loudest: float) -> bytes:
     stops = np.array(RAMP)
     palette = np.stack([np.interp(at, stops[:, 0], stops[:, c]) for c in (1, 2, 3)], 1).round().astype(np.uint8)
     return png(pixels, palette)
-
-
-def wav(x: NDArray[np.float32], rate: int) -> bytes:
-    """Mono 16-bit WAV of samples in [-1, 1)."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.clip(np.round(x * 32768.0), -32768, 32767).astype("<i2").tobytes())
-    return out.getvalue()
 
 
 def trace(change: NDArray[np.float32], points: int = 160) -> str:

@@ -1,4 +1,4 @@
-"""Clips of speech: synthetic digits, the Free Spoken Digit Dataset, and the caller's own recordings."""
+"""Spoken digits: synthetic ones, the Free Spoken Digit Dataset, and what the tasks make of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from advgym.core import rng
-from advgym.envs.speech import symbols, synth
-from advgym.errors import AdvgymError, DataError, unknown
+from advgym.envs.speech import symbols
+from advgym.envs.speech.data import synth
+from advgym.envs.speech.data.clips import LEVELS, RATE, Clips, Wave, pack
+from advgym.errors import DataError, unknown
 from advgym.lib.content import file_digest, stamp
 from advgym.lib.drawn import SPLIT, Drawn, read_drawn
-from advgym.lib.given import class_of, inside
 from advgym.lib.weights import data_dir
 
-Wave = NDArray[np.int16]
-LEVELS = 32768  # 16-bit PCM: steps per unit
-RATE = 8000
 SPLITS = ("train", "test")
 WORD_SAMPLES = {"synth-digits": 6400, "fsdd": 8000}
 LINE_SAMPLES = {"synth-digits": 14400, "fsdd": 16000}
@@ -38,42 +34,13 @@ _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
 
 
 @dataclass(frozen=True)
-class Clips:
-    """N recordings, padded with zeros to one length.
-
-    Attributes:
-        wave: int16 (N, samples).
-        length: int64 (N,): samples before the padding.
-        texts: the words spoken.
-        labels: int64 (N,): classes, where there are any.
-    """
-
-    wave: Tensor
-    length: Tensor
-    texts: tuple[str, ...]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.wave)
-
-
-@dataclass(frozen=True)
 class Word:
-    """One spoken digit of one speaker."""
+    """One spoken digit of one speaker; `take` tells recordings of the same digit and speaker apart."""
 
     wave: Wave
     digit: int
     speaker: str
-
-
-def pack(waves: Sequence[Wave], samples: int, texts: Sequence[str], labels: Sequence[int] | None = None) -> Clips:
-    """Pad (or cut) to `samples`."""
-    out = np.zeros((len(waves), samples), np.int16)
-    for row, wave in zip(out, waves, strict=True):
-        row[: len(wave)] = wave[:samples]
-    length = torch.tensor([min(len(w), samples) for w in waves], dtype=torch.int64)
-    classes = torch.tensor(labels if labels is not None else [0] * len(waves), dtype=torch.int64)
-    return Clips(torch.from_numpy(out), length, tuple(texts), classes)
+    take: int = 0
 
 
 # -- sources of single words ----------------------------------------------------------------------------------------
@@ -163,7 +130,7 @@ def drawn_words(seed: int, count: int) -> tuple[Word, ...]:
     return tuple(Word(w, d, str(p[1])) for w, d, p in zip(synth.speak(plans), digits, plans, strict=True))
 
 
-def _drawn(dataset: str) -> Drawn | None:
+def drawn_of(dataset: str) -> Drawn | None:
     """The parts of `synth-digits#SEED:COUNT`."""
     found = read_drawn(dataset)
     if found and found.name != "synth-digits":
@@ -171,12 +138,17 @@ def _drawn(dataset: str) -> Drawn | None:
     return found
 
 
+def known(dataset: str) -> bool:
+    """Whether a name is one of this module's, not a path."""
+    return dataset in WORD_SAMPLES or drawn_of(dataset) is not None
+
+
 def content(dataset: str) -> dict[str, str]:
     """What a recipe says beside a dataset's name: the digest of its recordings, unless the name stands for them.
 
     The name does for what is synthetic, and for "fsdd" where the recordings are its release's, or none are there.
     """
-    if dataset == "synth-digits" or _drawn(dataset):
+    if dataset == "synth-digits" or drawn_of(dataset):
         return {}
     try:
         files = fsdd_files(fsdd_folder(dataset))
@@ -190,7 +162,7 @@ def content(dataset: str) -> dict[str, str]:
 
 def source_words(dataset: str, split: str) -> tuple[Word, ...]:
     """The words of a dataset's split, by name or path."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return drawn_words(found.seed, found.count) if split == SPLIT else source_words(found.name, split)
     if dataset == "synth-digits":
         return synth_words(split)
@@ -199,14 +171,14 @@ def source_words(dataset: str, split: str) -> tuple[Word, ...]:
 
 def samples_of(dataset: str, table: dict[str, int]) -> int:
     """Samples of each recording, by a table of names; folders are like "fsdd"."""
-    found = _drawn(dataset)
+    found = drawn_of(dataset)
     return table.get(found.name if found else dataset, table["fsdd"])
 
 
 # -- what the tasks are made of -------------------------------------------------------------------------------------
 def word_sizes(dataset: str) -> dict[str, int]:
     """Single words in each split, without reading any."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return {**word_sizes(found.name), SPLIT: found.count}
     if dataset == "synth-digits":
         return {split: 10 * len(voices) for split, voices in VOICES.items()}
@@ -215,14 +187,14 @@ def word_sizes(dataset: str) -> dict[str, int]:
 
 def line_sizes(dataset: str) -> dict[str, int]:
     """Utterances in each split: none where there are no words."""
-    if found := _drawn(dataset):
+    if found := drawn_of(dataset):
         return {**line_sizes(found.name), SPLIT: found.count}
     return {split: LINES[split] if size else 0 for split, size in word_sizes(dataset).items()}
 
 
 def written(dataset: str) -> tuple[Any, ...]:
     """What tells whether a dataset's recordings changed."""
-    return () if dataset == "synth-digits" or _drawn(dataset) else stamp(fsdd_folder(dataset))
+    return () if dataset == "synth-digits" or drawn_of(dataset) else stamp(fsdd_folder(dataset))
 
 
 def keywords(dataset: str, split: str) -> Clips:
@@ -270,65 +242,10 @@ def utterances(dataset: str, split: str) -> Clips:
 @lru_cache(maxsize=8)
 def _utterances(dataset: str, split: str, written: tuple[Any, ...]) -> Clips:
     samples = samples_of(dataset, LINE_SAMPLES)
-    found = _drawn(dataset)
+    found = drawn_of(dataset)
     if found and split == SPLIT:
         waves, texts = connect(drawn_words(found.seed, DRAWN_WORDS), found.count, samples, found.seed)
     else:
         seed = SPLITS.index(split)
         waves, texts = connect(source_words(dataset, split), LINES[split], samples, seed)
     return pack(waves, samples, texts)
-
-
-def own_clips(
-    samples: Any, *, transcripts: bool, length: int | None = None, names: Sequence[str] = (), given: str = "samples"
-) -> Clips:
-    """The caller's recordings.
-
-    Args:
-        samples: (waveform, label) pairs: int16, or floats in [-1, 1], one axis; a class, or a transcript.
-        transcripts: labels are texts.
-        length: samples that the victim wants; None for the longest recording.
-        names: of classes, which labels may be given by.
-        given: the argument that errors name.
-    """
-    waves, texts, labels = [], [], []
-    want = "a transcript (a text of one word or more)" if transcripts else "a class (a whole number from 0)"
-    for i, entry in enumerate(samples):
-        try:
-            wave, label = entry
-        except (TypeError, ValueError):
-            raise DataError(f"{given}[{i}] is not a pair (waveform, {want})") from None
-        wave = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
-        if wave.ndim != 1 or not wave.size:
-            raise DataError(f"the waveform of {given}[{i}] has shape {wave.shape}; want one axis of samples")
-        if wave.dtype != np.int16:
-            if wave.dtype.kind != "f":
-                raise DataError(f"the waveform of {given}[{i}] is {wave.dtype}; want int16, or floats in [-1, 1]")
-            fits = inside(torch.from_numpy(wave.astype(np.float64)), -1.0, 1.0)
-            if fits is None:
-                raise DataError(f"the waveform of {given}[{i}] has values up to {np.abs(wave).max():g}; want floats in "
-                                "[-1, 1] (16-bit numbers: divide by 32768, or give int16)")  # fmt: skip
-            wave = np.clip(np.round(fits.numpy() * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
-        if transcripts and not (isinstance(label, str) and label.split()):
-            raise DataError(f"the label of {given}[{i}] is {label!r}; want {want}")
-        try:
-            labels.append(0 if transcripts else class_of(label, names))
-        except AdvgymError as error:
-            raise DataError(f"the label of {given}[{i}] is {label!r}; want {want}: {error}") from None
-        if length is not None and len(wave) > length:
-            raise DataError(f"{given}[{i}] has {len(wave)} samples; this task takes {length} at most")
-        waves.append(wave)
-        texts.append(symbols.tidy(label) if transcripts else "")
-    if not waves:
-        raise DataError(f"{given} is empty; want pairs (waveform, {want})")
-    return pack(waves, length or max(map(len, waves)), texts, labels)
-
-
-def rounds(samples: Any) -> bool:
-    """Whether 16-bit storage moves any value of the caller's recordings, as `own_clips` took them."""
-    for wave, _ in samples:
-        x = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
-        steps = x.astype(np.float64) * LEVELS
-        if x.dtype != np.int16 and bool((np.abs(steps - np.clip(np.round(steps), -LEVELS, LEVELS - 1)) > 1e-3).any()):
-            return True
-    return False

@@ -1,0 +1,1 @@
+"""Small networks on waveforms, and the front ends of others."""

@@ -1,0 +1,1 @@
+"""Models wrapped as victims: recipes of the trained ones, pipelines and checkpoints by name, how they decode."""
