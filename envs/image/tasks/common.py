@@ -152,7 +152,10 @@ def victim_of(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], sou
     place = next(victim.module.parameters(), x).device if victim.module is not None else x.device
     what = f"images of {spec.name}, float32 {tuple(x.shape)} in [0, 1]"
     with torch.no_grad():
-        scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
+        try:
+            scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
+        except VictimError as error:
+            raise _channels(victim, x, error) from error
     if victim.access == "labels" and scores.dim() == 1:
         classes = int(victim.card.get("classes", 0)) or _most_label(spec, given, sizes, int(scores[0])) + 1
         return _labels_only(victim, classes), classes
@@ -166,6 +169,17 @@ def victim_of(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], sou
             f"sample 0 has the label {int(truth[0])}, but victim {victim.name!r} scores {scores.shape[1]} classes"
         )
     return victim, scores.shape[1]
+
+
+def _channels(victim: Victim, x: Tensor, error: VictimError) -> VictimError:
+    """The error, with what is the matter where the first convolution reads other channels than the images have."""
+    first = next((m for m in victim.module.modules() if isinstance(m, nn.Conv2d)), None) if victim.module else None
+    if first is None or first.in_channels == x.shape[1]:
+        return error
+    return VictimError(
+        f"{error}. Its first convolution reads {first.in_channels} channels, and these images have {x.shape[1]}: "
+        f"give images of {first.in_channels}, or wrap the model, for grey as in lambda x: model(x.expand(-1, 3, -1, -1))"
+    )
 
 
 def _most_label(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], answer: int) -> int:
