@@ -178,7 +178,7 @@ def _channels(victim: Victim, x: Tensor, error: VictimError) -> VictimError:
         return error
     return VictimError(
         f"{error}. Its first convolution reads {first.in_channels} channels, and these images have {x.shape[1]}: "
-        f"give images of {first.in_channels}, or wrap the model, for grey as in lambda x: model(x.expand(-1, 3, -1, -1))"
+        f"give images of {first.in_channels}, or wrap the model: for grey, lambda x: model(x.expand(-1, 3, -1, -1))"
     )
 
 
