@@ -98,7 +98,7 @@ def test_the_shipped_captioner_writes():
 
 def test_ones_own_captioner():
     torch.manual_seed(0)
-    net = Captioner((1, 8, 8), 4, 3, widths=(4,), hidden=8)
+    net = Captioner((1, 8, 8), 4, 3, patch=4, width=4, hidden=8)
     from advgym import Victim
 
     mine = Victim(net, card={"words": ["a", "b", "c"], "length": 3})

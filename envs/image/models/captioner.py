@@ -1,4 +1,4 @@
-"""A small captioner: convolutions read the image, a recurrent network writes words."""
+"""A small captioner: patches of the image are read and added up, a recurrent network writes words."""
 
 from __future__ import annotations
 
@@ -18,30 +18,25 @@ class Captioner(nn.Module):
     The output is written without a graph, then read once more as teacher.
 
     Args:
-        shape: (C, H, W); each convolution halves H and W.
+        shape: (C, H, W).
         tokens: V, END among them; length: T.
-        widths: channels of each convolution; hidden: of the recurrent network.
+        patch: side of the patches; width: features of one; hidden: of the recurrent network.
     """
 
     def __init__(
-        self, shape: Sequence[int], tokens: int, length: int, widths: Sequence[int] = (16, 24, 32), hidden: int = 64
+        self, shape: Sequence[int], tokens: int, length: int, patch: int = 8, width: int = 96, hidden: int = 64
     ) -> None:
         super().__init__()
-        c = shape[0]
-        parts: list[nn.Module] = []
-        for width in widths:
-            parts += [nn.Conv2d(c, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
-            c = width
-        self.look = nn.Sequential(*parts, nn.Conv2d(c, hidden, 1), nn.ReLU())
-        self.gather = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh())
+        self.look = nn.Sequential(nn.Conv2d(shape[0], width, patch, stride=patch), nn.ReLU())
+        self.gather = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh())
         self.embed = nn.Embedding(tokens, 24)
         self.cell = nn.GRUCell(24 + hidden, hidden)
         self.write = nn.Linear(hidden, tokens)
         self.length = length
 
     def read(self, x: Tensor) -> Tensor:
-        """What is seen, (n, hidden): a sum over places, so that what lies where does not matter and counts add up."""
-        seen: Tensor = self.gather(self.look(x).sum((2, 3)))
+        """What is seen, (n, hidden): a sum over patches, so that what lies where does not matter and counts add up."""
+        seen: Tensor = self.gather(self.look((x - 0.3) * 3).sum((2, 3)) / 2)
         return seen
 
     def teach(self, memory: Tensor, said: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from advgym.lib.weights import load_or_train
 LENGTH = 16  # tokens that a model of transformers writes, where nothing else is asked for
 
 
-def captioner(name: str, *, dataset: str = scenes.NAME, epochs: int = 12, batch: int = 64, rate: float = 4e-3,
+def captioner(name: str, *, dataset: str = scenes.NAME, epochs: int = 24, batch: int = 64, rate: float = 6e-3,
               hidden: int = 64, seed: int = 0) -> Victim:  # fmt: skip
     """A `Captioner` of the generated scenes."""
     build = {"arch": "captioner", "hidden": hidden, "words": list(scenes.WORDS), "length": scenes.LENGTH}
@@ -72,7 +72,8 @@ def fit(module: Captioner, recipe: dict[str, Any]) -> None:
 class HubCaptioner(nn.Module):
     """An encoder-decoder of transformers behind its processor's preparation: x to scores (n, T, V) of what it writes.
 
-    It writes greedily. Token 0 of the output is the end, token i + 1 the model's own token i; special tokens are never written.
+    It writes greedily. Token 0 of the output is the end, token i + 1 the model's own token i; special tokens are never
+    written.
 
     Args:
         prepared: of the whole model, for its preparation alone.
