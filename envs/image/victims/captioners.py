@@ -102,9 +102,8 @@ class HubCaptioner(nn.Module):
         """Scores (n, t, 1 + V) of each position after the tokens `said` (n, t) of the model."""
         from transformers.modeling_outputs import BaseModelOutput
 
-        found = self.prepared.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden), decoder_input_ids=said, use_cache=False
-        ).logits  # fmt: skip
+        memory = BaseModelOutput(last_hidden_state=hidden)  # type: ignore[arg-type]
+        found = self.prepared.model(encoder_outputs=memory, decoder_input_ids=said, use_cache=False).logits
         end = found[..., self.end : self.end + 1]
         low = torch.full_like(found, -1e4)
         bar = self.barred.clone()
