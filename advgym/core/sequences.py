@@ -165,7 +165,7 @@ class SequenceGoal(Goal):
             return self._draw_phrase(seed, keys, ref)
         pool = self.pool.to(ref.device)
         if not len(pool):
-            raise AdvgymError(_NONE.format("word"))
+            raise AdvgymError(_NONE.format("keyword"))
         u = rng.uniform(seed, keys, (len(pool),), 31)
         held = torch.zeros(len(ref), self.outputs, dtype=torch.bool, device=ref.device)
         held[:, END] = True
