@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import advgym
 from advgym import AdvgymError, make_task
-from advgym.core.sequences import SequenceGoal
+from advgym.core.kinds.sequences import SequenceGoal
 from advgym.envs.image.data import scenes
 from advgym.envs.image.models.captioner import Captioner
 from advgym.errors import DataError, VictimError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advgym.core.sequences import END
+from advgym.core.kinds.sequences import END
 
 ENDED = -30.0  # logit of every word after the end, where END has 0
 

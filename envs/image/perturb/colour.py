@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 from advgym.envs.image.perturb.grids import looked_up, roughness
 
 WHITE = (0.95047, 1.0, 1.08883)  # D65

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 from advgym.envs.image.perturb.grids import roughness
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 
 SIDE = 8
 # The example tables of the standard (ITU-T T.81, annex K), luminance and chrominance.

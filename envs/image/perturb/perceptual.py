@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advgym.core import rng
 from advgym.core.batch import pick
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 from advgym.core.task import load_victim
 from advgym.errors import AdvgymError, VictimError
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from advgym.core.batch import pick
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 
 
 class SharedBatch(MappedBatch):

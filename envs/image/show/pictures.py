@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advgym.core.field import FieldBatch
-from advgym.core.mapped import MappedBatch
+from advgym.core.kinds.mapped import MappedBatch
 from advgym.core.task import Task
 from advgym.envs.image.perturb.pixels import PixelBatch
 from advgym.lib.media import png, uri

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch
+from advgym.core.kinds.sequences import UNSEEN, SequenceGoal
 from advgym.core.norms import largest
-from advgym.core.sequences import UNSEEN, SequenceGoal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.image.data import readers, scenes, sets
@@ -26,7 +26,7 @@ from advgym.lib.given import check_radius, inside
 def caption(spec: Spec) -> Task:
     """A change added to the image; the victim writes `length` tokens about it.
 
-    Goals are those of `core.sequences.SequenceGoal`, on the victim's own clean output.
+    Goals are those of `core.kinds.sequences.SequenceGoal`, on the victim's own clean output.
 
     Constraint:
         eps, lattice: see `balls.ball`; the row's `norm`.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym.core import rng
-from advgym.core.sequences import END
+from advgym.core.kinds.sequences import END
 from advgym.core.victim import Victim
 from advgym.envs.image.data import scenes
 from advgym.envs.image.models.captioner import Captioner, sealed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advgym.core.sequences import END
+from advgym.core.kinds.sequences import END
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.classifiers import WordModel, mean_words

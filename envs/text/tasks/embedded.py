@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from advgym.core.goals import ClassGoal, Goal
-from advgym.core.sequences import SequenceGoal
+from advgym.core.kinds.sequences import SequenceGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
 from advgym.envs.text import show

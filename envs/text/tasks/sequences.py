@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.core.sequences import UNSEEN, SequenceGoal
+from advgym.core.kinds.sequences import UNSEEN, SequenceGoal
 from advgym.core.task import Spec, Task
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import captions, corpora, samples
