@@ -90,6 +90,17 @@ class Batch:
         """What the victim sees: a tensor (n * members, ...) or `Inputs`."""
         raise NotImplementedError
 
+    def fresh(self, keys: Tensor) -> Batch:
+        """The samples that a verdict on these lanes takes in their place; themselves by default.
+
+        A bundle's members may be draws of a random transform, which a verdict draws anew; members that were held out
+        are the task's to deal (`Task.unseen`). What is answered to the null perturbation stays.
+
+        Args:
+            keys: int64 (B,), of the verdict's own.
+        """
+        return self
+
     def raw_distance(self, x: Any, rows: Tensor) -> Tensor | None:
         """How far raw inputs (n * members rows) lie from their lanes' clean ones, in units of `reach`: float32 (n,).
 
@@ -117,8 +128,8 @@ class Batch:
         """A random valid perturbation per row, keyed by `keys` int64 (n,) (default: the samples' ids)."""
         raise NotImplementedError
 
-    def steepest(self, g: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Fields: the unit step along which a linear function of gradient g rises fastest."""
+    def steepest(self, g: Tensor, rows: Tensor | None = None, p: Tensor | None = None) -> Tensor:
+        """Fields: the unit step from p (None: the clean sample) along which a function of gradient g rises fastest."""
         raise NotImplementedError
 
     def put(self, lanes: Tensor, other: Batch) -> Batch:

@@ -55,7 +55,7 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
     batch = task.samples(split, ids, device)
     ref = task.goal.output(scores)
     said = task.goal.output(truth)  # the verdict is the true victim's, and so is what it must not say already
-    target = _targets(task.goal, targets, batch, said, seed)
+    target = _targets(task.goal, targets, batch, said, truth, seed)
     with torch.no_grad():
         form = batch.look(batch.null()).form
         objective, surrogate = task.goal.judge(scores, ref, target)
@@ -67,13 +67,13 @@ def deal(task: Task, clean: Clean, split: str, ids: list[int], targets: Any, see
     return Episodes(batch, book, scores, ref, target, objective, surrogate, seed)
 
 
-def _targets(goal: Goal, given: Any, batch: Batch, ref: Tensor, seed: int) -> Tensor | None:
+def _targets(goal: Goal, given: Any, batch: Batch, ref: Tensor, scores: Tensor, seed: int) -> Tensor | None:
     if not goal.needs_target:
         if given is not None:
             raise AdvgymError(f"goal {goal.name!r} takes no targets")
         return None
     if given is None:
-        return goal.targets(seed, batch.ids, ref)
+        return goal.aimed(seed, batch.ids, ref, scores)
     if len(given) != len(batch):
         raise AdvgymError(f"{len(batch)} lanes need {len(batch)} targets, not {len(given)}")
     return torch.stack([goal.parse_target(t) for t in given]).to(ref.device)

@@ -70,6 +70,10 @@ class Goal:
         """A target for each lane that names none, keyed by (seed, sample)."""
         raise NotImplementedError
 
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        """As `targets`, for goals that choose by the clean scores."""
+        return self.targets(seed, keys, ref)
+
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """What a training run minimises, float32 (n,): the untargeted surrogate against the truth."""
         raise NotImplementedError
@@ -84,7 +88,7 @@ class Goal:
 
 
 class BundleGoal(Goal):
-    """One perturbation for M members: the objective is the mean of theirs.
+    """One perturbation for M members: the objective is the mean of theirs; of `every` kind, their mean shortfall.
 
     Scores, outputs, labels and references have a member axis after the row's. A bundle is attacked where the victim has
     most of it right. A target is one for all members.
@@ -92,10 +96,13 @@ class BundleGoal(Goal):
     Args:
         inner: of one member.
         members: M.
+        every: success is that of all members: the objective is the least of theirs once all are above 0, until then the
+            mean of those that are not, others counting 0. An attack then goes on while any member stands.
         right_of_all: where the members are what the victim has right among more candidates, the share that it has.
     """
 
-    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None) -> None:
+    def __init__(self, inner: Goal, members: int, right_of_all: float | None = None, *, every: bool = False) -> None:
+        self.every = every
         self.inner, self.members, self.name = inner, members, inner.name
         self.needs_target = inner.needs_target
         self.right_of_all = right_of_all
@@ -128,7 +135,11 @@ class BundleGoal(Goal):
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         pair = self.inner.judge(scores.flatten(0, 1), ref.flatten(0, 1), self._for_each(target))
-        return self._by_member(pair[0]).mean(1), self._by_member(pair[1]).mean(1)
+        objective, surrogate = self._by_member(pair[0]), self._by_member(pair[1])
+        if not self.every:
+            return objective.mean(1), surrogate.mean(1)
+        least, short = objective.amin(1), objective.clamp_max(0).mean(1)
+        return torch.where(least > SUCCESS, least, short), surrogate.mean(1)
 
     def members_met(self, output: Tensor, ref: Tensor, target: Tensor | None) -> Tensor:
         """Bool (n, M): members of which outputs say that the goal is reached."""
@@ -141,6 +152,10 @@ class BundleGoal(Goal):
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """One for all members, other than the first one's answer."""
         return self.inner.targets(seed, keys, ref[:, 0])
+
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        """As `targets`, by the mean of the members' clean scores."""
+        return self.inner.aimed(seed, keys, ref[:, 0], scores.mean(1))
 
     def parse_target(self, value: Any) -> Tensor:
         return self.inner.parse_target(value)
@@ -161,10 +176,25 @@ class BundleGoal(Goal):
         return counted + (" ..." if len(names) > SPELLED else "")
 
 
+def best_of(name: str, classes: int) -> int:
+    """K of a goal "top-K", 1 of any other.
+
+    Raises:
+        AdvgymError: where that many classes always contain the label.
+    """
+    if not name.startswith("top-"):
+        return 1
+    best = int(name.removeprefix("top-"))
+    if not 1 <= best < classes:
+        raise AdvgymError(f"goal {name!r}: a label cannot leave the best {best} of {classes} classes; use a smaller K")
+    return best
+
+
 class ClassGoal(Goal):
     """Margin goals of a classifier with scores (n, classes).
 
-    Untargeted: the best other class minus the reference; targeted: the target minus the best other.
+    Untargeted: the best other class minus the reference; targeted: the target minus the best other. "top-K" is
+    reached when K classes are above the reference; the targets of "least-likely" are the classes of least clean score.
 
     >>> goal = ClassGoal(3)
     >>> objective, _ = goal.judge(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([0]), None)
@@ -175,8 +205,9 @@ class ClassGoal(Goal):
     output_shape = ()
 
     def __init__(self, classes: int, name: str = "untargeted", labels: list[str] | None = None) -> None:
-        self.name, self.needs_target = name, name == "targeted"
+        self.name, self.needs_target = name, name in ("targeted", "least-likely")
         self.scores_shape, self.outputs = (classes,), classes
+        self.best = best_of(name, classes)
         self.labels = labels
 
     def output(self, scores: Tensor) -> Tensor:
@@ -188,13 +219,20 @@ class ClassGoal(Goal):
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         label = (target if self.needs_target and target is not None else ref).unsqueeze(1)
         own = scores.gather(1, label).squeeze(1)
-        other = scores.scatter(1, label, -torch.inf).amax(1)
+        others = scores.scatter(1, label, -torch.inf)
+        other = others.amax(1) if self.best == 1 else others.topk(self.best, 1).values[:, -1]
         margin, cross = other - own, F.cross_entropy(scores, label.squeeze(1), reduction="none")
         return (-margin, -cross) if self.needs_target else (margin, cross)
 
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         shift = rng.bits(seed, keys, (), 31) % (self.outputs - 1) + 1
         return (ref + shift) % self.outputs
+
+    def aimed(self, seed: int, keys: Tensor, ref: Tensor, scores: Tensor) -> Tensor:
+        if self.name != "least-likely":
+            return self.targets(seed, keys, ref)
+        other = scores.scatter(1, ref.unsqueeze(1), torch.inf)
+        return other.argmin(1)
 
     def parse_target(self, value: Any) -> Tensor:
         try:

@@ -76,9 +76,8 @@ def _variations(task: Task, batch: Batch, clean: Any) -> Iterator[tuple[Tensor |
         yield from _inputs(batch, p)
     if isinstance(batch, FieldBatch):
         span = batch.high - batch.low
-        factor = float(span / batch.radius.clamp_min(1e-12).min())
-        wide = batch.widened(max(factor * (1 if batch.norm == "linf" else batch.size**0.5), 4.0))
-        for p in (wide.random(5), wide.random(6), torch.full_like(batch.x, span), torch.full_like(batch.x, -span)):
+        wide, flat = batch.beyond(), torch.full_like(batch.beyond().null(), span)
+        for p in (wide.random(5), wide.random(6), flat, -flat):
             yield from ((rows, x, True) for rows, x, _ in _inputs(wide, p))
     if task.randomise is not None:
         for seed in (7, 8, 9):

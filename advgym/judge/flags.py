@@ -15,7 +15,7 @@ from advgym.core.batch import Batch, take
 from advgym.core.cached import asked_anew
 from advgym.core.clean import answer
 from advgym.core.field import FieldBatch
-from advgym.core.goals import Goal
+from advgym.core.goals import BundleGoal, Goal
 from advgym.core.task import Task
 from advgym.core.victim import ask
 from advgym.judge.checks import flag
@@ -98,7 +98,7 @@ def growth_flags(task: Task, rows: list[Sample], play: Callable[[Task, list[int]
         rows: the judged samples; up to sixteen failures are attacked again by `play(task, ids)`.
     """
     failed = [s.id for s in rows if not s.success][:MOST]
-    if task.threat.knowledge != "white-box" or len(failed) < FEW:
+    if task.threat.knowledge != "white-box" or len(failed) < FEW or isinstance(task.goal, BundleGoal):
         return []
 
     def wide(deal: Callable[..., Batch], split: str, ids: list[int], device: Any) -> Batch:

@@ -142,8 +142,8 @@ def _control_rate(
         if aims:
             targets = [task.goal.parse_target(aims[i]) for i in part]
         elif task.goal.needs_target:
-            ref = task.goal.output(clean.of(part)[0])
-            targets = list(task.goal.targets(seed, batch.ids, ref).cpu())
+            scores = clean.of(part)[0]
+            targets = list(task.goal.aimed(seed, batch.ids, task.goal.output(scores), scores).cpu())
         found = judge(task, split, part, batch.random(seed), device=device, seed=seed, targets=targets, clean=clean)
         if isinstance(task.goal, BundleGoal):  # success counts members
             aim = torch.stack([task.goal.parse_target(t) for t in targets]) if targets else None

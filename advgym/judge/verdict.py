@@ -17,6 +17,7 @@ from advgym.core.batch import Batch, capped
 from advgym.core.cached import asked_anew
 from advgym.core.clean import CHUNK, Clean, answer, assigned, reached, right, unanswered
 from advgym.core.goals import SUCCESS
+from advgym.core.rng import veiled
 from advgym.core.task import Task, defend, make_task
 from advgym.errors import AdvgymError, DataError
 from advgym.judge import columns, results
@@ -24,6 +25,7 @@ from advgym.judge.figures import LATER, figures
 from advgym.lib import rates
 from advgym.lib.weights import weights_hash
 
+FRESH = "members"  # what keys of draws among a bundle's members are for
 DRAWS = keyed.CONFIRMING  # fresh draws of a randomised victim; the verdict is their majority
 
 
@@ -78,6 +80,7 @@ def _judge_chunk(task: Task, batch: Batch, p: Tensor, clean: Tensor, targets: An
         rows = [r if t is None else goal.parse_target(t).to(ref.device) for t, r in zip(targets, ref, strict=True)]
         target = torch.stack(rows)
     look = batch.look(p)
+    batch = batch.fresh(veiled(seed, FRESH, batch.ids, look.digest))
     safe = batch.look(torch.where(look.real.view(-1, *[1] * (p.dim() - 1)), p, batch.null()))
     x = batch.inputs(safe.form)
     wins, objectives, scores = torch.zeros(len(p), device=device), [], clean

@@ -35,7 +35,7 @@ def test_other_constraints_keep_the_contract(options):
     check_vector_env(factory("edits" if "limit" in options else "field", **options))
 
 
-@pytest.mark.parametrize("task", ["image/digits-linf", "image/digits-pixel"])
+@pytest.mark.parametrize("task", ["image/digits-linf", "image/digits-pixel", "image/digits-l1", "image/digits-l0"])
 def test_shipped_tasks_keep_the_contract(task):
     check_vector_env(partial(make, task))
 

@@ -6,11 +6,11 @@ from torch import nn
 from advgym import Victim, registry
 from advgym.core.batch import Batch
 from advgym.core.task import make_task
-from advgym.envs.image.task import number
+from advgym.envs.image.tasks.common import number
 from advgym.errors import AdvgymError, DataError, VictimError
 
-DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-pixel")
-GENERIC = ("image/linf", "image/l2", "image/pixel")
+DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-l1", "image/digits-l0", "image/digits-pixel")
+GENERIC = ("image/linf", "image/l2", "image/l1", "image/l0", "image/pixel")
 
 
 def model(shape=(1, 5, 6), classes=3):
@@ -40,8 +40,10 @@ def test_every_row_is_complete():
     rows = {name: row for name, row in registry.tasks().items() if name.startswith("image/")}
     assert {*DIGITS, *GENERIC, "image/mnist-linf"} <= set(rows)
     for name, row in rows.items():
-        assert row["title"] and row["knowledge"] == "white-box" and row["goals"] == ["untargeted", "targeted"]
-        assert name in GENERIC or {row["victim"], row["surrogate"]} <= set(registry.victims())
+        assert row["title"] and row["knowledge"] == "white-box" and row["goals"][:2] == ["untargeted", "targeted"]
+        own = not name.startswith(("image/digits-", "image/mnist-", "image/synth-"))
+        assert own == ("victim" not in row) and (name in GENERIC) <= own
+        assert own or "synth" in name or {row["victim"], row["surrogate"]} <= set(registry.victims())
 
 
 def test_options_come_as_numbers_or_text():

@@ -3,7 +3,8 @@ import torch
 
 from advgym import registry
 from advgym.core.task import load_victim
-from advgym.envs.image import data, victims
+from advgym.envs.image.data import sets as data
+from advgym.envs.image.victims import recipes as victims
 from advgym.lib.fit import accuracy
 from advgym.lib.weights import retrain, weights_hash
 
@@ -47,7 +48,7 @@ def test_architectures_are_rows():
     assert victims.Cnn((3, 9, 11), 4, (5,))(x).shape == (2, 4)
     assert victims.Mlp((3, 9, 11), 4, (5, 6))(x).shape == (2, 4)
     for name, row in registry.victims().items():
-        if row["make"].startswith("advgym.envs.image."):
+        if row["make"].startswith("advgym.envs.image.victims.recipes:"):
             assert {"dataset", "shape", "widths", "epochs"} <= set(row), name
 
 

@@ -11,15 +11,19 @@ from advgym.judge.evaluator import evaluator
 from advgym.leaderboards.boundary import mirror
 
 TASKS = [
-    "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-headline",
+    "image/digits-linf", "image/digits-l2", "image/digits-pixel", "image/digits-l1", "image/digits-l0",
+    "image/digits-flow", "image/digits-colour", "image/digits-jpeg", "image/digits-perceptual", "image/digits-patch",
+    "image/digits-universal", "text/synth-wordswap", "text/synth-headline",
     "text/synth-paraphrase", "text/synth-joint", "text/synth-insert", "text/synth-reduction", "text/synth-trigger",
     "graph/karate-edge", "graph/sbm-feature", "graph/mutag-edge", "speech/synth-keyword", "speech/synth-transcribe",
     "speech/synth-rooms", "speech/synth-universal", "speech/synth-prepend", "speech/synth-bands", "speech/synth-verify",
 ]  # fmt: skip
 EMBEDDED = [t for t in TASKS if not t.startswith("graph/mutag")]
-KIND = {"image/digits-linf": "field", "image/digits-l2": "field", "speech/synth-keyword": "field",
-        "speech/synth-transcribe": "field", "speech/synth-rooms": "field", "speech/synth-universal": "field",
-        "speech/synth-prepend": "field", "speech/synth-verify": "field"}  # fmt: skip
+KIND = {
+    t: "field"
+    for t in TASKS
+    if t.startswith(("image/", "speech/")) and t not in ("image/digits-pixel", "speech/synth-bands")
+}
 
 
 CHEAP = {"field": "image/digits-l2", "edits": "graph/karate-edge"}  # where every agent is tried

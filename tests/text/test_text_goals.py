@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.text.goals.sequences import UNSEEN, SequenceGoal, margin
-from advgym.envs.text.measures.bleu import sentence_bleu
+from advgym.core.kinds.sequences import UNSEEN, SequenceGoal, margin
 from advgym.envs.text.models.writers import END, ENDED, seal
 from advgym.errors import AdvgymError
+from advgym.lib.bleu import sentence_bleu
 
 WORDS, T = ("bank", "cuts", "city", "coast"), 4
 

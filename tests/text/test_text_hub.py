@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import advgym
+from advgym.core.kinds.sequences import margin
 from advgym.core.task import make_task
-from advgym.envs.text.goals.sequences import margin
 from advgym.envs.text.inputs.slots import TextInput, as_text
 from advgym.envs.text.inputs.spacing import PAIR
 from advgym.envs.text.inputs.text_pairs import join_pair, split_pair

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.core.kinds.sequences import END
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.classifiers import WordModel, mean_words
 
-END = 0  # of the output tokens; headline words follow
 ENDED = -30.0  # logit of every word after the end, where END has 0
 
 

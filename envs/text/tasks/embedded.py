@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from advgym.core.goals import ClassGoal, Goal
+from advgym.core.kinds.sequences import SequenceGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
 from advgym.envs.text import show
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import corpora, grammar, news
-from advgym.envs.text.goals.sequences import SequenceGoal
 from advgym.envs.text.inputs.slots import make_randomise
 from advgym.envs.text.inputs.vocabulary import Lexicon, pad_rows
 from advgym.envs.text.measures import columns

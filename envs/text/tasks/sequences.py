@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advgym.core.kinds.sequences import UNSEEN, SequenceGoal
 from advgym.core.task import Spec, Task
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import captions, corpora, samples
-from advgym.envs.text.goals.sequences import UNSEEN, SequenceGoal
 from advgym.envs.text.inputs.pieces import plain_ids
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.spacing import Spacing

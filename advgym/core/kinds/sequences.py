@@ -1,4 +1,8 @@
-"""Goals on generated sequences: nothing kept, keywords or a phrase that must appear (Seq2Sick), BLEU below a bound."""
+"""Goals on generated sequences of words, whatever they were written from.
+
+Nothing kept, keywords or a phrase that must appear (Seq2Sick), a whole text to be written, BLEU below a bound, an error
+rate above one.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ from torch import Tensor
 
 from advgym.core import rng
 from advgym.core.goals import Goal
-from advgym.envs.text.measures.bleu import sentence_bleu
-from advgym.envs.text.models.writers import END
 from advgym.errors import AdvgymError, unknown
+from advgym.lib.bleu import sentence_bleu
+from advgym.lib.distances import levenshtein
 
+END = 0  # of the tokens; words follow
 KAPPA = 1.0  # margin beyond which a position of the surrogate is won
 CAP = 10.0  # nats that a position of the clean output counts at most in the surrogate of BLEU
-GOALS = ("untargeted", "keyword", "phrase", "bleu")
+GOALS = ("untargeted", "keyword", "phrase", "bleu", "targeted", "error-rate")
+WHOLE = ("phrase", "targeted")  # whose targets are several words in their order
 _NONE = (
     "no {} occurs often enough in the other outputs to be drawn as a target: name targets, "
     'reset(options={{"targets": [...]}})'
@@ -38,6 +44,10 @@ class SequenceGoal(Goal):
     - "bleu": sentence BLEU against the victim's own clean output is below the bound. Objective: bound - BLEU, both in
       [0, 1]; its gradient is zero. Surrogate: the clean output's mean negative log-likelihood, position by position.
 
+    - "targeted": the output is the target, word by word, and ends there. Objective: the least margin of these.
+    - "error-rate": word errors (Levenshtein) against the clean output of N words, of at least `rate` N. Objective:
+      (errors - those needed + 1/2) / N; its gradient is zero, the surrogate that of "bleu".
+
     The first three are those of Seq2Sick (Cheng et al., 2018). Outputs are the words' tokens, padded with -1 from the
     end on; a target is T entries, its K words first. Labels may hold UNSEEN.
 
@@ -49,6 +59,7 @@ class SequenceGoal(Goal):
         pool: tokens that keywords are drawn from; None for all.
         phrases: int64 (P, K), padded with -1: the phrases that targets are drawn from.
         bound: BLEU in points, 0 to 100.
+        rate: of errors, above 0 and at most 1.
         least: a clean output is right from this sentence BLEU on (points) against its label; None: where it equals it.
         joined: makes a text of words.
     """
@@ -56,6 +67,7 @@ class SequenceGoal(Goal):
     def __init__(
         self, words: Sequence[str], length: int, name: str = "untargeted", keywords: int = 1, *,
         pool: Tensor | None = None, phrases: Tensor | None = None, bound: float = 20.0, least: float | None = None,
+        rate: float = 0.5,
         joined: Callable[[list[str]], str] = " ".join,
     ) -> None:  # fmt: skip
         if name not in GOALS:
@@ -64,7 +76,10 @@ class SequenceGoal(Goal):
             raise AdvgymError(f"keywords is 1, 2 or 3, not {keywords}")
         if not 0 < bound <= 100:
             raise AdvgymError(f"bleu is a bound in points, above 0 and at most 100, not {bound}")
-        self.name, self.needs_target = name, name in ("keyword", "phrase")
+        if not 0 < rate <= 1:
+            raise AdvgymError(f"rate is a share of words in error, above 0 and at most 1, not {rate}")
+        self.rate = rate
+        self.name, self.needs_target = name, name in ("keyword", *WHOLE)
         self.words, self.keywords, self.length = tuple(words), keywords, length
         self.index = {word: i + 1 for i, word in enumerate(self.words)}
         self.pool = torch.arange(1, len(words) + 1) if pool is None else pool
@@ -84,8 +99,10 @@ class SequenceGoal(Goal):
         return (said[:, 0] >= 0) & (100 * sentence_bleu(said, labels) >= self.least)
 
     def judge(self, scores: Tensor, ref: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.name == "bleu":
-            return self._bleu(scores, ref)
+        if self.name in ("bleu", "error-rate"):
+            return self._far(scores, ref)
+        if self.name == "targeted" and target is not None:
+            return self._exactly(scores, target)
         if self.needs_target and target is not None:
             return self._phrase(scores, target) if self.name == "phrase" else self._keyword(scores, target)
         here = ref >= 0
@@ -119,10 +136,23 @@ class SequenceGoal(Goal):
         surrogate = torch.logsumexp(each, 1).clamp_max(KAPPA)
         return torch.where(wanted.any(2).squeeze(1), objective, -1.0), surrogate
 
-    def _bleu(self, scores: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
+    def _exactly(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        many = (target >= 0).sum(1, keepdim=True)
+        lead = margin(scores, target.clamp_min(END).unsqueeze(2)).squeeze(2)
+        counted = torch.arange(self.length, device=scores.device) <= many  # the words, and the end after them
+        objective = torch.where(counted, lead, torch.inf).amin(1)
+        surrogate = torch.where(counted, lead.clamp_max(KAPPA), 0.0).sum(1) / counted.sum(1)
+        return torch.where(many.squeeze(1) > 0, objective, -1.0), surrogate
+
+    def _far(self, scores: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
         here = ref >= 0
         with torch.no_grad():
-            gap = (self.bound - sentence_bleu(self.output(scores), ref)).to(scores.dtype)
+            if self.name == "bleu":
+                gap = (self.bound - sentence_bleu(self.output(scores), ref)).to(scores.dtype)
+            else:
+                words = here.sum(1).clamp_min(1)
+                needed = (self.rate * words - 1e-6).ceil().clamp_min(1)
+                gap = ((levenshtein(self.output(scores), ref) - needed + 0.5) / words).to(scores.dtype)
         chosen = scores.gather(2, ref.clamp_min(0).unsqueeze(2)).squeeze(2)
         cross = (scores.logsumexp(2) - chosen).clamp_max(CAP)
         surrogate = torch.where(here, cross, 0.0).sum(1) / here.sum(1).clamp_min(1)
@@ -131,11 +161,11 @@ class SequenceGoal(Goal):
     # -- targets ---------------------------------------------------------------------------------------------
     def targets(self, seed: int, keys: Tensor, ref: Tensor) -> Tensor:
         """Keywords, or a phrase, that the clean output does not hold; none where all are held."""
-        if self.name == "phrase":
+        if self.name in WHOLE:
             return self._draw_phrase(seed, keys, ref)
         pool = self.pool.to(ref.device)
         if not len(pool):
-            raise AdvgymError(_NONE.format("word"))
+            raise AdvgymError(_NONE.format("keyword"))
         u = rng.uniform(seed, keys, (len(pool),), 31)
         held = torch.zeros(len(ref), self.outputs, dtype=torch.bool, device=ref.device)
         held[:, END] = True
@@ -177,9 +207,9 @@ class SequenceGoal(Goal):
             isinstance(value, Tensor | int)
         ) else list(value)  # fmt: skip
         ids = [self.index.get(v, v) if isinstance(v, str) else v for v in items if v != -1]
-        fits = 1 <= len(ids) <= self.length if self.name == "phrase" else len(ids) == self.keywords
+        fits = 1 <= len(ids) <= self.length if self.name in WHOLE else len(ids) == self.keywords
         if not fits or not all(isinstance(v, int) and 0 < v < self.outputs for v in ids):
-            many = "a phrase" if self.name == "phrase" else f"{self.keywords} keyword(s)"
+            many = "a phrase" if self.name in WHOLE else f"{self.keywords} keyword(s)"
             some = ", ".join(self.words[:30]) + (" ..." if len(self.words) > 30 else "")
             raise AdvgymError(
                 f"a target is {many} out of {some} (or tokens 1 to {self.outputs - 1}), not {value!r}"

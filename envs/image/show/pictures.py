@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from advgym.core.field import FieldBatch
+from advgym.core.kinds.mapped import MappedBatch
 from advgym.core.task import Task
-from advgym.envs.image.pixels import PixelBatch
+from advgym.envs.image.perturb.pixels import PixelBatch
 from advgym.lib.media import png, uri
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
 Picture = FieldBatch | PixelBatch
 SIDE = 136  # CSS pixels
+MEMBERS = 3  # of a bundle, that are shown
 _FIGURE = (
     '<figure style="margin:0;width:{side}px"><img src="{source}" alt="{alt}" width="{side}" style="display:block;'
     "width:{side}px;height:auto;image-rendering:pixelated;border:1px solid var(--line);border-radius:6px;"
@@ -25,14 +27,16 @@ _FIGURE = (
 
 
 def show(batch: Picture, row: int, form: Tensor, before: Tensor, after: Tensor, *, task: Task) -> str:
-    """Three pictures side by side as an HTML fragment: clean, adversarial, difference with its scale."""
+    """Clean, adversarial and their difference with its scale, side by side as an HTML fragment; of a bundle several."""
+    if batch.members > 1:
+        return _bundle(batch, row, form, before, after, task)
     clean, seen = _images(batch, row, form)
     old, new = task.goal.describe(before), task.goal.describe(after)
     change = seen - clean
     scale = float(change.abs().max())
-    end = _amount(scale, batch.lattice)
+    end = _amount(scale, batch.levels if isinstance(batch, MappedBatch) else batch.lattice)
     colour = "var(--bad)" if old != new else "var(--good)"
-    words = measure(batch, row, clean, seen)
+    words = _words(batch, row, form, clean, seen)
     bar = (
         '<span style="display:flex;align-items:center;gap:5px;font-variant-numeric:tabular-nums">'
         f'<span>&minus;{end}</span><span style="flex:1;height:7px;border-radius:4px;border:1px solid var(--line);'
@@ -56,10 +60,32 @@ def line(
     batch: Picture, row: int, form: Tensor, before: Tensor | None = None, after: Tensor | None = None, *, task: Task
 ) -> str:
     """What was done to the image, in one line; with the answers before and after where they are given."""
-    words = measure(batch, row, *_images(batch, row, form))
+    words = _words(batch, row, form, *_images(batch, row, form))
     if before is None or after is None:
         return words
     return f"{task.goal.describe(before)} -> {task.goal.describe(after)}, {words}"
+
+
+def _bundle(batch: Picture, row: int, form: Tensor, before: Tensor, after: Tensor, task: Task) -> str:
+    """The first members of a bundle, clean and perturbed in turn; it is they that were asked about."""
+    index = torch.tensor([row], device=form.device)
+    clean = batch.inputs(batch.look(batch.null()[:1] * 0, index).form, index).detach().cpu()
+    seen = batch.inputs(form.detach().unsqueeze(0), index).detach().cpu()
+    figures = []
+    for nth in range(min(MEMBERS, batch.members)):
+        figures.append(_figure(_picture(clean[nth]), f"clean image {nth + 1}", "clean", "", "var(--ink)"))
+        figures.append(_figure(_picture(seen[nth]), f"perturbed image {nth + 1}", "perturbed", "", "var(--ink)"))
+    became = f"{task.goal.describe(before)} became {task.goal.describe(after)}"
+    words = f"{_words(batch, row, form, clean[0], seen[0])}. Judged: {became}"
+    told = f'<p style="margin:0 0 8px;color:var(--muted)">{escape(words)}</p>'
+    row_of = f'<div style="display:flex;flex-wrap:wrap;gap:14px">{"".join(figures)}</div>'
+    return f'<div style="color:var(--ink)">{told}{row_of}</div>'
+
+
+def _words(batch: Picture, row: int, form: Tensor, clean: Tensor, seen: Tensor) -> str:
+    if isinstance(batch, MappedBatch):
+        return batch.words(row, form.detach())
+    return measure(batch, row, clean, seen)
 
 
 def measure(batch: Picture, row: int, clean: Tensor, seen: Tensor) -> str:
@@ -69,17 +95,21 @@ def measure(batch: Picture, row: int, clean: Tensor, seen: Tensor) -> str:
         moved, of = int((change != 0).sum()), change.numel()
         return f"{moved} of {of} {'pixels' if len(clean) == 1 else 'values'} set"
     moved, of = int((change != 0).any(0).sum()), change[0].numel()
+    exact = change.double().flatten()
+    if batch.norm == "l0":
+        return f"{int((exact != 0).sum())} values on {moved} of {of} pixels"
     if batch.norm == "linf":
-        size = f"{_amount(float(change.abs().max()), batch.lattice)} in L-infinity"
+        size = f"{_amount(float(exact.abs().max()), batch.lattice)} in L-infinity"
     else:
-        size = f"{float(change.double().square().sum().sqrt()):.3g} in L2"
+        size = f"{float(exact.norm(p=2 if batch.norm == 'l2' else 1)):.3g} in {batch.norm.upper()}"
     return f"{size} on {moved} of {of} pixels"
 
 
 def _images(batch: Picture, row: int, form: Tensor) -> tuple[Tensor, Tensor]:
     """(clean, what the victim saw), float32 (C, H, W) on the CPU."""
     seen = batch.inputs(form.detach().unsqueeze(0), torch.tensor([row], device=form.device))[0]
-    return batch.x[row].detach().cpu(), seen.detach().cpu()
+    clean = batch.x[row, 0] if isinstance(batch, MappedBatch) and batch.members > 1 else batch.x[row]
+    return clean.detach().cpu(), seen.detach().cpu()
 
 
 def _amount(size: float, lattice: int | None) -> str:

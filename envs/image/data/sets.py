@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from advgym.core import rng
-from advgym.envs.image.jitter import jittered
+from advgym.envs.image.data import readers
+from advgym.envs.image.data.jitter import jittered
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib import drawn
 from advgym.lib.content import file_digest, stamp
@@ -206,21 +207,31 @@ def _parse_idx(file: BinaryIO, path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
 
-def own(samples: Iterable[Any], names: Sequence[str] = (), given: str = "samples") -> tuple[Tensor, Tensor]:
+def own(
+    samples: Any, names: Sequence[str] = (), given: str = "samples", notes: set[str] | None = None
+) -> tuple[Tensor, Tensor]:
     """The caller's samples, (image, label) pairs, as float32 (N, C, H, W) and int64 (N,).
 
-    Images are tensors or arrays (C, H, W) or (H, W) with values in [0, 1] (float noise beyond it is clamped away), all
-    of one shape; labels whole numbers of any kind, or `names` of classes. `given` is the argument that errors name.
+    Images are tensors, arrays or PIL images: values in [0, 1] (float noise beyond it is clamped away) or bytes, all of
+    one shape; labels whole numbers of any kind, or `names` of classes. What else holds such pairs: `readers.pairs`.
+
+    Args:
+        given: the argument that errors name.
+        notes: what was changed of the images, in words, goes in here.
     """
     one = given.removesuffix("s")
+    notes = set() if notes is None else notes
+    samples, classes = readers.pairs(samples, given)
+    by_name = bool(classes) and set(classes) <= set(names)
     pixels: list[Tensor] = []
     truth: list[int] = []
+    most = 0.0
     if not isinstance(samples, Iterable):
         raise DataError(f"{given}= is {type(samples).__name__}; want a list of (image, label) pairs")
     for i, sample in enumerate(samples):
         try:
             image, label = sample
-            x = torch.as_tensor(np.asarray(image) if not isinstance(image, Tensor) else image.detach().cpu())
+            x = readers.as_pixels(image, notes)
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{one} {i} is not a pair (image, label): {error}; of two arrays it is list(zip(images, labels))"
@@ -232,7 +243,6 @@ def own(samples: Iterable[Any], names: Sequence[str] = (), given: str = "samples
             raise DataError(
                 f"{one} {i} is {tuple(x.shape)}, but {one} 0 is {tuple(pixels[0].shape)}: one shape per task"
             )
-        x = x.to(torch.float32)
         fits = inside(x, 0.0, 1.0)
         if fits is None:
             low, high = float(x.min()), float(x.max())
@@ -240,10 +250,13 @@ def own(samples: Iterable[Any], names: Sequence[str] = (), given: str = "samples
                 f"{one} {i} has pixels from {low:g} to {high:g}; want values in [0, 1] (bytes: divide by 255)"
             )
         try:
-            truth.append(class_of(label, names))
+            truth.append(class_of(classes[label] if by_name else label, names))
         except AdvgymError as error:
             raise DataError(f"{one} {i} has the label {label!r}: {error}") from None
+        most = max(most, float(fits.max()))
         pixels.append(fits)
     if not pixels:
         raise DataError(f"{given}= is empty; want a list of (image, label) pairs")
+    if 0 < most <= 1 / 255 + 1e-9 and any("bytes" in note for note in notes):
+        raise DataError(f"{given}= are bytes of 0 and 1 alone: were they fractions? Give them as float32 in [0, 1]")
     return torch.stack(pixels), torch.tensor(truth)

@@ -1,10 +1,10 @@
-"""Image tasks: norm balls (Fields) and few-pixel edits, on registered data or the caller's own."""
+"""What all image tasks share: samples on their lattice, the victim and its classes, numbers from options."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core.batch import Batch
-from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
-from advgym.envs.image import data, own
-from advgym.envs.image.pixels import PixelBatch, random_levels
-from advgym.envs.image.show import line, show
+from advgym.envs.image.data import own
+from advgym.envs.image.data import sets as data
+from advgym.envs.image.show.pictures import line, show
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.lib.given import check_radius, names_of
+from advgym.lib.given import names_of
 
 MOST_LEVELS = 1 << 16
 OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
@@ -28,87 +27,90 @@ OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
 Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
 
 
-class ImageBatch(FieldBatch):
-    """Images under an additive perturbation; a policy sees the clean image."""
+@dataclass
+class Parts:
+    """What was read for a task.
 
-    def view(self) -> dict[str, Tensor]:
-        """`clean`: float32 (B, C, H, W)."""
-        return {"clean": self.x}
-
-
-def ball(spec: Spec) -> Task:
-    """A perturbation added to the image, within `eps` in the row's `norm`.
-
-    Constraint:
-        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255".
-        lattice: whole levels per unit, 255 for bytes; what the victim sees is rounded to them. 0 for plain floats.
+    Attributes:
+        given: the caller's own samples by split, {} for a dataset.
+        sizes, source: of the splits, and what serves (pixels, labels) of some ids, on the lattice.
     """
-    norm = str(spec.row["norm"])
-    eps = positive("eps", spec.threat.constraint["eps"])
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
-    step = 1 / lattice if lattice else 0.0
-    if norm == "linf":
-        meant = f" Pixels are in [0, 1]: {eps:g} levels of 255 are eps='{eps:g}/255'." if eps >= 1 else ""
-        check_radius("eps", eps, step=step, most=1.0, hint=meant or OTHERWISE)
 
-    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
-        return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
+    spec: Spec
+    lattice: int | None
+    given: dict[str, own.Part]
+    sizes: dict[str, int]
+    source: Source
+    victim: Victim
+    classes: int
+    image: tuple[int, ...]
 
-    def check(values: int) -> None:
-        if norm != "linf":
-            check_radius("eps", eps, step=step, most=math.sqrt(values), hint=OTHERWISE)
-
-    return _task(spec, batch, {"eps": eps, "lattice": lattice}, check)
+    def goal(self) -> ClassGoal:
+        """Of one image."""
+        names = names_of(self.victim)
+        return ClassGoal(self.classes, self.spec.threat.goal, names if len(names) == self.classes else None)
 
 
-def pixel(spec: Spec) -> Task:
-    """At most `pixels` values of the image, each set to any other level.
-
-    Constraint:
-        pixels: most changed pixels (values of an image with several channels).
-        lattice: levels 0 to lattice; level / lattice is the pixel's value.
-    """
-    count = whole("pixels", spec.threat.constraint["pixels"], 1, 1 << 20)
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 1, MOST_LEVELS)
-
-    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
-        return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
-
-    def check(values: int) -> None:
-        check_radius("pixels", count, most=values, hint=f" An image has {values} values.")
-
-    task = _task(spec, batch, {"pixels": count, "lattice": lattice}, check)
-    return replace(task, randomise=partial(random_levels, lattice=lattice))
-
-
-def _task(
-    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
-    check: Callable[[int], None],
-) -> Task:  # fmt: skip
-    """The parts that all image tasks share: samples, victim, goal; `check` is told how many values an image has."""
-    lattice = constraint["lattice"] or None
+def read_parts(spec: Spec, lattice: int | None, check: Callable[[tuple[int, ...]], None]) -> Parts:
+    """Samples and victim of a task; `check` is told the shape of an image before the victim is asked about one."""
     given = own.read_own(spec) if spec.samples is not None else {}
-    sizes, source = _source(spec, given, lattice)
-    check(source("test" if sizes.get("test") else "train", [0])[0].numel())
-    victim, classes = _victim(spec, given, sizes, source)
+    sizes, source = source_of(spec, given, lattice)
+    first = "test" if sizes.get("test") else "train"
+    image = tuple(source(first, [0])[0].shape[1:])
+    check(image)
+    victim, classes = victim_of(spec, given, sizes, source)
     for part in given.values():
         part.check_labels(classes, victim.name)
+    if not given and classes:
+        for split in sizes:
+            check_labels(data.labels(spec.load_dataset(), split), classes, victim.name, split)
+    return Parts(spec, lattice, given, sizes, source, victim, classes, image)
 
-    def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
-        x, labels = source(split, ids)
-        return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
 
+def check_labels(labels: Tensor, classes: int, victim: str, split: str) -> None:
+    """Refuse labels of a dataset that the victim has no score for: all samples are looked at."""
+    beyond = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(beyond):
+        i = int(beyond[0])
+        raise DataError(
+            f"sample {i} of split {split!r} has the label {int(labels[i])}, but victim {victim!r} scores {classes} "
+            f"classes (0 to {classes - 1})"
+        )
+
+
+def finish(parts: Parts, deal: Callable[..., Batch], constraint: dict[str, Any], **more: Any) -> Task:
+    """The task; `more` are fields of `Task` in place of those of single images (goal, sizes ...)."""
+    spec = parts.spec
+    fields: dict[str, Any] = {"goal": parts.goal(), "sizes": parts.sizes} | more
     task = Task(
         name=spec.name,
-        victim=victim,
-        goal=ClassGoal(classes, spec.threat.goal, names if len(names := names_of(victim)) == classes else None),
+        victim=parts.victim,
         threat=replace(spec.threat, constraint={**spec.threat.constraint, **constraint}),
-        sizes=sizes,
         deal=deal,
+        **fields,
     )
-    task = untrained(task) if given and "train" not in given else task
-    notes = _notes(spec, given, lattice)
+    task = untrained(task) if parts.given and "train" not in parts.given else task
+    notes = (*task.notes, *own_notes(parts.given), *_notes(spec, parts.given, parts.lattice))
     return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
+
+
+def image_task(
+    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
+    check: Callable[[tuple[int, ...]], None], parts: Parts | None = None,
+) -> Task:  # fmt: skip
+    """A task of single images: `batch` makes one of ids, pixels and labels; `check` is told the shape of an image."""
+    parts = parts or read_parts(spec, constraint["lattice"] or None, check)
+
+    def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
+        x, labels = parts.source(split, ids)
+        return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
+
+    return finish(parts, deal, constraint)
+
+
+def own_notes(given: dict[str, own.Part]) -> tuple[str, ...]:
+    """What reading the caller's samples changed of them."""
+    return tuple(dict.fromkeys(note for part in given.values() for note in part.notes))
 
 
 def _notes(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[str, ...]:
@@ -125,7 +127,7 @@ def _notes(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple
     return (f"pixels are rounded to k/{lattice}: they move by up to {off:.2g}",) if off > 1e-6 else ()
 
 
-def _source(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[dict[str, int], Source]:
+def source_of(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[dict[str, int], Source]:
     """Sizes of the splits, and what serves (pixels, labels) of some ids, rounded onto the lattice."""
     if given:
         held = own.rounded(given, lattice)
@@ -140,7 +142,7 @@ def _source(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tupl
     return data.sizes(dataset), source
 
 
-def _victim(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
+def victim_of(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
     """The victim and its number of classes; one that the task does not name is asked about the first sample."""
     victim = spec.load_victim()
     if spec.victim is None and spec.samples is None and spec.dataset is None:
@@ -150,7 +152,10 @@ def _victim(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], sourc
     place = next(victim.module.parameters(), x).device if victim.module is not None else x.device
     what = f"images of {spec.name}, float32 {tuple(x.shape)} in [0, 1]"
     with torch.no_grad():
-        scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
+        try:
+            scores = first_answer(victim, x.to(place), torch.zeros(1, dtype=torch.int64, device=place), what)
+        except VictimError as error:
+            raise _channels(victim, x, error) from error
     if victim.access == "labels" and scores.dim() == 1:
         classes = int(victim.card.get("classes", 0)) or _most_label(spec, given, sizes, int(scores[0])) + 1
         return _labels_only(victim, classes), classes
@@ -164,6 +169,17 @@ def _victim(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], sourc
             f"sample 0 has the label {int(truth[0])}, but victim {victim.name!r} scores {scores.shape[1]} classes"
         )
     return victim, scores.shape[1]
+
+
+def _channels(victim: Victim, x: Tensor, error: VictimError) -> VictimError:
+    """The error, with what is the matter where the first convolution reads other channels than the images have."""
+    first = next((m for m in victim.module.modules() if isinstance(m, nn.Conv2d)), None) if victim.module else None
+    if first is None or first.in_channels == x.shape[1]:
+        return error
+    return VictimError(
+        f"{error}. Its first convolution reads {first.in_channels} channels, and these images have {x.shape[1]}: "
+        f"give images of {first.in_channels}, or wrap the model: for grey, lambda x: model(x.expand(-1, 3, -1, -1))"
+    )
 
 
 def _most_label(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], answer: int) -> int:
@@ -229,3 +245,11 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if found != int(found) or not low <= found <= high:
         raise AdvgymError(f"{name} is a whole number from {low} to {high}, not {value!r}")
     return int(found)
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A number of at least 0."""
+    found = number(name, value)
+    if found < 0:
+        raise AdvgymError(f"{name} is at least 0, not {value!r}")
+    return found

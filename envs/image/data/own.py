@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from advgym.core.task import Spec
-from advgym.envs.image import data
+from advgym.envs.image.data import sets as data
 from advgym.errors import DataError
 from advgym.lib.given import names_of
 
@@ -20,6 +20,7 @@ class Part(NamedTuple):
     pixels: Tensor  # float32 (N, C, H, W) in [0, 1]
     labels: Tensor  # int64 (N,)
     what: str
+    notes: tuple[str, ...] = ()  # what reading them changed, in words
 
     def check_labels(self, classes: int, victim: str) -> None:
         """Refuse a label that the victim has no score for."""
@@ -34,20 +35,32 @@ class Part(NamedTuple):
 def read_own(spec: Spec) -> dict[str, Part]:
     """The splits of a task of the caller's images: "test", and "train" where there is `train=`."""
     names = names_of(spec.victim)
-    test = Part(*data.own(spec.samples, names), "sample")
+    test = _part(spec.samples, names, "samples", "sample")
     if spec.train is None:
         return {"test": test}
-    if isinstance(spec.train, str | Path):
+    if isinstance(spec.train, str | Path) and _is_dataset(str(spec.train)):
         images = data.load(str(spec.train), "train")
         train = Part(images.pixels(slice(None)), images.labels, "train")
     else:
-        train = Part(*data.own(spec.train, names, "train"), "train")
+        train = _part(spec.train, names, "train", "train")
     if train.pixels.shape[1:] != test.pixels.shape[1:]:
         raise DataError(
             f"images of train= are {tuple(train.pixels.shape[1:])}, but those of samples= are "
             f"{tuple(test.pixels.shape[1:])}: one shape per task"
         )
     return {"train": train, "test": test}
+
+
+def _part(samples: Any, names: list[str], given: str, what: str) -> Part:
+    notes: set[str] = set()
+    pixels, labels = data.own(samples, names, given, notes)
+    return Part(pixels, labels, what, tuple(sorted(notes)))
+
+
+def _is_dataset(name: str) -> bool:
+    """Whether a name or a path is one of IDX files, in place of images in other forms."""
+    path = Path(name).expanduser()
+    return not (path.is_file() or (path.is_dir() and any(p.is_dir() for p in path.iterdir())))
 
 
 def rounding(parts: dict[str, Part], lattice: int) -> float:
