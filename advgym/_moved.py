@@ -40,6 +40,8 @@ ROOMS = {  # (folder before, folder now): modules that kept their names
     ("envs.graph", "envs.graph.constraints"): "limits stealth powerlaw cooccurrence components injected",
     ("envs.graph", "envs.graph.tasks"): "poison injection rewire continuous",
     ("envs.graph", "envs.graph.show"): "figures layout",
+    ("envs.image", "envs.image.data"): "jitter own",
+    ("envs.image", "envs.image.perturb"): "pixels",
     ("agents", "agents.gradient"): "pgd bim fgsm hotflip first_order prbcd grbcd transfer",
     ("agents", "agents.search"): (
         "additive beam coverage eva exhaustive genetic greedy greedy_search random_search square"
@@ -144,6 +146,10 @@ RENAMED = {  # module before: module now
     "envs.graph.global_task": "envs.graph.tasks.many_nodes",
     "envs.graph.show": "envs.graph.show.neighbourhood",
     "envs.graph.show_global": "envs.graph.show.many_nodes",
+    "envs.image.data": "envs.image.data.sets",
+    "envs.image.victims": "envs.image.victims.recipes",
+    "envs.image.task": "envs.image.tasks.balls",
+    "envs.image.show": "envs.image.show.pictures",
     "agents._additive": "agents.shared.beliefs",
     "agents._common": "agents.shared.common",
     "agents._coverage": "agents.shared.margins",
@@ -192,6 +198,8 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.graph.local", "envs.graph.models.two_hop"): "Weights Tables tables distinct Pass",
     ("envs.graph.data", "envs.graph.data.labelled"): "NodeData WholeData halves",
     ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
+    ("envs.image.task", "envs.image.tasks.common"): "number positive whole MOST_LEVELS OTHERWISE Source",
+    ("envs.image.victims", "envs.image.models.small"): "Cnn Mlp",
     ("results", "judge.figures"): (
         "MARKS success_curve success_at success_area members_rate members_turned accuracies"
     ),

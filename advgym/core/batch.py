@@ -117,8 +117,8 @@ class Batch:
         """A random valid perturbation per row, keyed by `keys` int64 (n,) (default: the samples' ids)."""
         raise NotImplementedError
 
-    def steepest(self, g: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Fields: the unit step along which a linear function of gradient g rises fastest."""
+    def steepest(self, g: Tensor, rows: Tensor | None = None, p: Tensor | None = None) -> Tensor:
+        """Fields: the unit step from p (None: the clean sample) along which a function of gradient g rises fastest."""
         raise NotImplementedError
 
     def put(self, lanes: Tensor, other: Batch) -> Batch:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advgym.core import norms
 from advgym.core.batch import Batch, Look, hash_rows, pick
+from advgym.core.norms import NORMS, TOLERANCE
 from advgym.errors import DataError
 
-NORMS = ("linf", "l2")
-TOLERANCE = 1e-6
+__all__ = ["NORMS", "TOLERANCE", "FieldBatch"]
 
 
 class FieldBatch(Batch):
@@ -27,8 +28,8 @@ class FieldBatch(Batch):
 
     Args:
         x: float32 (B, *shape), already canonical (on the lattice when there is one).
-        radius: float (B,) or a number: the ball's radius in the units of x. Per sample.
-        norm: "linf" or "l2".
+        radius: float (B,) or a number: the ball's radius in the units of x (l0: how many values). Per sample.
+        norm: "linf", "l2", "l1" or "l0".
         lattice: levels per unit (255 for pixels in [0, 1], 32768 for PCM in [-1, 1)), or None for floats.
         low, high: the box of x.
         support: bool (B, *shape) or None; outside it delta is ignored (padding of a waveform).
@@ -59,11 +60,13 @@ class FieldBatch(Batch):
         radius = exact.float()
         if lattice:
             self.level = torch.round(x * lattice)  # integers, exact in float32 up to 2**24
-            steps = exact * lattice * (1 + TOLERANCE) + TOLERANCE
-            # Integer limits: the largest level change (linf), or the largest sum of squared changes (l2).
-            self.limit = steps.floor().float() if norm == "linf" else (steps * steps).floor()
+        limit = norms.whole_limit(norm, exact, lattice)
+        if limit is not None:
+            self.limit = limit
             if norm == "linf":
-                radius = (self.limit / lattice).float()
+                radius = (limit / (lattice or 1)).float()
+            elif norm == "l0":
+                radius = limit
         self.radius = self.reach = radius
         self.size = math.prod(self.shape)
         self.every = torch.ones(len(x), dtype=torch.bool, device=x.device)  # rows, where all are real
@@ -81,6 +84,10 @@ class FieldBatch(Batch):
             self.ids, self.labels, self.x, radius=self.radius * factor, norm=self.norm, lattice=self.lattice,
             low=self.low, high=self.high, support=self.support,
         )  # fmt: skip
+
+    def typical(self) -> float:
+        """The change of each value of an input when all of them share the first sample's radius: a noise's size."""
+        return norms.per_value(self.norm, float(self.radius[0]), self.size, self.high - self.low)
 
     def null(self) -> Tensor:
         """Zeros like x."""
@@ -100,16 +107,13 @@ class FieldBatch(Batch):
 
     def _measure(self, change: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """(inside the ball, distance in the units of x) of a canonical change."""
-        flat = change.view(change.shape[0], self.size)
-        if self.norm == "linf":
-            size = exact = flat.abs().amax(1)
-        else:
-            exact = flat.double().square().sum(1)
-            size = exact.sqrt().float()
+        exact, size = norms.exact(self.norm, change.view(change.shape[0], self.size))
+        if self.norm == "l0":
+            return exact <= pick(self.limit, rows), size
         if self.lattice:
             return exact <= pick(self.limit, rows), size / self.lattice
         reach = pick(self.radius, rows).double() + TOLERANCE
-        return (exact.double() <= (reach if self.norm == "linf" else reach * reach)), size
+        return (exact.double() <= (reach * reach if self.norm == "l2" else reach)), size
 
     def look(self, p: Tensor, rows: Tensor | None = None, *, finite: bool = False) -> Look:
         """See `Batch.look`; the form is the canonical input itself, straight-through in p.
@@ -139,7 +143,9 @@ class FieldBatch(Batch):
         if not isinstance(x, Tensor) or x.shape[1:] != self.x.shape[1:]:
             return None
         flat = (x.detach() - self.x[rows]).reshape(len(x), self.size)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+        if self.norm == "l0":
+            flat = torch.where(flat.abs() > TOLERANCE, flat, 0.0)  # a float's noise is no change
+        return norms.size(self.norm, flat)
 
     def proposal(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """The canonical change of x."""
@@ -147,15 +153,20 @@ class FieldBatch(Batch):
 
     # -- the pure functions of `env.threat` ------------------------------------------------------------------
     def distance(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Distance in the constraint's norm, float32 (n,); differentiable in p."""
+        """Distance in the constraint's norm, float32 (n,); differentiable in p (l0: with the gradient of l1)."""
         form = self.look(p, rows).form
-        flat = (form - pick(self.x, rows)).reshape(len(p), self.size)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+        return norms.size(self.norm, (form - pick(self.x, rows)).reshape(len(p), self.size))
 
     def project(self, p: Tensor, rows: Tensor | None = None) -> Tensor:
-        """A perturbation in the ball and the box, always valid: linf the nearest, l2 clamped then scaled. NaN to 0."""
+        """A perturbation in the ball and the box, always valid; NaN is 0.
+
+        The nearest one for linf, l1 and l0 (before it lands on a lattice); for l2 clamped to the box, then scaled.
+        """
         p = torch.nan_to_num(p, nan=0.0, posinf=self.high - self.low, neginf=self.low - self.high)
-        p = p.clamp(pick(self.floor, rows), pick(self.ceiling, rows))
+        floor, ceiling = pick(self.floor, rows), pick(self.ceiling, rows)
+        if self.norm in ("l1", "l0"):
+            return self._sparse(p, floor, ceiling, rows)
+        p = p.clamp(floor, ceiling)
         if self.norm == "linf":
             return p
         wide = pick(self.radius, rows).view(-1, *[1] * len(self.shape))
@@ -163,6 +174,21 @@ class FieldBatch(Batch):
         norm = torch.linalg.vector_norm(p.reshape(len(p), self.size), dim=1, dtype=torch.float64).view_as(wide)
         p = p * (wide * (1 - 3e-7) / norm.clamp_min(1e-12)).clamp_max(1.0).to(p.dtype)
         return p if self.lattice is None else self._land(p, rows)
+
+    def _sparse(self, p: Tensor, floor: Tensor, ceiling: Tensor, rows: Tensor | None) -> Tensor:
+        """As `project`, in l1 or l0."""
+        flat, floor, ceiling = (t.reshape(len(p), self.size) for t in (p, floor, ceiling))
+        if self.norm == "l0":
+            return norms.nearest_l0(flat, floor, ceiling, pick(self.limit, rows)).view_as(p)
+        q = norms.nearest_l1(flat, floor, ceiling, pick(self.radius, rows)).to(p.dtype)
+        change = self._canonical(q.detach().view_as(p), rows)[1].reshape(len(p), self.size)
+        if self.lattice:
+            excess = norms.exact("l1", change)[0] - pick(self.limit, rows)
+            return norms.land(q, change, excess, self.lattice).view_as(p)
+        # What adding to x has rounded out of a float ball: the smallest changes go.
+        size, order = change.double().abs().sort(1, descending=True)
+        within = size.cumsum(1) <= pick(self.radius, rows).double().unsqueeze(1) + TOLERANCE
+        return torch.where(torch.zeros_like(within).scatter(1, order, within), q, 0.0).view_as(p)
 
     def _land(self, p: Tensor, rows: Tensor | None) -> Tensor:
         """Shrink p until its rounding is inside the ball too; after eight tries round towards the clean sample."""
@@ -178,24 +204,38 @@ class FieldBatch(Batch):
         return torch.where(inside.view(-1, *[1] * len(self.shape)), p, safe)
 
     def random(self, seed: int, rows: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
-        """A random point of the ball and box per row: uniform per coordinate (linf), uniform in the ball (l2)."""
+        """A random point of the ball and box per row: uniform per coordinate (linf), uniform in the ball (l2).
+
+        For l1 and l0 values drawn at random share the radius, each within the room that the box leaves it.
+        """
         from advgym.core import rng
 
         keys = pick(self.ids, rows) if keys is None else keys
         radius = pick(self.radius, rows).view(-1, *[1] * len(self.shape))
         if self.norm == "linf":
             return self.project((rng.uniform(seed, keys, self.shape, 11) * 2 - 1) * radius, rows)
+        if self.norm in ("l1", "l0"):
+            u = rng.uniform(seed, keys, (3, self.size), 14)
+            floor, ceiling = (pick(t, rows).reshape(len(keys), self.size) for t in (self.floor, self.ceiling))
+            step = 1 / self.lattice if self.lattice else 0.0
+            p = norms.scattered(self.norm, u, floor, ceiling, pick(self.radius, rows), step)
+            return self.project(p.view(len(keys), *self.shape), rows)
         direction = self.steepest(rng.normal(seed, keys, self.shape, 12), rows)
         length = rng.uniform(seed, keys, (), 13).view_as(radius) ** (1.0 / self.size)
         return self.project(direction * radius * length, rows)
 
-    def steepest(self, g: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The unit step of the constraint's norm along which a linear function with gradient g rises fastest."""
-        if self.norm == "linf":
-            return g.sign()
-        norm = torch.linalg.vector_norm(g.reshape(len(g), self.size), dim=1)
-        unit: Tensor = g / norm.clamp_min(1e-12).view(-1, *[1] * len(self.shape))
-        return unit
+    def steepest(self, g: Tensor, rows: Tensor | None = None, p: Tensor | None = None) -> Tensor:
+        """The unit step of the constraint's norm along which a linear function with gradient g rises fastest.
+
+        Args:
+            p: where the step is taken from, which in l1 and l0 tells what the box holds fast; None for the clean x.
+        """
+        flat = g.reshape(len(g), self.size)
+        if self.norm in ("linf", "l2"):
+            return norms.steepest(self.norm, flat).view_as(g)
+        p = torch.zeros_like(g) if p is None else p
+        below, above = p - pick(self.floor, rows), pick(self.ceiling, rows) - p
+        return norms.steepest(self.norm, flat, below.reshape(flat.shape), above.reshape(flat.shape)).view_as(g)
 
     # -- storage ---------------------------------------------------------------------------------------------
     def dump(self, form: Tensor, row: int) -> dict[str, Any]:

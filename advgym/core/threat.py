@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class Threat:
     Attributes:
         model: the `ThreatModel` (knowledge, goal, queries, gradients).
         reach: float32 (lanes,), the largest distance allowed: eps, or the number of edits.
-        norm: of the ball, "linf" or "l2"; "edits" for Edits.
+        norm: of the ball, "linf", "l2", "l1" or "l0"; "edits" for Edits.
     """
 
     def __init__(self, batch: Batch, lanes: Tensor | None, model: ThreatModel) -> None:
@@ -85,9 +86,13 @@ class Threat:
         out = self._batch.random(seed, every.repeat_interleave(proposals), keys)
         return out.view(len(ids), proposals, *self._batch.shape)
 
-    def steepest(self, g: Any) -> Tensor:
-        """Fields: the unit step of the constraint's norm along which a function of gradient g rises fastest."""
-        return self._over(self._batch.steepest, g)
+    def steepest(self, g: Any, p: Any = None) -> Tensor:
+        """Fields: the unit step of the constraint's norm along which a function of gradient g rises fastest.
+
+        From `p` (of the shape of g) on, where it is given: in l1 and l0 a value that the box holds fast is left out.
+        """
+        at = None if p is None else self._flat(p)[0].detach()
+        return self._over(partial(self._batch.steepest, p=at), g)
 
     def mask(self, p: Any = None) -> Tensor:
         """Edits: bool (lanes, sites, choices), the edits that `compose` would leave within the limit.

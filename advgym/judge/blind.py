@@ -12,6 +12,7 @@ from advgym.core.batch import Batch
 from advgym.core.edits import EditsBatch
 from advgym.core.field import FieldBatch
 from advgym.core.keyed import CLEAN
+from advgym.core.norms import largest
 from advgym.core.rng import mix, veiled
 from advgym.core.task import Task
 from advgym.core.victim import ask
@@ -79,7 +80,7 @@ def _variations(task: Task, batch: Batch, clean: Any) -> Iterator[tuple[Tensor |
     if isinstance(batch, FieldBatch):
         span = batch.high - batch.low
         factor = float(span / batch.radius.clamp_min(1e-12).min())
-        wide = batch.widened(max(factor * (1 if batch.norm == "linf" else batch.size**0.5), 4.0))
+        wide = batch.widened(max(factor * largest(batch.norm, batch.size, 1.0), 4.0))
         for p in (wide.random(5), wide.random(6), torch.full_like(batch.x, span), torch.full_like(batch.x, -span)):
             yield from ((rows, x, True) for rows, x, _ in _inputs(wide, p))
     if task.randomise is not None:

@@ -19,7 +19,7 @@ def attack(env, *, steps=40, step_size=0.05, random_start=True, seed=0):
             return delta
         obs, *_ = env.step(delta.requires_grad_())
         (g,) = torch.autograd.grad(obs["surrogate"].sum(), delta)
-        delta = env.threat.project(delta.detach() + α * env.threat.steepest(g))
+        delta = env.threat.project(delta.detach() + α * env.threat.steepest(g, delta))
     if not env.done:
         env.step(delta)
     return delta

@@ -10,14 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advgym.core import norms
 from advgym.core.field import FieldBatch
 from advgym.errors import DataError
 
-NORMS = ("linf", "l2")
+NORMS = ("linf", "l2", "l1", "l0")
+RADII = (0.0, 1 / 255, 0.03, 0.1, 0.3, 2.0)
 LATTICES = (None, 4, 16, 255, 32768)
 
 
-def batch(norm="linf", lattice=255, radius=0.1, shape=(3, 4), n=3, seed=0, low=0.0, high=1.0, support=None):
+def batch(norm="linf", lattice=255, radius=None, shape=(3, 4), n=3, seed=0, low=0.0, high=1.0, support=None):
+    radius = {"l0": 3, "l1": 0.6}.get(norm, 0.1) if radius is None else radius
     g = torch.Generator().manual_seed(seed)
     x = low + (high - low) * torch.rand(n, *shape, generator=g)
     x[0].clamp_(max=low)  # a corner of the box
@@ -46,9 +49,14 @@ def exactly_inside(b, form):
     inside = ((form >= b.low - 1e-7) & (form <= b.high + 1e-7)).flatten(1).all(1).numpy()
     if b.lattice:
         change = np.rint(change * b.lattice)
-        radius = radius * b.lattice
+        radius = radius * (1 if b.norm == "l0" else b.lattice)
     flat = change.reshape(len(change), -1)
-    size = np.abs(flat).max(1) if b.norm == "linf" else np.sqrt((flat**2).sum(1))
+    size = {
+        "linf": lambda: np.abs(flat).max(1),
+        "l2": lambda: np.sqrt((flat**2).sum(1)),
+        "l1": lambda: np.abs(flat).sum(1),
+        "l0": lambda: (flat != 0).sum(1),
+    }[b.norm]()
     # The stated tolerance is 1e-6: absolute for floats, of the radius on a lattice (k / lattice is seldom exact).
     return inside & (size <= (radius + 1e-6 if not b.lattice else radius * (1 + 1e-6) + 1e-3))
 
@@ -56,9 +64,9 @@ def exactly_inside(b, form):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("lattice", LATTICES)
 @common
-@given(values=hostile, radius=st.sampled_from([0.0, 1 / 255, 0.03, 0.1, 0.3, 2.0]))
+@given(values=hostile, radius=st.sampled_from(RADII))
 def test_project_is_always_valid(norm, lattice, values, radius):
-    b = batch(norm, lattice, radius)
+    b = batch(norm, lattice, radius * (5 if norm == "l0" else 1))
     p = torch.tensor(values).view(1, 3, 4).expand(3, -1, -1)
     q = b.project(p)
     look = b.look(q)
@@ -104,7 +112,7 @@ def test_look_agrees_with_a_check_by_another_road(norm, lattice, values, scale):
 @pytest.mark.parametrize("lattice", [None, 16, 255])
 def test_high_dimensions_and_huge_values(norm, lattice):
     g = torch.Generator().manual_seed(1)
-    b = batch(norm, lattice, radius=0.5, shape=(3, 64, 64), n=4)
+    b = batch(norm, lattice, radius={"l1": 30, "l0": 40}.get(norm, 0.5), shape=(3, 64, 64), n=4)
     for scale in (1e-3, 1.0, 1e20, 3e38):
         for kind in ("normal", "constant", "sparse"):
             p = torch.randn(4, 3, 64, 64, generator=g) * scale
@@ -138,7 +146,7 @@ def test_the_ball_is_per_sample():
 
 def test_tolerance_of_float_balls():
     x = torch.full((1, 4), 0.5)
-    for norm in NORMS:
+    for norm in NORMS[:3]:
         b = FieldBatch(torch.tensor([0]), torch.tensor([0]), x, radius=0.1, norm=norm, lattice=None)
         p = torch.zeros(1, 4)
         for size, fine in ((0.1, True), (0.1 + 5e-7, True), (0.1 + 3e-6, False)):
@@ -187,14 +195,16 @@ def test_steepest_rises_fastest(norm):
     b = batch(norm, lattice=None)
     g = torch.randn(3, 3, 4, generator=torch.Generator().manual_seed(0))
     step = b.steepest(g)
-    flat = step.flatten(1)
-    size = flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
+    size = norms.size(norm, step.flatten(1))
     assert torch.allclose(size, torch.ones(3))
     rise = (step * g).flatten(1).sum(1)
     for seed in range(20):
-        other = torch.randn(3, 3, 4, generator=torch.Generator().manual_seed(seed))
-        other = other.flatten(1)
-        other = other / (other.abs().amax(1, keepdim=True) if norm == "linf" else other.norm(dim=1, keepdim=True))
+        other = torch.randn(3, 3, 4, generator=torch.Generator().manual_seed(seed)).flatten(1)
+        other = other.clamp(b.floor.flatten(1).sign(), b.ceiling.flatten(1).sign()) if norm in ("l1", "l0") else other
+        if norm == "l0":  # one value, moved by at most 1
+            other = other.clamp(-1, 1) * torch.nn.functional.one_hot(torch.randint(0, 12, (3,)), 12)
+        else:
+            other = other / norms.size(norm, other).clamp_min(1e-12).unsqueeze(1)
         assert (rise + 1e-6 >= (other * g.flatten(1)).sum(1)).all()
     assert b.steepest(torch.zeros(3, 3, 4)).isfinite().all()
 
@@ -202,7 +212,7 @@ def test_steepest_rises_fastest(norm):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("lattice", LATTICES)
 def test_random_is_valid_and_keyed(norm, lattice):
-    b = batch(norm, lattice, n=8, radius=0.5)
+    b = batch(norm, lattice, n=8, radius=3 if norm == "l0" else 0.5)
     p = b.random(3)
     assert b.check(p).all() and not b.look(p).null.all()
     assert torch.equal(p[[5, 2]], b.random(3, torch.tensor([5, 2])))

@@ -15,7 +15,8 @@ from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.inputs.adjacency import Adjacency
 from advgym.envs.graph.models.convolutions import SAGE
 from advgym.envs.graph.models.fitting import Dropped, accuracy, fit
-from advgym.envs.image import data, victims
+from advgym.envs.image.data import sets as data
+from advgym.envs.image.victims import recipes as victims
 from advgym.envs.text.victims import recipes
 from advgym.lib import fit as library
 from advgym.lib.weights import weights_hash

@@ -12,7 +12,7 @@ from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.models.training import Retrained
 from advgym.envs.graph.victims.refit import Refitted
-from advgym.envs.image import victims as image
+from advgym.envs.image.victims import recipes as image
 from advgym.envs.speech import victims as speech
 from advgym.factory import make
 from advgym.lib.weights import cache_in, weights_hash

@@ -22,7 +22,7 @@ NUMBER = r"-?\d+(?:\.\d+)?"
 OPENING = """
 import sys
 from advgym.cli.app import main
-from advgym.envs.image import victims
+from advgym.envs.image.victims import recipes as victims
 
 fit = victims.fit
 victims.fit = lambda module, x, y, recipe: fit(module, x, y, {**recipe, "epochs": 6})

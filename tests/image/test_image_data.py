@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from advgym.envs.image import data
+from advgym.envs.image.data import sets as data
 from advgym.errors import AdvgymError, DataError
 
 

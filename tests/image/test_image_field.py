@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.image.task import ImageBatch
+from advgym.envs.image.tasks.balls import ImageBatch
 from advgym.errors import DataError
 
 SHAPE = (1, 3, 4)

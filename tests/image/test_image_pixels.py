@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advgym.envs.image.pixels import PixelBatch, random_levels
+from advgym.envs.image.perturb.pixels import PixelBatch, random_levels
 from advgym.errors import DataError
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advgym.core.task import make_task
-from advgym.envs.image.show import signed
+from advgym.envs.image.show.pictures import signed
 from advgym.lib.media import png, uri
 
 

@@ -6,11 +6,11 @@ from torch import nn
 from advgym import Victim, registry
 from advgym.core.batch import Batch
 from advgym.core.task import make_task
-from advgym.envs.image.task import number
+from advgym.envs.image.tasks.common import number
 from advgym.errors import AdvgymError, DataError, VictimError
 
-DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-pixel")
-GENERIC = ("image/linf", "image/l2", "image/pixel")
+DIGITS = ("image/digits-linf", "image/digits-l2", "image/digits-l1", "image/digits-l0", "image/digits-pixel")
+GENERIC = ("image/linf", "image/l2", "image/l1", "image/l0", "image/pixel")
 
 
 def model(shape=(1, 5, 6), classes=3):

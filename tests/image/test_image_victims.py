@@ -3,7 +3,8 @@ import torch
 
 from advgym import registry
 from advgym.core.task import load_victim
-from advgym.envs.image import data, victims
+from advgym.envs.image.data import sets as data
+from advgym.envs.image.victims import recipes as victims
 from advgym.lib.fit import accuracy
 from advgym.lib.weights import retrain, weights_hash
 

@@ -299,7 +299,7 @@ def test_the_panel_has_the_best_of_the_phase_before(own, tmp_path):
 
 
 def test_a_path_on_the_server(own, tmp_path):
-    from advgym.envs.image import data
+    from advgym.envs.image.data import sets as data
 
     where = tmp_path / "mine"
     where.mkdir()

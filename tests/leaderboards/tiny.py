@@ -69,7 +69,7 @@ def defense(folder, code=None, *, defense="bit-depth", name="guard"):
 
 def train_shortly(patch, epochs=6):
     """Hidden victims learn in a second: their recipe stays, most of its epochs are left out."""
-    from advgym.envs.image import victims
+    from advgym.envs.image.victims import recipes as victims
 
     real = victims.fit
     patch.setattr(victims, "fit", lambda module, x, y, recipe: real(module, x, y, {**recipe, "epochs": epochs}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -40,15 +39,14 @@ class Smoothed(nn.Module):
 def defend(victim: Victim, task, *, draws: int = 16, noise: float = 1.0, rate: float = 0.15) -> Victim:
     """Vote over random variations of the input; the verdict is the majority over fresh draws.
 
-    Fields get Gaussian noise whose size is `noise` times the threat's radius (per coordinate for an L2 ball); edits get
-    the task's own random variation of an input at `rate`. What is smoothed is what arrived: no clean sample is known.
-    Any victim can stand behind it, and nothing is certified: the graph victim `karate-gcn-smoothed`, which can be, is
-    another method with other draws.
+    Fields get Gaussian noise whose size is `noise` times the threat's radius (for L2, L1 and L0 as its coordinates
+    share it); edits get the task's own random variation of an input at `rate`. What is smoothed is what arrived: no
+    clean sample is known. Any victim can stand behind it, and nothing is certified: the graph victim
+    `karate-gcn-smoothed`, which can be, is another method with other draws.
     """
     batch = task.samples(next(iter(task.sizes)), [0])
     if batch.kind == "field":
-        size = math.prod(batch.shape)
-        sigma = noise * float(batch.reach[0]) / (math.sqrt(size) if getattr(batch, "norm", "") == "l2" else 1.0)
+        sigma = noise * batch.typical()
 
         def vary(x: Any, keys: Tensor) -> Any:
             return x + sigma * normal(0, keys, tuple(x.shape[1:]))

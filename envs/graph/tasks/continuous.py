@@ -16,6 +16,7 @@ from advgym.core import rng
 from advgym.core.batch import pick
 from advgym.core.field import NORMS, FieldBatch
 from advgym.core.goals import ClassGoal, Goal
+from advgym.core.norms import largest
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
 from advgym.envs.graph.data.datasets import sbm
@@ -98,7 +99,7 @@ def gaussian_victim(name: str, model: str = "gcn", **recipe: Any) -> Victim:
 def features(spec: Spec) -> Task:
     """Real numbers added to the features of the target, or with `influence` of its neighbours.
 
-    Options of the constraint: `eps`, the radius in the units of the features; `norm`, "linf" or "l2"; `influence`;
+    Options of the constraint: `eps`, the radius in the units of the features; `norm`, linf, l2, l1 or l0; `influence`;
     `nodes`, at most how many neighbours are moved (those of smallest degree, whose messages weigh most). Features stay
     between the least and the largest of the clean graph, as in GRB (Zheng et al. 2021).
     """
@@ -121,8 +122,12 @@ def features(spec: Spec) -> Task:
         )
     known, dealt = known_labels(data), apart(data)
     low, high = float(data.graph.x.min()), float(data.graph.x.max())
-    wide = (most * data.graph.features) ** 0.5 if norm == "l2" else 1.0
-    check_radius("eps", eps, most=(high - low) * wide, hint=f" Features lie between {low:g} and {high:g}.")
+    check_radius(
+        "eps",
+        eps,
+        most=largest(norm, most * data.graph.features, high - low),
+        hint=f" Features lie between {low:g} and {high:g}.",
+    )
 
     def deal(split: str, ids: list[int], device: Any) -> NodeFieldBatch:
         graph, identity = data.graph.to(device), torch.tensor(ids, dtype=torch.int64, device=device)

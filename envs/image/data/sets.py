@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from advgym.core import rng
-from advgym.envs.image.jitter import jittered
+from advgym.envs.image.data.jitter import jittered
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib import drawn
 from advgym.lib.content import file_digest, stamp

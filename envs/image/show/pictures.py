@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advgym.core.field import FieldBatch
 from advgym.core.task import Task
-from advgym.envs.image.pixels import PixelBatch
+from advgym.envs.image.perturb.pixels import PixelBatch
 from advgym.lib.media import png, uri
 
 UP, DOWN = (214, 69, 26), (29, 99, 214)  # brighter, darker; drawn on any ground, opaque at the scale's ends
@@ -69,10 +69,13 @@ def measure(batch: Picture, row: int, clean: Tensor, seen: Tensor) -> str:
         moved, of = int((change != 0).sum()), change.numel()
         return f"{moved} of {of} {'pixels' if len(clean) == 1 else 'values'} set"
     moved, of = int((change != 0).any(0).sum()), change[0].numel()
+    exact = change.double().flatten()
+    if batch.norm == "l0":
+        return f"{int((exact != 0).sum())} values on {moved} of {of} pixels"
     if batch.norm == "linf":
-        size = f"{_amount(float(change.abs().max()), batch.lattice)} in L-infinity"
+        size = f"{_amount(float(exact.abs().max()), batch.lattice)} in L-infinity"
     else:
-        size = f"{float(change.double().square().sum().sqrt()):.3g} in L2"
+        size = f"{float(exact.norm(p=2 if batch.norm == 'l2' else 1)):.3g} in {batch.norm.upper()}"
     return f"{size} on {moved} of {of} pixels"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advgym.core.task import Spec
-from advgym.envs.image import data
+from advgym.envs.image.data import sets as data
 from advgym.errors import DataError
 from advgym.lib.given import names_of
 

@@ -1,4 +1,4 @@
-"""Image tasks: norm balls (Fields) and few-pixel edits, on registered data or the caller's own."""
+"""What all image tasks share: samples on their lattice, the victim and its classes, numbers from options."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from advgym.core.batch import Batch
-from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
-from advgym.envs.image import data, own
-from advgym.envs.image.pixels import PixelBatch, random_levels
-from advgym.envs.image.show import line, show
+from advgym.envs.image.data import own
+from advgym.envs.image.data import sets as data
+from advgym.envs.image.show.pictures import line, show
 from advgym.errors import AdvgymError, DataError, VictimError
-from advgym.lib.given import check_radius, names_of
+from advgym.lib.given import names_of
 
 MOST_LEVELS = 1 << 16
 OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
@@ -28,69 +27,16 @@ OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
 Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
 
 
-class ImageBatch(FieldBatch):
-    """Images under an additive perturbation; a policy sees the clean image."""
-
-    def view(self) -> dict[str, Tensor]:
-        """`clean`: float32 (B, C, H, W)."""
-        return {"clean": self.x}
-
-
-def ball(spec: Spec) -> Task:
-    """A perturbation added to the image, within `eps` in the row's `norm`.
-
-    Constraint:
-        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255".
-        lattice: whole levels per unit, 255 for bytes; what the victim sees is rounded to them. 0 for plain floats.
-    """
-    norm = str(spec.row["norm"])
-    eps = positive("eps", spec.threat.constraint["eps"])
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
-    step = 1 / lattice if lattice else 0.0
-    if norm == "linf":
-        meant = f" Pixels are in [0, 1]: {eps:g} levels of 255 are eps='{eps:g}/255'." if eps >= 1 else ""
-        check_radius("eps", eps, step=step, most=1.0, hint=meant or OTHERWISE)
-
-    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
-        return ImageBatch(ids, labels, x, radius=eps, norm=norm, lattice=lattice or None)
-
-    def check(values: int) -> None:
-        if norm != "linf":
-            check_radius("eps", eps, step=step, most=math.sqrt(values), hint=OTHERWISE)
-
-    return _task(spec, batch, {"eps": eps, "lattice": lattice}, check)
-
-
-def pixel(spec: Spec) -> Task:
-    """At most `pixels` values of the image, each set to any other level.
-
-    Constraint:
-        pixels: most changed pixels (values of an image with several channels).
-        lattice: levels 0 to lattice; level / lattice is the pixel's value.
-    """
-    count = whole("pixels", spec.threat.constraint["pixels"], 1, 1 << 20)
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 1, MOST_LEVELS)
-
-    def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
-        return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
-
-    def check(values: int) -> None:
-        check_radius("pixels", count, most=values, hint=f" An image has {values} values.")
-
-    task = _task(spec, batch, {"pixels": count, "lattice": lattice}, check)
-    return replace(task, randomise=partial(random_levels, lattice=lattice))
-
-
-def _task(
+def image_task(
     spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
     check: Callable[[int], None],
 ) -> Task:  # fmt: skip
     """The parts that all image tasks share: samples, victim, goal; `check` is told how many values an image has."""
     lattice = constraint["lattice"] or None
     given = own.read_own(spec) if spec.samples is not None else {}
-    sizes, source = _source(spec, given, lattice)
+    sizes, source = source_of(spec, given, lattice)
     check(source("test" if sizes.get("test") else "train", [0])[0].numel())
-    victim, classes = _victim(spec, given, sizes, source)
+    victim, classes = victim_of(spec, given, sizes, source)
     for part in given.values():
         part.check_labels(classes, victim.name)
 
@@ -125,7 +71,7 @@ def _notes(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple
     return (f"pixels are rounded to k/{lattice}: they move by up to {off:.2g}",) if off > 1e-6 else ()
 
 
-def _source(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[dict[str, int], Source]:
+def source_of(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tuple[dict[str, int], Source]:
     """Sizes of the splits, and what serves (pixels, labels) of some ids, rounded onto the lattice."""
     if given:
         held = own.rounded(given, lattice)
@@ -140,7 +86,7 @@ def _source(spec: Spec, given: dict[str, own.Part], lattice: int | None) -> tupl
     return data.sizes(dataset), source
 
 
-def _victim(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
+def victim_of(spec: Spec, given: dict[str, own.Part], sizes: dict[str, int], source: Source) -> tuple[Victim, int]:
     """The victim and its number of classes; one that the task does not name is asked about the first sample."""
     victim = spec.load_victim()
     if spec.victim is None and spec.samples is None and spec.dataset is None:

@@ -1,0 +1,1 @@
+"""Images with labels: embedded, from files, the caller's own."""

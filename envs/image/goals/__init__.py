@@ -1,0 +1,1 @@
+"""Goals beyond the core's: captions."""

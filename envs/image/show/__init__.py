@@ -1,0 +1,1 @@
+"""Pictures and lines of an attack."""

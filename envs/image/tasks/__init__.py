@@ -1,0 +1,1 @@
+"""Tasks: data, victim, goal and constraint put together."""

@@ -1,0 +1,1 @@
+"""Victims: trained by a recipe, loaded by name or folder, wrapped."""
