@@ -1,8 +1,8 @@
 """Square against algorithms 2 and 3 of its paper, written out cell by cell."""
 
 import pytest
-import toy
 import torch
+import toy
 
 from advgym import make
 from advgym.agents.search import square
