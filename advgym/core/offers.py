@@ -1,7 +1,7 @@
 """What an agent cannot do without, and what a task offers: the words of both, and who fits whom.
 
-`register_agent(..., needs=...)` names words of `needs.toml`. Probes, relaxed weights and the norm of what is added are read
-off a task's samples; what else it offers its factory says in `Task.offers`.
+`register_agent(..., needs=...)` names words of `needs.toml`. Probes, relaxed weights and the norm of what is added are
+read off a task's samples; what else it offers its factory says in `Task.offers`.
 """
 
 from __future__ import annotations

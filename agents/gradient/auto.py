@@ -20,9 +20,8 @@ SUITES = Path(__file__).parents[1] / "suites.toml"
 def attack(env, *, budget="standard", propagations=0, suite="", seed=0):
     """Attacks in order of what they break per propagation, each on the samples that are left (after AutoAttack 2020).
 
-    Every member begins from clean samples in a view of the lanes that still run, and spends its share of the budget. The
-    last one asks for no gradients, so that a victim whose gradients lead nowhere is noticed: what it breaks is told
-    in the rows (`first_success` after the gradients' share).
+    Every member plays a view of the lanes that still run, and spends its share of the budget. The last one asks for no
+    gradients, so that a victim whose gradients lead nowhere is noticed: what it breaks shows in `first_success`.
 
     Args:
         budget: propagations of each sample by name, as `suites.toml` has them; at most what the environment gives.
@@ -42,19 +41,19 @@ def attack(env, *, budget="standard", propagations=0, suite="", seed=0):
     for nth, member in enumerate(members):
         if env.done:
             break
-        asks = max(int(purse * member["share"] / whole / member["price"]), 1)
-        play(env, member, asks, seed + 15_485_863 * nth, plain=not classes_of(obs))
+        play(env, member, purse * member["share"] / whole, seed + 15_485_863 * nth, plain=not classes_of(obs))
     return env.reset()[0]["perturbation"]
 
 
-def play(env, member: dict[str, Any], asks: int, seed: int, *, plain: bool) -> None:
-    """One member on the lanes that still run, until they are won or have asked so often."""
+def play(env, member: dict[str, Any], share: float, seed: int, *, plain: bool) -> None:
+    """One member on the lanes that still run, until they are won or it has spent its share, in propagations."""
     entry = registry.agent(member["agent"])
     settings = {**member.get("set", {}), **(member.get("plain", {}) if plain else {})}
+    units = max(int(share / member["price"]), 1)
     if member["asks"]:
-        settings[member["asks"]] = asks
+        settings[member["asks"]] = units
     view = env.view(env.live, proposals=entry.proposals)
-    entry.attack(Purse(view, asks * (entry.proposals or 1)), seed=seed, **settings)
+    entry.attack(Purse(view, max(int(share), 1) if member["asks"] else units), seed=seed, **settings)
 
 
 @cache

@@ -35,6 +35,7 @@ def attack(env, *, steps=200, alpha=1.0, gamma=0.05, seed=0):
             break
         adv, f, g = least.ask(δ, aim if k else objective)
         δ = δ.detach()
+        g = least.inward(δ, g)
         if not k:
             scale = alpha * torch.minimum(linear_distance("l2", f, g), env.threat.reach)
             ε = scale

@@ -36,6 +36,7 @@ def attack(env, *, steps=200, alpha=1.0, gamma=0.05, seed=0):
             break
         adv, f, g = least.ask(δ, objective)
         δ = δ.detach()
+        g = least.inward(δ, g)
         cosine = (1 + math.cos(math.pi * k / steps)) / 2
         γ = gamma * (0.02 + 0.98 * cosine)
         if α0 is None:  # the scale of the problem
@@ -55,8 +56,6 @@ def attack(env, *, steps=200, alpha=1.0, gamma=0.05, seed=0):
 def _scale(norm: str, f, g, least: Least):
     """The length in L2 of a first step: to the zero of the linearised objective, at most across the box."""
     across = torch.linalg.vector_norm(least.high - least.low, dim=1)
-    if norm == "linf":  # that many values move by that much
-        length = linear_distance("linf", f, g) * math.sqrt(g.shape[1])
-    else:
-        length = linear_distance("l2", f, g)
+    length = linear_distance("linf" if norm == "linf" else "l2", f, g)
+    length = length * math.sqrt(g.shape[1]) if norm == "linf" else length  # so many values move by that
     return torch.minimum(length, across)

@@ -1,4 +1,4 @@
-"""Multi-targeted ascent (Gowal et al. 2019), its budget shared out by successive halving (Jamieson and Talwalkar 2016)."""
+"""Multi-targeted ascent (Gowal et al. 2019), its budget shared out by halving (Jamieson and Talwalkar 2016)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
 @register_agent(
     "multi-targeted", kind="field", knowledge="white-box",
-    allowed={"loss": ("ce", "margin", "pm", "dlr"), "steps": COUNT, "cycle": NATURAL, "targets": COUNT, "step_size": POSITIVE,
-             "schedule": SCHEDULES, "start": ("random", "clean", "held")},
+    allowed={"loss": ("ce", "margin", "pm", "dlr"), "steps": COUNT, "cycle": NATURAL, "targets": COUNT,
+             "step_size": POSITIVE, "schedule": SCHEDULES, "start": ("random", "clean", "held")},
 )  # fmt: skip
 def attack(
     env, *, loss="margin", steps=300, targets=9, step_size=2.0, schedule="cosine", start="random", cycle=0, seed=0
@@ -41,10 +41,11 @@ def attack(
     if not aim.classes or aim.goal is not None:
         return climb(env, aim, Ascent(env, size, max(steps // 3, 1), schedule), x, steps, seed=seed)
     order = aim.ranked(obs["scores"])[:, :targets]
-    state = Found(x, order)
+    found = Found(x, order)
     per = cycle or steps
     for c in range(-(-steps // per)):
-        _cycle(env, aim, state, min(per, steps - c * per), size, schedule, seed + 1_299_709 * c, fresh=c > 0 or start == "random")
+        now, key, drawn = min(per, steps - c * per), seed + 1_299_709 * c, c > 0 or start == "random"
+        _cycle(env, aim, found, now, size, schedule, key, fresh=drawn)
     return x
 
 

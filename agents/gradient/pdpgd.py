@@ -40,7 +40,7 @@ def attack(env, *, steps=500, primal=0.1, dual=0.1, ratio=0.01, ema=0.9, seed=0)
     for k in range(steps):
         if env.done:
             break
-        adv, f, g = least.ask(δ, lambda obs: -F.softplus(-obs["objective"]))
+        adv, _, g = least.ask(δ, lambda obs: -F.softplus(-obs["objective"]))
         α = primal * 0.01 ** (k / steps)
         v = least.clip(δ.detach() + width * α * adam.direction(g * width))
         # One number stands for Adam's metric: its largest entry (Melchior et al. 2019).

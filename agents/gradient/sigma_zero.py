@@ -43,5 +43,3 @@ def attack(env, *, steps=1000, eta=1.0, sigma=1e-3, tau=0.3, tau_step=0.01, seed
         τ = (τ + torch.where(adv, tau_step * η, -tau_step * η)).clamp(0, 1)
         δ = torch.where(δ.abs() < τ.unsqueeze(1) * width, 0.0, δ)
     return least.best
-
-

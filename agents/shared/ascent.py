@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Ascent:
         self.table = factors(schedule, steps, device)
         at = [0, *marks(steps)]
         self.mark = torch.zeros(steps + 1, device=device)  # the length of the stretch that ends here, 0 for no mark
-        for before, now in zip(at, at[1:], strict=False):
+        for before, now in pairwise(at):
             if now > before:
                 self.mark[now] = now - before
         self.t = torch.zeros(n, dtype=torch.int64, device=device)

@@ -1,7 +1,7 @@
 """What gradient attacks drive up: losses of a classifier's scores, per sample, and the task's own.
 
-The reference y is the victim's clean answer. Untargeted, a class t to go towards may be named; in the targeted game t is
-the goal's own.
+The reference y is the victim's clean answer. Untargeted, a class t to go towards may be named; in the targeted game t
+is the goal's own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What attacks for the least distortion share: the room of every value, the nearest success, balls of a lane's own radius.
+"""What attacks for the least distortion share: each value's room, the nearest success, balls of a lane's own radius.
 
 All functions are batched by row over flat changes (n, d), in the units of the sample; radii are float32 (n,).
 """
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from advgym.agents.shared.common import choose
-from advgym.agents.shared.once import wide
 
 FAR = 1e6  # beyond any box: `apply` clamps it to the box's end
 TINY = 1e-12
@@ -50,6 +49,11 @@ class Least:
         better = obs["success"] & obs["evaluated"] & (obs["distance"] < self.distance)
         self.best = choose(better, p, self.best)
         self.distance = torch.where(better, obs["distance"], self.distance)
+
+    def inward(self, delta: Tensor, g: Tensor) -> Tensor:
+        """The part of a direction of ascent that the box lets delta follow."""
+        held = ((delta >= self.high) & (g > 0)) | ((delta <= self.low) & (g < 0))
+        return torch.where(held, 0.0, g)
 
     @property
     def found(self) -> Tensor:
@@ -134,8 +138,3 @@ def onto_plane(norm: str, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> 
 def unit(g: Tensor, p: float = 2.0) -> Tensor:
     """Each row over its norm."""
     return g / torch.linalg.vector_norm(g, p, dim=1, keepdim=True).clamp_min(TINY)
-
-
-def broadcast(values: Tensor, like: Tensor) -> Tensor:
-    """(n,) as a column for (n, d)."""
-    return wide(values, like)
