@@ -27,8 +27,11 @@ def offers(task: Task, batch: Batch | None = None) -> frozenset[str]:
     """
     batch = batch or task.samples(next(iter(task.sizes)), [0])
     if not isinstance(batch, EditsBatch):
-        norm = batch.norm if isinstance(batch, FieldBatch) else ""  # words of several norms join them: "l2-linf"
-        return task.offers | {word for word in vocabulary() if norm in word.split("-")}
+        if not isinstance(batch, FieldBatch):
+            return task.offers
+        plain = {"plain"} if type(batch).inputs is FieldBatch.inputs else set()
+        # Words of several norms join them: "l2-linf".
+        return task.offers | plain | {word for word in vocabulary() if batch.norm in word.split("-")}
     probes = frozenset(batch.probes) if task.threat.probes else frozenset()
     relaxed = type(batch).relaxed_leaves is not EditsBatch.relaxed_leaves
     return task.offers | probes | ({"weights"} if relaxed else frozenset())

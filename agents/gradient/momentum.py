@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advgym import register_agent
+from advgym import AdvgymError, register_agent
 from advgym.agents.shared.once import wide
 from advgym.lib.settings import COUNT, NATURAL, SHARE
 
@@ -30,6 +30,8 @@ def attack(env, *, steps=10, mu=1.0, diversity=0.0, shrink=0.1, seed=0):
     draws = env.draws(seed)
     δ, total = env.threat.null(), torch.zeros_like(env.threat.null())
     x = env.threat.apply(δ) if diversity else None
+    if diversity and not (isinstance(x, Tensor) and x.shape == δ.shape):
+        raise AdvgymError("diversity= resizes what is added to the sample, and a victim's input here is no such array")
     α = wide(env.threat.reach / steps, δ)
     for _ in range(steps):
         if env.done:

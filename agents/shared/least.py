@@ -29,9 +29,7 @@ class Least:
     def __init__(self, env, norm: str = "") -> None:
         self.env, self.norm = env, norm or env.threat.norm
         null = env.threat.null()
-        clean = env.threat.apply(null)
-        self.low = (env.threat.apply(null - FAR) - clean).flatten(1)
-        self.high = (env.threat.apply(null + FAR) - clean).flatten(1)
+        self.low, self.high = room(env, null)
         self.best, self.shape = null, null.shape
         self.distance = torch.full((len(null),), torch.inf, device=null.device)
 
@@ -63,6 +61,19 @@ class Least:
     def clip(self, delta: Tensor) -> Tensor:
         """Within the box."""
         return torch.minimum(torch.maximum(delta, self.low), self.high)
+
+
+def room(env, null: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each value may fall and rise, (n, d): to the box's ends; where inputs are no arrays, the ball's."""
+    clean = env.threat.apply(null)
+    if isinstance(clean, Tensor) and clean.shape == null.shape:
+        low, high = env.threat.apply(null - FAR) - clean, env.threat.apply(null + FAR) - clean
+    elif env.threat.norm == "linf":
+        low, high = env.threat.project(null - FAR), env.threat.project(null + FAR)
+    else:
+        reach = env.threat.reach.unsqueeze(1).expand(-1, null[0].numel())
+        low, high = -reach, reach
+    return low.flatten(1), high.flatten(1)
 
 
 def objective(obs: dict) -> Tensor:
