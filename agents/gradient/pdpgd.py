@@ -14,6 +14,7 @@ from advgym.agents.shared.least import TINY, Least
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 LEAST_RATIO = 1e-6
+INNER = 20
 
 
 @register_agent(
@@ -43,9 +44,13 @@ def attack(env, *, steps=500, primal=0.1, dual=0.1, ratio=0.01, ema=0.9, seed=0)
         adv, _, g = least.ask(δ, lambda obs: -F.softplus(-obs["objective"]))
         α = primal * 0.01 ** (k / steps)
         v = least.clip(δ.detach() + width * α * adam.direction(g * width))
-        # One number stands for Adam's metric: its largest entry (Melchior et al. 2019).
-        η = α / adam.metric().amax(1) * mean[:, 0] / mean[:, 1].clamp_min(TINY)
-        δ = width * proximal(least.norm, v / width, η.unsqueeze(1))
+        ψ = adam.metric()
+        most = ψ.amax(1, keepdim=True)
+        η = (α * mean[:, 0] / mean[:, 1].clamp_min(TINY)).unsqueeze(1) / most
+        u = v / width
+        for _ in range(INNER):  # the proximal point in Adam's metric (Melchior et al. 2019)
+            u = proximal(least.norm, u - ψ / most * (u - v / width), η)
+        δ = width * u
         θ = dual * (0.1 + 0.9 * (1 - k / max(steps - 1, 1)))
         λ[:, 1] = (λ[:, 1] + θ * torch.where(adv, -1.0, 1.0)).clamp(math.log(LEAST_RATIO), -math.log(LEAST_RATIO))
         mean = torch.lerp(mean, λ.softmax(1), 1 - ema)

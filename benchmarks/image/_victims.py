@@ -24,7 +24,7 @@ def strided() -> nn.Module:
 
 
 def robust(recipe: dict[str, Any] = RECIPE) -> Victim:
-    """The net, trained on what PGD finds within eps of MNIST's training images (Madry et al. 2018), in some 170 CPU s."""
+    """The net, trained on what PGD finds within eps of MNIST's training images (Madry et al. 2018): 170 CPU s."""
 
     def train(module: nn.Module) -> dict[str, Any]:
         task = make_task("image/mnist-linf", victim=module)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.image.auto_against_autoattack --folder PATH_TO_A_CHECKOUT_OF_fra31/auto-attack
 
-Two victims: `mnist-cnn`, undefended, and a small net trained on PGD's images. Same samples, Linf .3, plain floats. A forward
-and a backward of one sample are a propagation each. Without the folder only our side runs. What each member of the suite
-breaks, and for how many propagations, is printed beside it.
+Two victims: `mnist-cnn`, undefended, and a small net trained on PGD's images. Same samples, Linf .3, plain floats. A
+forward and a backward of one sample are a propagation each. Without the folder only our side runs. What each member of
+the suite breaks, and for how many propagations, is printed beside it.
 """
 
 from __future__ import annotations

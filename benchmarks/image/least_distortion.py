@@ -3,9 +3,9 @@
     python -m benchmarks.image.least_distortion [--norms l2,l0] [--samples 50] [--propagations 2000]
 
 Every attack has the same budget of forwards and backwards of each sample, metered by the environment, on the same MNIST
-images and victim. Peers are those that are installed: foolbox; adv-lib (pip install --no-deps adv-lib==0.2.8) and
-torchattacks, which the lock leaves out, are named where they are missing. Local optimality is against the nearest success of
-any attack on each sample, ours among them.
+images and victim. Peers are those that are installed: foolbox; adv-lib (pip install --no-deps adv-lib==0.2.8, and
+torchvision and visdom, which it imports) is named where it is missing. Local optimality is against the nearest
+success of any attack on each sample, ours among them.
 """
 
 from __future__ import annotations
