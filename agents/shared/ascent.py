@@ -18,7 +18,7 @@ def marks(steps: int) -> list[int]:
     """The checkpoints of APGD in a run of so many steps: p grows by .22, then by .03 less each time, at least .06."""
     p, gap, found = 0.22, 0.22, []
     while p < 1:
-        found.append(math.ceil(p * steps))
+        found.append(math.ceil(p * steps - 1e-9))
         gap = max(gap - 0.03, 0.06)
         p += gap
     return found

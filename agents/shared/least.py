@@ -143,7 +143,7 @@ def onto_plane(norm: str, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> 
         number = start + (need - done) / left.gather(1, i).clamp_min(TINY)
         move = torch.minimum(number.clamp_min(0) * pace, room)
         move = torch.where(slope > 0, move, 0.0)
-    return torch.where(up, move, -move) * sign
+    return torch.where(up, move, -move)
 
 
 def unit(g: Tensor, p: float = 2.0) -> Tensor:

@@ -40,8 +40,11 @@ def main() -> None:
         if args.folder:
             kept, peer, took = theirs(task, ids, args)
             rows.append([name, "AutoAttack", args.samples, int(kept.sum()), *peer, sum(peer), took])
-            print(f"{name}: auto {sum(spent) / sum(peer):.4f} of AutoAttack's propagations; "
-                  f"{int((kept & ~left).sum())} broken by auto alone, {int((left & ~kept).sum())} by AutoAttack alone")  # fmt: skip
+            alone = int((kept & ~left).sum()), int((left & ~kept).sum())
+            print(
+                f"{name}: auto {sum(spent) / sum(peer):.4f} of AutoAttack's propagations; {alone[0]} broken by it alone"
+            )
+            print(f"{name}: {alone[1]} broken by AutoAttack alone")
         table(f"{name}: members of the suite", ["agent", "broken", "propagations", "per 1,000"], yields, args.json)
     if not args.folder:
         print("AutoAttack is not on the package index: give a checkout of github.com/fra31/auto-attack as --folder")
