@@ -71,7 +71,7 @@ def ours(task: Any, ids: list[int], args: Any) -> tuple[Tensor, tuple[float, flo
         cost = total - before
         yields.append([member["agent"], after - broken, cost / len(ids), 1000 * (after - broken) / max(cost, 1)])
 
-    auto.play = watched
+    auto.play = watched  # type: ignore[assignment]
     started = time.process_time()
     try:
         auto.attack(env, budget=args.budget, seed=args.seed)

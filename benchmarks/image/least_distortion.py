@@ -66,7 +66,7 @@ def main() -> None:
                 found[name] = played(task, name, settings, args)
         best = np.min([d for d, _, _ in found.values()], axis=0)
         far = float(best[np.isfinite(best)].max())
-        rows = [[name, optimality(d, best, far), float(np.isfinite(d).mean()), float(np.median(d)), spent, seconds]
+        rows: list[list[Any]] = [[name, optimality(d, best, far), float(np.isfinite(d).mean()), float(np.median(d)), spent, seconds]
                 for name, (d, spent, seconds) in found.items()]  # fmt: skip
         rows.sort(key=lambda row: -row[1])
         head = ["attack", "local optimality", "success", "median", "propagations", "CPU s"]
