@@ -1,4 +1,4 @@
-"""`advgym compare`: two results on the same samples, side by side, with paired tests."""
+"""`advgym compare`: results on the same samples: two side by side with paired tests, many by the least distortion."""
 
 from __future__ import annotations
 
@@ -9,26 +9,75 @@ import typer
 
 if TYPE_CHECKING:
     from advgym.judge.compare import Comparison
+    from advgym.judge.distortion import Distortion
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="A result file.", metavar="A.JSON")],
-    second: Annotated[Path, typer.Argument(help="Another, on the same task and samples.", metavar="B.JSON")],
+    files: Annotated[list[Path], typer.Argument(help="Result files on the same task and samples.", metavar="R.JSON...")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
-    show: Annotated[int, typer.Option(help="Samples where they differ, to print.", min=0, metavar="K")] = 10,
+    show: Annotated[int, typer.Option(help="Of two: samples where they differ, to print.", min=0, metavar="K")] = 10,
 ) -> int:
-    """Compare two agents (or two defenses) on the same samples: paired tests of success and of queries."""
+    """Compare agents (or two defenses) on the same samples: two by paired tests, all by curves of distance.
+
+    With two files: paired tests of success and of queries. With two or more of one victim: robust accuracy against
+    distance, its area and local optimality (AttackBench, Cina et al. 2024), for results made with least=true.
+    """
     import msgspec
 
+    from advgym.errors import AdvgymError
     from advgym.judge import results
     from advgym.judge.compare import compare as paired
+    from advgym.judge.distortion import distortion
 
-    found = paired(results.load(first), results.load(second), names=(str(first), str(second)))
+    if len(files) < 2:
+        raise AdvgymError("compare takes two result files or more, on the same task and samples")
+    loaded, names = [results.load(f) for f in files], [str(f) for f in files]
+    two = paired(loaded[0], loaded[1], names=(names[0], names[1])) if len(files) == 2 else None
+    same = two is None or two.defenses[0] == two.defenses[1]
+    curves = distortion(loaded, names) if same else None
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
-    else:
-        print_comparison(found, show)
+        found = {} if two is None else msgspec.to_builtins(two)
+        more = {} if curves is None else {"distortion": msgspec.to_builtins(curves)}
+        typer.echo(msgspec.json.format(msgspec.json.encode({**found, **more}), indent=1).decode())
+        return 0
+    if two is not None:
+        print_comparison(two, show)
+    if curves is not None and (two is None or not curves.notes):
+        print_distortion(curves)
     return 0
+
+
+def print_distortion(d: Distortion) -> None:
+    """A row an attack: success, median distance, area, optimality, and robust accuracy at some distances."""
+    from rich.table import Table
+
+    from advgym.cli.printing import escape, out, percent
+
+    console = out()
+    guard = "" if d.defense == "none" else f"  [dim]behind {escape(d.defense)}[/]"
+    console.print(
+        f"\n[bold]{escape(d.task)}[/]  victim {escape(d.victim)}, {d.attacked} of {d.samples} samples attacked{guard}\n",
+        soft_wrap=True,
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    step = max(1, (len(d.curves[0].curve) - 1) // 5)
+    at = [i for i in range(len(d.curves[0].curve)) if i % step == 0 and i][:5]
+    marks = [f"at {d.curves[0].curve[i][0]:.3g}" for i in at]
+    for column in ("agent", "success", "median distance", "area", "optimality", "nearest", *marks):
+        table.add_column(column, justify="left" if column == "agent" else "right")
+    for c in sorted(d.curves, key=lambda c: -c.optimality):
+        middle = "-" if c.distance_median is None else f"{c.distance_median:.4g}"
+        table.add_row(f"[cyan]{escape(c.agent)}[/]", percent(c.success_rate, 1), middle, f"{c.area:.4g}",
+                      f"{c.optimality:.3f}", percent(c.nearest, 0),
+                      *(percent(c.curve[i][1], 0) for i in at))  # fmt: skip
+    console.print(table)
+    console.print(
+        f"\narea: under robust accuracy against distance, from 0 to {d.farthest:.4g}; the nearest success of any attack "
+        f"on each sample has {d.area_best:.4g}. optimality: local, of AttackBench. at: robust accuracy at a distance",
+        soft_wrap=True,
+    )
+    for note in d.notes:
+        console.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
 
 
 def print_comparison(c: Comparison, show: int) -> None:

@@ -1,7 +1,7 @@
 """What an agent cannot do without, and what a task offers: the words of both, and who fits whom.
 
-`register_agent(..., needs=...)` names words of `needs.toml`. Probes and relaxed weights are read off a task's samples;
-what else it offers its factory says in `Task.offers`.
+`register_agent(..., needs=...)` names words of `needs.toml`. Probes, relaxed weights and the norm of what is added are
+read off a task's samples; what else it offers its factory says in `Task.offers`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from advgym import registry
 from advgym.core.batch import Batch
 from advgym.core.edits import EditsBatch
+from advgym.core.field import FieldBatch
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
 from advgym.lib.needs import vocabulary
@@ -26,7 +27,11 @@ def offers(task: Task, batch: Batch | None = None) -> frozenset[str]:
     """
     batch = batch or task.samples(next(iter(task.sizes)), [0])
     if not isinstance(batch, EditsBatch):
-        return task.offers
+        if not isinstance(batch, FieldBatch):
+            return task.offers
+        plain = {"plain"} if type(batch).inputs is FieldBatch.inputs else set()
+        # Words of several norms join them: "l2-linf".
+        return task.offers | plain | {word for word in vocabulary() if batch.norm in word.split("-")}
     probes = frozenset(batch.probes) if task.threat.probes else frozenset()
     relaxed = type(batch).relaxed_leaves is not EditsBatch.relaxed_leaves
     return task.offers | probes | ({"weights"} if relaxed else frozenset())
