@@ -8,6 +8,7 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents.shared.common import choose, clean_fitness, fitness
 from advgym.agents.shared.frequencies import cosines, low_sizes
+from advgym.agents.shared.labels import settled
 from advgym.agents.shared.once import wide
 from advgym.lib.settings import POSITIVE, Range
 
@@ -16,7 +17,7 @@ from advgym.lib.settings import POSITIVE, Range
     "simba", kind="field", knowledge="score",
     allowed={"basis": ("pixel", "dct"), "step": POSITIVE, "frequencies": Range(0, 1, above=True)},
 )  # fmt: skip
-def attack(env, *, basis="pixel", step=0.2, frequencies=0.5, seed=0):
+def attack(env, *, basis="pixel", step=0.5, frequencies=0.5, seed=0):
     """One direction of an orthonormal basis after the other, forwards or backwards, kept where it helps (Guo et al. 2019).
 
     Args:
@@ -39,7 +40,8 @@ def attack(env, *, basis="pixel", step=0.2, frequencies=0.5, seed=0):
         direction = _direction(env, order.gather(1, (nth % size).unsqueeze(1))[:, 0], basis, frequencies)
         sign = torch.where(back, -1.0, 1.0)
         p = env.threat.project(held + wide(sign * step * env.threat.reach, held) * direction)
-        same = (p == held).flatten(1).all(1)  # at the edge of the ball or the box
+        # At the edge of the ball or the box, or less than the lattice shows.
+        same = (settled(env, p) == settled(env, held)).flatten(1).all(1)
         obs, *_ = env.step(choose(same, env.threat.null(), p))
         value = fitness(obs)
         better = (value > best) & ~same
