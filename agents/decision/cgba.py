@@ -19,7 +19,7 @@ from advgym.lib.settings import COUNT, POSITIVE, SHARE, Range
     allowed={"evaluations": COUNT, "growth": SHARE, "radius": POSITIVE, "frequencies": Range(0, 1, above=True),
              "widening": POSITIVE, "memory": SHARE},
 )  # fmt: skip
-def attack(env, *, evaluations=30, growth=0.25, radius=0.1, frequencies=0.5, widening=100.0, memory=0.9, seed=0):
+def attack(env, *, evaluations=30, growth=0.25, radius=0.1, frequencies=0.5, widening=50.0, memory=0.9, seed=0):
     """Along a semicircle from the boundary to the clean sample, turned to the boundary's normal (Reza et al. 2023).
 
     From the boundary point x_b with v its direction from the clean sample and n the normal, the points of the circle

@@ -18,14 +18,14 @@ from advgym.lib.settings import POSITIVE, Range
     allowed={"basis": ("pixel", "dct"), "step": POSITIVE, "frequencies": Range(0, 1, above=True)},
 )  # fmt: skip
 def attack(env, *, basis="pixel", step=0.5, frequencies=0.5, seed=0):
-    """One direction of an orthonormal basis after the other, forwards or backwards, kept where it helps (Guo et al. 2019).
+    """One direction of an orthonormal basis after the other, forwards or backwards (SimBA, Guo et al. 2019).
 
     Args:
         basis: "pixel", single entries; "dct", the cosines over the last two axes (of a waveform its only axis).
         step: length of a step, as a share of the ball's radius and in its norm.
         frequencies: of "dct", the share of each axis' frequencies that is tried, the lowest.
 
-    Directions are drawn without replacement, and again when all were tried. Backwards is asked only where forwards
+    Directions are drawn without replacement, and again when all were tried; what helps is kept. Backwards is asked only where forwards
     did not help, so a direction costs one query or two.
     """
     obs, _ = env.reset(seed=seed)
@@ -69,7 +69,7 @@ def _direction(env, at: Tensor, basis: str, share: float) -> Tensor:
     if basis == "pixel":
         return torch.zeros_like(null).flatten(1).scatter(1, at.unsqueeze(1), 1.0).view_as(null)
     shape = tuple(env.shape)
-    lead, sizes = low_sizes(shape, share)
+    _, sizes = low_sizes(shape, share)
     wave = cosines(shape[-1], str(at.device))[at % sizes[-1]]
     at = at // sizes[-1]
     if len(sizes) == 2:

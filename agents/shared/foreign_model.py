@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -89,11 +90,8 @@ def play(env, seed: int, run: Callable[[Metered, Tensor, Tensor], Tensor | None]
         view = env.view([lane])
         model = Metered(view, reference[lane], targeted, classes)
         last = None
-        with own_states(int(seeds[lane])):
-            try:
-                last = run(model, model.clean.clone(), reference[lane : lane + 1].clone())
-            except BudgetExhausted:
-                pass
+        with own_states(int(seeds[lane])), contextlib.suppress(BudgetExhausted):
+            last = run(model, model.clean.clone(), reference[lane : lane + 1].clone())
         found[lane : lane + 1] = _hand_in(view, model, last)
     return found
 

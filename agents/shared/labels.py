@@ -163,7 +163,9 @@ def visible(env, p: Tensor, z: Tensor, δ: Tensor) -> Tensor:
     here = settled(env, p)
 
     def moved(radius: Tensor) -> Tensor:
-        return ((settled(env, p + wide(radius, z) * z) - here).abs() > 0.2 * wide(radius, z) * z.abs()).flatten(1).sum(1)
+        return (
+            ((settled(env, p + wide(radius, z) * z) - here).abs() > 0.2 * wide(radius, z) * z.abs()).flatten(1).sum(1)
+        )
 
     many, small = moved(δ * 64), moved(δ)
     for _ in range(12):

@@ -9,6 +9,7 @@ Foolbox asks about all images at once, each asking counts one query for each of 
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import torch
@@ -78,11 +79,8 @@ def theirs(name: str, model, x: torch.Tensor, label: torch.Tensor, queries: int,
 
     peer = foolbox.PyTorchModel(Spied().eval(), bounds=(0, 1), device=x.device)
     attack = getattr(foolbox.attacks, name)()
-    with own_states(seed):
-        try:
-            attack.run(peer, x, foolbox.criteria.Misclassification(label), early_stop=None)
-        except Spent:
-            pass
+    with own_states(seed), contextlib.suppress(Spent):
+        attack.run(peer, x, foolbox.criteria.Misclassification(label), early_stop=None)
     return found
 
 
@@ -111,7 +109,6 @@ def main() -> None:
         found = run()
         spent = time.process_time() - started
         rows.append([name, *(float(found.at[m].median()) for m in MARKS), int(found.used.max()), spent])
-        print(rows[-1], flush=True)
     head = ["attack", *(f"L2 at {m}" for m in MARKS), "most queries", "CPU s"]
     what = f"images {ids[0]} to {ids[-1]} that {args.victim} has right ({len(ids)})"
     table(f"Median L2 from labels, {what}", head, rows, args.json)

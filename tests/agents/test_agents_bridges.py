@@ -3,8 +3,8 @@
 from functools import cache
 
 import pytest
-import toy
 import torch
+import toy
 
 from advgym import AdvgymError, attack, make_task, verify
 from advgym.lib.foreign import own_states
