@@ -73,7 +73,7 @@ def print_distortion(d: Distortion) -> None:
     console.print(table)
     console.print(
         f"\narea: under robust accuracy against distance, from 0 to {d.farthest:.4g}; the nearest success of any "
-        f"attack on each sample has {d.area_best:.4g}. optimality: local, of AttackBench. at: robust accuracy at a distance",
+        f"attack on each sample has {d.area_best:.4g}. optimality: local (AttackBench). at: robust accuracy there",
         soft_wrap=True,
     )
     for note in d.notes:

@@ -25,8 +25,8 @@ def attack(env, *, basis="pixel", step=0.5, frequencies=0.5, seed=0):
         step: length of a step, as a share of the ball's radius and in its norm.
         frequencies: of "dct", the share of each axis' frequencies that is tried, the lowest.
 
-    Directions are drawn without replacement, and again when all were tried; what helps is kept. Backwards is asked only where forwards
-    did not help, so a direction costs one query or two.
+    Directions are drawn without replacement, and again when all were tried; what helps is kept. Backwards is
+    asked only where forwards did not help, so a direction costs one query or two.
     """
     obs, _ = env.reset(seed=seed)
     draws, held, best = env.draws(seed), env.threat.null(), clean_fitness(obs)

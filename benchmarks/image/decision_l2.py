@@ -3,8 +3,8 @@
     python -m benchmarks.image.decision_l2 --episodes 60
 
 What is counted is the same for all: after each query the nearest adversarial input that was asked so far, in float64,
-whether the attack noticed it or not. Ours are asked on bytes (lattice 255), Foolbox's on floats, which is to its favour.
-Foolbox asks about all images at once, each asking counts one query for each of them, as it does in its own loops.
+whether the attack noticed it or not. Ours are asked on bytes (lattice 255), Foolbox's on floats, to its favour. Foolbox
+asks about all images at once, each asking counts one query for each of them, as it does in its own loops.
 """
 
 from __future__ import annotations
