@@ -10,6 +10,7 @@ asks about all images at once, each asking counts one query for each of them, as
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 
 import torch
@@ -109,6 +110,7 @@ def main() -> None:
         found = run()
         spent = time.process_time() - started
         rows.append([name, *(float(found.at[m].median()) for m in MARKS), int(found.used.max()), spent])
+        print(*rows[-1], file=sys.stderr, flush=True)  # each takes minutes
     head = ["attack", *(f"L2 at {m}" for m in MARKS), "most queries", "CPU s"]
     what = f"images {ids[0]} to {ids[-1]} that {args.victim} has right ({len(ids)})"
     table(f"Median L2 from labels, {what}", head, rows, args.json)
