@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    files: Annotated[list[Path], typer.Argument(help="Result files on the same task and samples.", metavar="R.JSON...")],
+    files: Annotated[list[Path], typer.Argument(help="Results on the same task and samples.", metavar="R.JSON...")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
     show: Annotated[int, typer.Option(help="Of two: samples where they differ, to print.", min=0, metavar="K")] = 10,
 ) -> int:
@@ -56,7 +56,7 @@ def print_distortion(d: Distortion) -> None:
     console = out()
     guard = "" if d.defense == "none" else f"  [dim]behind {escape(d.defense)}[/]"
     console.print(
-        f"\n[bold]{escape(d.task)}[/]  victim {escape(d.victim)}, {d.attacked} of {d.samples} samples attacked{guard}\n",
+        f"\n[bold]{escape(d.task)}[/]  victim {escape(d.victim)}, {d.attacked} of {d.samples} samples{guard}\n",
         soft_wrap=True,
     )
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -72,8 +72,8 @@ def print_distortion(d: Distortion) -> None:
                       *(percent(c.curve[i][1], 0) for i in at))  # fmt: skip
     console.print(table)
     console.print(
-        f"\narea: under robust accuracy against distance, from 0 to {d.farthest:.4g}; the nearest success of any attack "
-        f"on each sample has {d.area_best:.4g}. optimality: local, of AttackBench. at: robust accuracy at a distance",
+        f"\narea: under robust accuracy against distance, from 0 to {d.farthest:.4g}; the nearest success of any "
+        f"attack on each sample has {d.area_best:.4g}. optimality: local (AttackBench). at: robust accuracy there",
         soft_wrap=True,
     )
     for note in d.notes:

@@ -18,8 +18,7 @@ def attack(env, *, attack, seed=0, **settings):
     Args:
         attack: the name of a class of `foolbox.attacks`, with or without "Attack": "LinfPGD", "HopSkipJump", "DDN".
 
-    Attacks of a fixed size get the lane's own radius, others minimise. Attacks on labels also play with
-    `knowledge="decision"`: their model then answers one-hot scores.
+    Attacks of a fixed size get the lane's own radius, others minimise. Attacks on labels: `foolbox-labels:NAME`.
     """
     foolbox = library("foolbox", "foolbox", INSTALL)
     base = foolbox.attacks.base

@@ -17,9 +17,9 @@ from advgym.lib.settings import COUNT, POSITIVE, SHARE, Range
 @register_agent(
     "cgba", kind="field", knowledge="decision", proposals=32,
     allowed={"evaluations": COUNT, "growth": SHARE, "radius": POSITIVE, "frequencies": Range(0, 1, above=True),
-             "memory": SHARE},
+             "widening": POSITIVE, "memory": SHARE},
 )  # fmt: skip
-def attack(env, *, evaluations=30, growth=0.5, radius=0.02, frequencies=0.5, memory=0.5, seed=0):
+def attack(env, *, evaluations=30, growth=0.25, radius=0.1, frequencies=0.5, widening=50.0, memory=0.9, seed=0):
     """Along a semicircle from the boundary to the clean sample, turned to the boundary's normal (Reza et al. 2023).
 
     From the boundary point x_b with v its direction from the clean sample and n the normal, the points of the circle
@@ -29,7 +29,8 @@ def attack(env, *, evaluations=30, growth=0.5, radius=0.02, frequencies=0.5, mem
     Args:
         evaluations: N0, probes of the normal in the first round; round t has N0 t^growth of them (the paper: 0.5).
         radius: how far probes go, as a share of the distance.
-        frequencies: probes are made of this share of the cosines of each axis, the lowest.
+        frequencies, widening: probes are made of this share of the cosines of each axis, the lowest; after `widening`
+            rounds of twice the share, and so on to all of them.
         memory: weight that the normal of earlier rounds keeps; 0 is as published.
     """
     env.reset(seed=seed)
@@ -43,7 +44,7 @@ def attack(env, *, evaluations=30, growth=0.5, radius=0.02, frequencies=0.5, mem
     while not env.done and bool((ask.left() * found).any()):
         t += 1
         N = min(int(evaluations * t**growth), int(ask.left().max()))
-        probe = unit(low_noise(draws, N, tuple(env.shape), frequencies), 2)
+        probe = unit(low_noise(draws, N, tuple(env.shape), min(1.0, frequencies * (1 + t / widening))), 2)
         δ = visible(env, p, probe[:, 0], radius * length(p))
         n = memory * n + normal(ask, p, probe, δ, (found & env.live).unsqueeze(1).expand(-1, N))
         p, turn = _semicircle(ask, p, n, turn, found)

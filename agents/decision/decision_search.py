@@ -10,6 +10,7 @@ from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import PATIENCE, first_new, known_of, names
 
 ROUNDS = 16  # sets drawn in place of one that is known
+Rays = rays.Rays  # where it was
 
 
 @register_agent("decision-search", kind=("field", "edits"), knowledge="decision")

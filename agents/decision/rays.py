@@ -15,8 +15,9 @@ ROUNDS = 16  # points known already that a ray passes within a step
 def attack(env, *, seed=0):
     """Sign directions by their distance to the boundary, blocks flipped coarse to fine (RayS, Chen and Gu 2020).
 
-    A flip is kept where it brings the boundary nearer. Every lane runs its own state machine and asks one point a step: a check at the best radius, or a bisection. What a
-    point that comes again was answered is known: the machine goes on without asking.
+    A flip is kept where it brings the boundary nearer. Every lane runs its own state machine and asks one point a
+    step: a check at the best radius, or a bisection. What a point that comes again was answered is known: the machine
+    goes on without asking.
     """
     env.reset(seed=seed)
     rays, known = Rays(env, seed), known_of(env)

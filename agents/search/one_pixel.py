@@ -60,7 +60,7 @@ def _spans(env, width: int) -> Tensor:
 
 
 def _first(draws, many: int, rows: int, spans: Tensor) -> Tensor:
-    """Candidates (lanes, many, rows, numbers): uniform places, levels normal about the middle (sigma half the range)."""
+    """Candidates (lanes, many, rows, numbers): uniform places, levels normal, sigma half their range."""
     place = draws.uniform(many, rows, len(spans) - 1)
     level = 0.5 + 0.5 * draws.normal(many, rows, 1)
     return _bounded(torch.cat([place, level], 3) * spans, spans)
@@ -71,7 +71,7 @@ def _bounded(x: Tensor, spans: Tensor) -> Tensor:
 
 
 def _children(draws, x: Tensor, f: float, spans: Tensor) -> Tensor:
-    """a + F (b - c) of three different candidates for each parent."""
+    """Of each parent a + F (b - c), of three different candidates."""
     many = x.shape[1]
     picks = draws.uniform(many, many).topk(3, dim=2).indices  # three different ones for each parent
     a, b, c = (x.gather(1, picks[..., i, None, None].expand_as(x)) for i in range(3))

@@ -8,6 +8,7 @@ from torch import Tensor
 from advgym import register_agent
 from advgym.agents.shared.common import choose, clean_fitness, fitness
 from advgym.agents.shared.frequencies import cosines, low_sizes
+from advgym.agents.shared.labels import settled
 from advgym.agents.shared.once import wide
 from advgym.lib.settings import POSITIVE, Range
 
@@ -16,16 +17,16 @@ from advgym.lib.settings import POSITIVE, Range
     "simba", kind="field", knowledge="score",
     allowed={"basis": ("pixel", "dct"), "step": POSITIVE, "frequencies": Range(0, 1, above=True)},
 )  # fmt: skip
-def attack(env, *, basis="pixel", step=0.2, frequencies=0.5, seed=0):
-    """One direction of an orthonormal basis after the other, forwards or backwards, kept where it helps (Guo et al. 2019).
+def attack(env, *, basis="pixel", step=0.5, frequencies=0.5, seed=0):
+    """One direction of an orthonormal basis after the other, forwards or backwards (SimBA, Guo et al. 2019).
 
     Args:
         basis: "pixel", single entries; "dct", the cosines over the last two axes (of a waveform its only axis).
         step: length of a step, as a share of the ball's radius and in its norm.
         frequencies: of "dct", the share of each axis' frequencies that is tried, the lowest.
 
-    Directions are drawn without replacement, and again when all were tried. Backwards is asked only where forwards
-    did not help, so a direction costs one query or two.
+    Directions are drawn without replacement, and again when all were tried; what helps is kept. Backwards is
+    asked only where forwards did not help, so a direction costs one query or two.
     """
     obs, _ = env.reset(seed=seed)
     draws, held, best = env.draws(seed), env.threat.null(), clean_fitness(obs)
@@ -39,7 +40,8 @@ def attack(env, *, basis="pixel", step=0.2, frequencies=0.5, seed=0):
         direction = _direction(env, order.gather(1, (nth % size).unsqueeze(1))[:, 0], basis, frequencies)
         sign = torch.where(back, -1.0, 1.0)
         p = env.threat.project(held + wide(sign * step * env.threat.reach, held) * direction)
-        same = (p == held).flatten(1).all(1)  # at the edge of the ball or the box
+        # At the edge of the ball or the box, or less than the lattice shows.
+        same = (settled(env, p) == settled(env, held)).flatten(1).all(1)
         obs, *_ = env.step(choose(same, env.threat.null(), p))
         value = fitness(obs)
         better = (value > best) & ~same
@@ -67,7 +69,7 @@ def _direction(env, at: Tensor, basis: str, share: float) -> Tensor:
     if basis == "pixel":
         return torch.zeros_like(null).flatten(1).scatter(1, at.unsqueeze(1), 1.0).view_as(null)
     shape = tuple(env.shape)
-    lead, sizes = low_sizes(shape, share)
+    _, sizes = low_sizes(shape, share)
     wave = cosines(shape[-1], str(at.device))[at % sizes[-1]]
     at = at // sizes[-1]
     if len(sizes) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from advgym.errors import AdvgymError, BudgetExhausted, unknown
 from advgym.lib.foreign import own_states
 
 EVERYWHERE = 1e4  # beyond any box
+CLASSES = 1000  # that labels alone are written in, more where a label is above: how many there are is not told
 
 
 class Metered(nn.Module):
@@ -54,6 +56,7 @@ class Metered(nn.Module):
         seen = self.env.threat.apply(change.unsqueeze(0)).view(x.shape)
         scores = self.env.victim(seen, torch.zeros(len(x), dtype=torch.int64, device=x.device))
         if self.env.knowledge == "decision":
+            self.classes = max(self.classes, int(scores.max()) + 1)
             scores = nn.functional.one_hot(scores.long(), self.classes).float()
         self._keep(change.detach(), scores.detach())
         return scores
@@ -81,17 +84,14 @@ def play(env, seed: int, run: Callable[[Metered, Tensor, Tensor], Tensor | None]
         raise AdvgymError("the attacks of other libraries are about one class of an input: play a classifier")
     targeted = env.threat.model.goal == "targeted"
     reference = obs["target"].reshape(-1) if targeted else output
-    classes = obs["scores"].shape[-1] if "scores" in obs else int(output.max()) + 1
+    classes = obs["scores"].shape[-1] if "scores" in obs else CLASSES
     seeds, found = env.draws(seed).integers(2**31 - 1), env.threat.null()
     for lane in env.live.nonzero().squeeze(1).tolist():
         view = env.view([lane])
         model = Metered(view, reference[lane], targeted, classes)
         last = None
-        with own_states(int(seeds[lane])):
-            try:
-                last = run(model, model.clean.clone(), reference[lane : lane + 1].clone())
-            except BudgetExhausted:
-                pass
+        with own_states(int(seeds[lane])), contextlib.suppress(BudgetExhausted):
+            last = run(model, model.clean.clone(), reference[lane : lane + 1].clone())
         found[lane : lane + 1] = _hand_in(view, model, last)
     return found
 

@@ -11,6 +11,7 @@ from advgym.agents.shared.common import choose
 from advgym.agents.shared.once import wide
 
 GRAINS = (4, 8, 16, 0)  # cells along an axis of the noise that a search starts from; 0 for single entries
+DOUBLINGS = 12  # of a probe's radius, at most
 FAR = 8.0  # a start is sought within that many radii, and the box
 
 
@@ -163,15 +164,14 @@ def visible(env, p: Tensor, z: Tensor, δ: Tensor) -> Tensor:
     here = settled(env, p)
 
     def moved(radius: Tensor) -> Tensor:
-        return ((settled(env, p + wide(radius, z) * z) - here).abs() > 0.2 * wide(radius, z) * z.abs()).flatten(1).sum(1)
+        return (settled(env, p + wide(radius, z) * z) != here).flatten(1).sum(1)
 
-    many, small = moved(δ * 64), moved(δ)
-    for _ in range(12):
-        few = small < many / 2
+    many = moved(δ * 2**DOUBLINGS)
+    for _ in range(DOUBLINGS):
+        few = moved(δ) < many / 2
         if not bool(few.any()):
             break
         δ = torch.where(few, 2 * δ, δ)
-        many, small = torch.maximum(many, moved(δ * 64)), moved(δ)
     return δ
 
 

@@ -1,4 +1,4 @@
-"""Curves of robust accuracy against distance, and AttackBench's local optimality, where they are known in closed form."""
+"""Robust accuracy against distance and AttackBench's local optimality, where they are known in closed form."""
 
 import math
 
