@@ -66,8 +66,10 @@ def main() -> None:
                 found[name] = played(task, name, settings, args)
         best = np.min([d for d, _, _ in found.values()], axis=0)
         far = float(best[np.isfinite(best)].max())
-        rows: list[list[Any]] = [[name, optimality(d, best, far), float(np.isfinite(d).mean()), float(np.median(d)), spent, seconds]
-                for name, (d, spent, seconds) in found.items()]  # fmt: skip
+        rows: list[list[Any]] = [
+            [name, optimality(d, best, far), float(np.isfinite(d).mean()), float(np.median(d)), spent, seconds]
+            for name, (d, spent, seconds) in found.items()
+        ]
         rows.sort(key=lambda row: -row[1])
         head = ["attack", "local optimality", "success", "median", "propagations", "CPU s"]
         table(f"{norm}, {args.victim}, {args.samples} MNIST images from {args.first}", head, rows, args.json)

@@ -138,7 +138,7 @@ class MaskedBatch(ClipBatch):
             scale = torch.where(found, scale, scale * 0.97)
         return torch.where(found.unsqueeze(1), p * part, 0.0)
 
-    def steepest(self, g: Tensor, rows: Tensor | None = None) -> Tensor:
+    def steepest(self, g: Tensor, rows: Tensor | None = None, p: Tensor | None = None) -> Tensor:
         """The gradient's phases at the threshold's power, over `reach`: then `reach` of it lies near the ball."""
         unit = masking.shaped(masking.spectrum(g, self.rate), pick(self.threshold, rows), g.shape[1], self.rate)
         lift = torch.pow(10.0, pick(self.radius, rows) / 20).unsqueeze(1)
