@@ -45,7 +45,7 @@ def as_foolbox(task: Task) -> Any:
         AdvgymError: where its inputs are no tensors, or foolbox is not installed.
     """
     try:
-        from foolbox import PyTorchModel
+        from foolbox import PyTorchModel  # type: ignore[attr-defined]
     except ImportError:
         raise AdvgymError("foolbox is not installed: pip install 'advgym[peers]'") from None
     batch = _batch(task)
