@@ -4,7 +4,7 @@
     python -m benchmarks.image.accuracy_by_eps --eps 2/255,4/255,8/255,16/255 --dataset FOLDER --victim NAME
 
 Accuracy is over the samples assigned (top-1 of the label after the attack, top-5 likewise), the victim asked about the
-final perturbation; targets are the next class. CW is the CW-L2 of Foolbox through our bridge (binary search over c),
+final perturbation; targets are those that the task draws. CW is Foolbox's CW-L2 through our bridge,
 clipped into the ball, and left out where foolbox or its bridge is missing.
 """
 
