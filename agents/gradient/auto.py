@@ -16,8 +16,8 @@ from advgym.lib.settings import NATURAL
 SUITES = Path(__file__).parents[1] / "suites.toml"
 
 
-@register_agent("auto", kind="field", knowledge="white-box", allowed={"propagations": NATURAL})
-def attack(env, *, budget="standard", propagations=0, suite="", seed=0):
+@register_agent("auto", kind=("field", "edits"), knowledge="white-box", allowed={"propagations": NATURAL})
+def attack(env, *, budget="thorough", propagations=0, suite="", seed=0):
     """Attacks in order of what they break per propagation, each on the samples that are left (after AutoAttack 2020).
 
     Every member plays a view of the lanes that still run, and spends its share of the budget. The last one asks for no
@@ -32,12 +32,13 @@ def attack(env, *, budget="standard", propagations=0, suite="", seed=0):
     told = suites()
     if budget not in told["budgets"]:
         raise unknown("budget", budget, told["budgets"])
-    name = suite or f"{env.kind}-{env.knowledge}"
+    name = suite or f"{env.kind}-{'white-box' if env.knowledge == 'transfer' else env.knowledge}"
     if name not in told["suites"]:
         raise unknown("suite", name, told["suites"])
     members = [m for m in told["suites"][name] if env.threat.norm in m.get("norms", (env.threat.norm,))]
     model, whole = env.threat.model, sum(m["share"] for m in members)
-    purse = min(propagations or told["budgets"][budget], model.queries + model.gradients)
+    slopes = model.gradients if "white-box" in name else 0
+    purse = min(propagations or told["budgets"][budget], model.queries + slopes)
     for nth, member in enumerate(members):
         if env.done:
             break

@@ -18,7 +18,9 @@ OWN = {"ce": "surrogate", "margin": "objective"}  # what they are where an answe
 
 
 def classes_of(obs: dict) -> int:
-    """How many classes the scores of an observation have; 0 where an answer is no single class."""
+    """How many classes the scores of an observation have; 0 where an answer is no single class, or is not told."""
+    if "scores" not in obs:
+        return 0
     scores, output = obs["scores"], obs["output"]
     return int(scores.shape[-1]) if scores.dim() == 2 and output.dim() == 1 else 0
 
