@@ -12,7 +12,7 @@ from advgym.agents.defenses.learning import CHUNK
 from advgym.agents.defenses.wrapping import asked
 
 TINY = 1e-9
-NEAR = 0.9  # of the threshold: from there on an adaptive attacker's step goes down the risk
+NEAR = 0.98  # of the threshold: from there on an adaptive attacker's step goes down the risk
 
 
 def threshold_at(rate: float, clean: Tensor) -> Tensor:
@@ -60,10 +60,11 @@ class Risk(nn.Module):
 
 
 class Watched(nn.Module):
-    """The victim's scores; if `adaptive`, the gradient is the way down the risk where that is high.
+    """The victim's scores; if `adaptive`, with the gradient of an attacker who knows the risk.
 
-    Selective projected gradients (Bryniarski et al. 2022): a step works on the detector where it would raise the alarm
-    and on the victim elsewhere. Attackers of the contract drive their surrogate up, and so the risk goes down.
+    Selective gradients (Bryniarski et al. 2022): a step works on the victim until that is fooled, then down the risk
+    while that is near its threshold. Fooled is where the attacker's own gradient would raise the score that is the
+    largest already; what attackers of the contract drive up is their surrogate.
     """
 
     def __init__(self, victim: Victim, risk: Risk, adaptive: bool) -> None:
@@ -72,9 +73,12 @@ class Watched(nn.Module):
 
     def forward(self, x: Any, keys: Tensor | None = None) -> Tensor:
         """Scores of x."""
-        if self.adaptive and torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad:
-            x = _Evade.apply(x, *self._way_down(x))  # type: ignore[no-untyped-call]
-        return asked(self.victim, x, keys)
+        if not (self.adaptive and torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
+            return asked(self.victim, x, keys)
+        fooled: list[Tensor] = []
+        given = _Evade.apply(x, *self._way_down(x), fooled)  # type: ignore[no-untyped-call]
+        scores: Tensor = _Read.apply(asked(self.victim, given, keys), fooled)  # type: ignore[no-untyped-call]
+        return scores
 
     def _way_down(self, x: Tensor) -> tuple[Tensor, Tensor]:
         at = x.detach().requires_grad_()
@@ -83,22 +87,40 @@ class Watched(nn.Module):
         return (torch.zeros_like(x) if g is None else -g), risk.detach().to(x.device) >= NEAR / 2
 
 
-class _Evade(torch.autograd.Function):
-    """x as it is; backward: in the rows that are near the alarm the way down the risk, as long as the gradient was."""
+class _Read(torch.autograd.Function):
+    """Scores as they are; backward: notes which rows are fooled."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, down: Tensor, near: Tensor) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, fooled: list[Tensor]) -> Tensor:
+        ctx.save_for_backward(scores)
+        ctx.fooled = fooled
+        return scores.view_as(scores)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (scores,) = ctx.saved_tensors
+        raised = g.gather(-1, scores.argmax(-1, keepdim=True))
+        ctx.fooled[:] = [raised.flatten(1).sum(1) > 0]
+        return g, None
+
+
+class _Evade(torch.autograd.Function):
+    """x as it is; backward: in rows that are fooled and near the alarm the way down the risk, in the size of g."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, down: Tensor, near: Tensor, fooled: list[Tensor]) -> Tensor:
         ctx.save_for_backward(down, near)
+        ctx.fooled = fooled
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         down, near = ctx.saved_tensors
         size = down.flatten(1).norm(dim=1)
         scale = g.flatten(1).norm(dim=1) / size.clamp_min(TINY)
-        use = near & (size > TINY)
+        use = near & ctx.fooled[0] & (size > TINY)
         wide = (len(g), *[1] * (g.dim() - 1))
-        return torch.where(use.view(wide), down * scale.view(wide), g), None, None
+        return torch.where(use.view(wide), down * scale.view(wide), g), None, None, None
 
 
 def watched(victim: Victim, risk: Risk, label: str, *, adaptive: bool) -> Victim:
