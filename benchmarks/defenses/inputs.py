@@ -6,7 +6,7 @@ and both may stop at the first success. Images: `pgd` on mnist-cnn at Linf `--ep
 Linf .02. Detectors: AUC of the risk, on clean test samples against the same samples attacked by `pgd` without the
 detector, and the share of clean samples above the threshold. Settings are the defaults; nothing was tuned on these.
 
-Command: ADVGYM_DATA=... python -m benchmarks.defenses.inputs    (--images 60 --clips 30 --steps 200 --eps 0.3,0.2 --json)
+Command: ADVGYM_DATA=... python -m benchmarks.defenses.inputs    (--images 60 --clips 30 --steps 200 --json)
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def rover(texts: list[list]) -> list:
     Texts join a network of places one after another, each aligned to it at the least edits; ties are won by the word
     that was said first.
 
-    >>> rover([["one", "two"], ["one", "six"], ["nine", "six", "two"]])
-    ['one', 'six', 'two']
+    >>> rover([["one", "two"], ["one", "six"], ["nine", "six"]])
+    ['one', 'six']
     """
     places: list[Counter] = []
     for count, text in enumerate(texts):
