@@ -19,17 +19,22 @@ from advgym.lib.weights import load_or_train
 CHUNK = 256
 
 
-def clean_inputs(task: Any, samples: int, seed: int = 0) -> Tensor:
+def clean_inputs(task: Any, samples: int, seed: int = 0, *, single: bool = False) -> Tensor:
     """Up to `samples` clean inputs of the split "train", (n, *shape), drawn by the seed.
 
+    Args:
+        single: refuse bundles: a risk is of one input, and a perturbation of a bundle makes many.
+
     Raises:
-        AdvgymError: where there is no such split, or inputs are no tensors.
+        AdvgymError: where there is no such split, inputs are no tensors, or `single` and there are bundles.
     """
     split = task.check_split("train")
     ids = bits(seed, torch.arange(task.sizes[split])).argsort()[:samples].tolist()
     parts = []
     for start in range(0, len(ids), CHUNK):
         batch = task.samples(split, ids[start : start + CHUNK])
+        if single and batch.members > 1:
+            raise AdvgymError(f"{task.name} offers no single inputs but bundles, of which a detector gives no risk")
         x = batch.inputs(batch.look(batch.null()).form)
         if not isinstance(x, Tensor):
             raise AdvgymError(f"{task.name} offers no tensors: its inputs are {type(x).__name__}")

@@ -91,7 +91,9 @@ def test_jpeg_is_what_a_jpeg_file_holds():
         image.fromarray(x[0, 0].byte().numpy()).save(file, "JPEG", quality=quality)
         held = torch.from_numpy(numpy.array(image.open(file))).float()
         apart = (jpeg(x / 255, quality)[0, 0] * 255 - held).abs()
-        assert (apart <= 1).float().mean() > 0.8 and apart.mean() < 1, "its whole-number DCT rounds a few cells to the other side"
+        assert (apart <= 1).float().mean() > 0.8 and apart.mean() < 1, (
+            "its whole-number DCT rounds a few cells to the other side"
+        )
 
 
 def test_the_dct_is_orthonormal_and_the_cubic_is_flat_at_whole_numbers():

@@ -13,8 +13,8 @@ SETTINGS = {
     "adversarial-training": {"samples": 8, "epochs": 1, "queries": 2},
     "smoothing": {"draws": 1},
     "rover": {"draws": 1},
-    "magnet": {"samples": 64, "epochs": 1},
-    "reformer": {"samples": 64, "epochs": 1},
+    "magnet": {"samples": 256, "epochs": 12},
+    "reformer": {"samples": 256, "epochs": 30, "eps": 0.1},
     "distribution": {"samples": 64},
     "temporal-dependency": {"samples": 32},
 }

@@ -20,7 +20,7 @@ def defend(victim: Victim, task, *, rate: float = 0.05, samples: int = 400, adap
     on clean samples of the split "train", and the risk is the mean distance in deviations. `rate` of these samples lie
     beyond the threshold. `adaptive`: where the risk is near it the gradient goes down the risk.
     """
-    clean = clean_inputs(task, samples)
+    clean = clean_inputs(task, samples, single=True)
     risk = Risk(Distances(victim, characteristics(answers(victim, clean))), clean, rate)
     return watched(victim, risk, f"distribution({rate:g})", adaptive=adaptive)
 

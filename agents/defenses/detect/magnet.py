@@ -32,7 +32,7 @@ def defend(
     `adaptive=False`: the gradient of the undefended victim, as the paper's attacker has it; true: that of everything,
     and down the risk where it is near the threshold.
     """
-    clean = clean_inputs(task, samples, seed)
+    clean = clean_inputs(task, samples, seed, single=detect)
 
     def spoil(x: Tensor, step: int) -> Tensor:
         keys = torch.arange(len(x))

@@ -33,7 +33,7 @@ def defend(
     if len(task.goal.scores_shape) != 2:
         raise AdvgymError(f"{task.name} offers no transcripts, which temporal-dependency compares; distribution does")
     apart = Apart(victim, part, int(getattr(task.goal, "space", 1)))
-    risk = Risk(apart, clean_inputs(task, samples), rate)
+    risk = Risk(apart, clean_inputs(task, samples, single=True), rate)
     return watched(victim, risk, f"temporal-dependency({part:g})", adaptive=adaptive)
 
 
