@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from advgym import Victim
@@ -20,12 +21,45 @@ class Before(nn.Module):
 
     def forward(self, x: Any, keys: Tensor | None = None) -> Tensor:
         """Scores of the transformed inputs."""
-        return self.victim(self.transform(x), keys) if self.victim.keyed else self.victim(self.transform(x))
+        return asked(self.victim, self.transform(x), keys)
 
 
-def before(victim: Victim, transform: Callable[[Any], Any], label: str) -> Victim:
-    """The victim behind `transform`; access, randomness and risk stay what they were."""
-    return victim.like(Before(victim, transform), name=f"{victim.name}+{label}")
+class Naive(Before):
+    """The same scores with the gradient that an attacker has who does not reckon with the transform."""
+
+    def __init__(self, victim: Victim, transform: Callable[[Any], Any], blocked: bool) -> None:
+        super().__init__(victim, transform)
+        self.blocked = blocked
+
+    def forward(self, x: Any, keys: Tensor | None = None) -> Tensor:
+        """Scores of the transformed inputs, backward of zeros or of the undefended victim."""
+        with torch.no_grad():
+            y = super().forward(x, keys)
+        if not (torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
+            return y
+        if self.blocked:
+            none = (x.flatten(1) * 0).sum(1)
+            return y + none.view(-1, *[1] * (y.dim() - 1))
+        return straight_through(y, asked(self.victim, x, keys))
+
+
+def asked(victim: Victim, x: Any, keys: Tensor | None) -> Tensor:
+    """The victim's scores, with keys where it draws at random."""
+    return victim(x, keys) if victim.keyed else victim(x)
+
+
+def before(
+    victim: Victim, transform: Callable[[Any], Any], label: str, *, adaptive: bool = True, blocked: bool = False
+) -> Victim:
+    """The victim behind `transform`; access, randomness and risk stay what they were.
+
+    Args:
+        transform: with the backward pass that an adaptive attacker would give it.
+        adaptive: False: gradients are those that a naive attacker sees. Zeros where the transform rounds (`blocked`),
+            else the undefended victim's at the same input.
+    """
+    model = Before(victim, transform) if adaptive else Naive(victim, transform, blocked)
+    return victim.like(model, name=f"{victim.name}+{label}{'' if adaptive else ',naive'}")
 
 
 def straight_through(y: Tensor, x: Tensor) -> Tensor:

@@ -12,9 +12,14 @@ pytestmark = pytest.mark.device
 SETTINGS = {
     "adversarial-training": {"samples": 8, "epochs": 1, "queries": 2},
     "smoothing": {"draws": 1},
+    "rover": {"draws": 1},
+    "magnet": {"samples": 256, "epochs": 12},
+    "reformer": {"samples": 256, "epochs": 30, "eps": 0.1},
+    "distribution": {"samples": 64},
+    "temporal-dependency": {"samples": 32},
 }
 # What a defense says of a task that it cannot guard.
-CANNOT = ("unknown split", "offers no")
+CANNOT = ("unknown split", "has no split", "offers no")
 
 
 @pytest.fixture(scope="module", autouse=True)

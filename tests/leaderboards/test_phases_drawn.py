@@ -44,7 +44,8 @@ def test_every_embedded_generator_is_declared():
         "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-paraphrase",
         "text/synth-charswap", "text/synth-insert", "text/synth-reduction", "text/synth-joint",
         "text/synth-headline", "graph/sbm-edge", "graph/sbm-feature", "graph/sbm-rewire",
-        "speech/synth-keyword", "speech/synth-transcribe",
+        "speech/synth-keyword", "speech/synth-transcribe", "speech/synth-speaker", "speech/synth-verify",
+        "speech/synth-rooms", "speech/synth-bands",
     }  # fmt: skip
 
 

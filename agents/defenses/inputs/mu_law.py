@@ -12,8 +12,11 @@ from advgym.lib.settings import POSITIVE, Range
 
 
 @register_defense("mu-law", domains=("speech",), kinds=("field",), allowed={"levels": Range(2), "mu": POSITIVE})
-def defend(victim: Victim, task, *, levels: int = 64, mu: float = 255.0) -> Victim:
-    """Compand, round to `levels` levels, expand (Yang et al. 2019); straight-through backward."""
+def defend(victim: Victim, task, *, levels: int = 64, mu: float = 255.0, adaptive: bool = True) -> Victim:
+    """Compand, round to `levels` levels, expand (Yang et al. 2019); straight-through backward.
+
+    `adaptive=False`: the gradient of rounding, zero.
+    """
 
     def quantise(x: torch.Tensor) -> torch.Tensor:
         compressed = torch.sign(x) * torch.log1p(mu * x.abs()) / math.log1p(mu)
@@ -21,4 +24,4 @@ def defend(victim: Victim, task, *, levels: int = 64, mu: float = 255.0) -> Vict
         y = torch.sign(level) * torch.expm1(level.abs() * math.log1p(mu)) / mu
         return straight_through(y, x)
 
-    return before(victim, quantise, f"mu-law({levels})")
+    return before(victim, quantise, f"mu-law({levels})", adaptive=adaptive, blocked=True)

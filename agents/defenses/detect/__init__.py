@@ -1,0 +1,1 @@
+"""Defenses that watch the input and give a risk."""

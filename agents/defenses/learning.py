@@ -1,0 +1,107 @@
+"""What defenses learn from: clean inputs of the train split; and the small autoencoder that two of them train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advgym import AdvgymError, Victim
+from advgym.agents.defenses.wrapping import asked
+from advgym.core.rng import bits
+from advgym.lib.content import digest
+from advgym.lib.fit import descend
+from advgym.lib.weights import load_or_train
+
+CHUNK = 256
+
+
+def clean_inputs(task: Any, samples: int, seed: int = 0, *, single: bool = False) -> Tensor:
+    """Up to `samples` clean inputs of the split "train", (n, *shape), drawn by the seed.
+
+    Args:
+        single: refuse bundles: a risk is of one input, and a perturbation of a bundle makes many.
+
+    Raises:
+        AdvgymError: where there is no such split, inputs are no tensors, or `single` and there are bundles.
+    """
+    split = task.check_split("train")
+    ids = bits(seed, torch.arange(task.sizes[split])).argsort()[:samples].tolist()
+    parts = []
+    for start in range(0, len(ids), CHUNK):
+        batch = task.samples(split, ids[start : start + CHUNK])
+        if single and batch.members > 1:
+            raise AdvgymError(f"{task.name} offers no single inputs but bundles, of which a detector gives no risk")
+        x = batch.inputs(batch.look(batch.null()).form)
+        if not isinstance(x, Tensor):
+            raise AdvgymError(f"{task.name} offers no tensors: its inputs are {type(x).__name__}")
+        parts.append(x.detach())
+        if sum(map(len, parts)) >= samples:  # a sample of a bundle has many inputs
+            break
+    return torch.cat(parts)[:samples]
+
+
+@torch.no_grad()
+def answers(victim: Victim, x: Tensor) -> Tensor:
+    """Scores of many inputs, a chunk at a time; keys are places, where it draws at random."""
+    keys = torch.arange(len(x), device=x.device)
+    return torch.cat([asked(victim, a, k) for a, k in zip(x.split(CHUNK), keys.split(CHUNK), strict=True)])
+
+
+class Autoencoder(nn.Module):
+    """Convolutions 3 x 3, one pooling by 2 where both sides are even, and back; images (n, C, H, W) in [0, 1]."""
+
+    def __init__(self, channels: int, width: int, pooled: bool) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, width, 3, padding=1)
+        self.inside = nn.Conv2d(width, width, 3, padding=1)
+        self.up = nn.Conv2d(width, channels, 3, padding=1)
+        self.pooled = pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.down(x))
+        if self.pooled:
+            h = F.avg_pool2d(h, 2)
+        h = F.relu(self.inside(h))
+        if self.pooled:
+            h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+        return torch.sigmoid(self.up(h))
+
+
+def autoencoder(
+    name: str, x: Tensor, spoil: Callable[[Tensor, int], Tensor], *, recipe: dict[str, Any], epochs: int,
+    width: int = 16, lr: float = 5e-3, batch: int = 64, seed: int = 0,
+) -> Autoencoder:  # fmt: skip
+    """An `Autoencoder` that gives clean images x back from spoil(rows, step); trained once and kept in the cache.
+
+    Args:
+        spoil: (clean images, number of the step) -> what it sees of them.
+        recipe: what `spoil` depends on.
+    """
+    if x.dim() != 4:
+        raise AdvgymError(f"an autoencoder offers no form for inputs of shape {tuple(x.shape[1:])}: want (C, H, W)")
+    channels, pooled = x.shape[1], x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
+    recipe = {**recipe, "content": digest(x), "shape": list(x.shape), "epochs": epochs, "width": width, "lr": lr,
+              "batch": batch, "seed": seed}  # fmt: skip
+
+    def train(module: Autoencoder) -> dict[str, Any]:
+        module.requires_grad_(True)
+        steps = -(-len(x) // batch) * epochs
+        optimiser = torch.optim.Adam(module.parameters(), lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2))
+        count = iter(range(steps))
+
+        def loss(index: Tensor) -> Tensor:
+            clean = x[index]
+            return F.mse_loss(module(spoil(clean, next(count))), clean)
+
+        order = (bits(seed, torch.arange(len(x)), (), e).argsort().split(batch) for e in range(epochs))
+        descend(module, loss, order, optimiser, schedule=schedule)
+        with torch.no_grad():
+            return {"reconstruction": round(float(F.mse_loss(module(x[:500]), x[:500])), 5)}
+
+    module, _ = load_or_train(name, lambda: Autoencoder(channels, width, pooled), train, recipe=recipe)
+    return module
