@@ -6,7 +6,7 @@ import inspect
 import math
 
 from advgym import register_agent
-from advgym.agents.shared.foreign_model import checked_settings, library, play
+from advgym.agents.shared.libraries.foreign_model import checked_settings, library, play
 from advgym.errors import unknown
 
 INSTALL = "pip install adv-lib"  # with torchvision and visdom, which it imports

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from advgym import register_agent
-from advgym.agents.shared.foreign_model import checked_settings, library, play
+from advgym.agents.shared.libraries.foreign_model import checked_settings, library, play
 from advgym.errors import unknown
 
 INSTALL = "pip install 'advgym[peers]'"

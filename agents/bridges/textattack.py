@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared import textattack_parts as peer
-from advgym.agents.shared.lockstep import Lane, play
-from advgym.agents.shared.sentences import Sentences
+from advgym.agents.shared.libraries import textattack_parts as peer
+from advgym.agents.shared.libraries.lockstep import Lane, play
+from advgym.agents.shared.libraries.sentences import Sentences
 from advgym.errors import unknown
 
 RAW = 256  # texts outside the table asked at once

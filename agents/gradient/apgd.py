@@ -7,9 +7,9 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.search.square import attack as square
-from advgym.agents.shared.ascent import SCHEDULES, Ascent
-from advgym.agents.shared.class_losses import LOSSES, Aim
 from advgym.agents.shared.common import choose
+from advgym.agents.shared.gradients.ascent import SCHEDULES, Ascent
+from advgym.agents.shared.gradients.class_losses import LOSSES, Aim
 from advgym.agents.shared.once import known_of, names
 from advgym.agents.shared.purse import Purse
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE, Range

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advgym import register_agent, registry
-from advgym.agents.shared.class_losses import classes_of
+from advgym.agents.shared.gradients.class_losses import classes_of
 from advgym.agents.shared.purse import Purse
 from advgym.errors import DataError, unknown
 from advgym.lib.settings import NATURAL

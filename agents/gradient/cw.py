@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.adam import Adam
-from advgym.agents.shared.least import TINY, Least, linear_distance, objective
+from advgym.agents.shared.gradients.adam import Adam
+from advgym.agents.shared.gradients.least import TINY, Least, linear_distance, objective
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
 EDGE = 0.999999  # of the box: tanh never reaches its ends

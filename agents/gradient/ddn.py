@@ -7,8 +7,8 @@ import math
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.class_losses import Aim
-from advgym.agents.shared.least import Least, linear_distance, objective, unit
+from advgym.agents.shared.gradients.class_losses import Aim
+from advgym.agents.shared.gradients.least import Least, linear_distance, objective, unit
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 
@@ -16,7 +16,7 @@ from advgym.lib.settings import COUNT, POSITIVE, SHARE
     "ddn", kind="field", knowledge="white-box", needs=("l2",),
     allowed={"steps": COUNT, "alpha": POSITIVE, "gamma": SHARE},
 )  # fmt: skip
-def attack(env, *, steps=200, alpha=1.0, gamma=0.05, seed=0):
+def attack(env, *, steps=200, alpha=0.5, gamma=0.05, seed=0):
     """A step along the gradient of the cross-entropy, then onto a sphere that shrinks by a success (Rony et al. 2019).
 
     The first step follows the objective, whose linear zero sets the scale that the paper states in pixels.

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.class_losses import Aim
-from advgym.agents.shared.least import Least, onto_plane, size
+from advgym.agents.shared.gradients.class_losses import Aim
+from advgym.agents.shared.gradients.least import Least, onto_plane, size
 from advgym.lib.settings import COUNT, SHARE, Range
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.least import Least, linear_distance, objective, onto_ball, size, unit
+from advgym.agents.shared.gradients.least import Least, linear_distance, objective, onto_ball, size, unit
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.class_losses import classes_of
-from advgym.agents.shared.least import Least
+from advgym.agents.shared.gradients.class_losses import classes_of
+from advgym.agents.shared.gradients.least import Least
 from advgym.lib.settings import COUNT, Range
 
 WIDE = 128  # values whose pairs are compared, those of largest own saliency, where there are more

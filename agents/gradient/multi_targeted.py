@@ -7,9 +7,9 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.gradient.apgd import climb
-from advgym.agents.shared.ascent import SCHEDULES, Ascent
-from advgym.agents.shared.class_losses import Aim
 from advgym.agents.shared.common import choose
+from advgym.agents.shared.gradients.ascent import SCHEDULES, Ascent
+from advgym.agents.shared.gradients.class_losses import Aim
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advgym import register_agent
-from advgym.agents.shared.adam import Adam
-from advgym.agents.shared.least import TINY, Least
+from advgym.agents.shared.gradients.adam import Adam
+from advgym.agents.shared.gradients.least import TINY, Least
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 LEAST_RATIO = 1e-6

@@ -7,8 +7,8 @@ import math
 import torch
 
 from advgym import register_agent
-from advgym.agents.shared.adam import Adam
-from advgym.agents.shared.least import Least, unit
+from advgym.agents.shared.gradients.adam import Adam
+from advgym.agents.shared.gradients.least import Least, unit
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 

@@ -14,8 +14,8 @@ import torch
 
 import advgym
 from advgym import make_task, registry
-from advgym.agents.shared import textattack_parts as peer
-from advgym.agents.shared.sentences import Sentences
+from advgym.agents.shared.libraries import textattack_parts as peer
+from advgym.agents.shared.libraries.sentences import Sentences
 from advgym.core.env import AttackEnv
 from advgym.core.task import load_victim
 from advgym.judge.evaluator import evaluator

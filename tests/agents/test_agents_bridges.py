@@ -98,7 +98,7 @@ def test_names_and_settings_are_explained(name, settings, words):
 
 
 def test_a_missing_library_says_how_it_is_installed():
-    from advgym.agents.shared.foreign_model import library
+    from advgym.agents.shared.libraries.foreign_model import library
 
     with pytest.raises(AdvgymError, match="pip install nothing"):
         library("no_such_library", "no-such-library", "pip install nothing")

@@ -8,9 +8,9 @@ from advgym import AdvgymError, attack, make, registry
 from advgym.agents.gradient import auto
 from advgym.agents.gradient.multi_targeted import plan
 from advgym.agents.gradient.pdpgd import proximal
-from advgym.agents.shared.ascent import factors, marks
-from advgym.agents.shared.class_losses import Aim
-from advgym.agents.shared.least import onto_ball, onto_plane, size
+from advgym.agents.shared.gradients.ascent import factors, marks
+from advgym.agents.shared.gradients.class_losses import Aim
+from advgym.agents.shared.gradients.least import onto_ball, onto_plane, size
 from advgym.agents.shared.purse import Purse
 from advgym.core.env import AttackEnv
 from advgym.judge.evaluator import evaluator

@@ -8,9 +8,9 @@ import torch
 
 import advgym
 from advgym import AdvgymError, attack
-from advgym.agents.shared import textattack_parts
-from advgym.agents.shared.lockstep import Lane, play
-from advgym.agents.shared.sentences import Sentences
+from advgym.agents.shared.libraries import textattack_parts
+from advgym.agents.shared.libraries.lockstep import Lane, play
+from advgym.agents.shared.libraries.sentences import Sentences
 from advgym.judge.evaluator import evaluator
 
 TASK = "text/synth-wordswap"

@@ -41,7 +41,9 @@ def content(task, split, ids):
 
 def test_every_embedded_generator_is_declared():
     assert set(TASKS) == {
-        "image/digits-linf", "image/digits-l2", "image/digits-pixel", "text/synth-wordswap", "text/synth-paraphrase",
+        "image/digits-linf", "image/digits-l2", "image/digits-l1", "image/digits-l0", "image/digits-pixel",
+        "image/digits-flow", "image/digits-colour", "image/digits-jpeg", "image/digits-perceptual",
+        "image/digits-patch", "text/synth-wordswap", "text/synth-paraphrase",
         "text/synth-charswap", "text/synth-insert", "text/synth-reduction", "text/synth-joint",
         "text/synth-headline", "graph/sbm-edge", "graph/sbm-feature", "graph/sbm-rewire",
         "speech/synth-keyword", "speech/synth-transcribe", "speech/synth-speaker", "speech/synth-verify",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advgym.agents.shared.sentences import Sentences
+from advgym.agents.shared.libraries.sentences import Sentences
 from advgym.errors import AdvgymError, unknown
 from advgym.lib import foreign
 from advgym.lib.weights import cache_dir

@@ -1,0 +1,1 @@
+"""What attacks by gradients share: losses on classes, steps, least distortion."""
