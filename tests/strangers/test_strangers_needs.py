@@ -23,6 +23,9 @@ TASKS = [
 ALIKE = [
     ({"beam", "greedy-search", "pso"}, "the first round of each asks about every single edit"),
     ({"greedy", "textfooler"}, "of two classes the objective orders as the probability does"),
+    ({"decision-search", "rays"}, "on Fields the first is the second"),
+    ({"cgba", "hopskipjump"}, "where no start is found they go no further"),
+    ({"auto", "fgsm"}, "both ask one step from the clean sample, and it succeeds"),
 ]
 QUERIES = 80
 
