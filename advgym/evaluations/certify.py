@@ -111,7 +111,8 @@ def certify(
     n = len(rows)
     return Certified(
         task=made.name, defenses=list(made.defenses), victim={**victim_card(made), "name": made.victim.name},
-        split=split, episodes=n, seed=seed, settings={**{k: v for k, v in known.items() if v is not inspect.Parameter.empty}, **own}, unit=unit,
+        split=split, episodes=n, seed=seed,
+        settings={**{k: v for k, v in known.items() if v is not inspect.Parameter.empty}, **own}, unit=unit,
         clean_accuracy=sum(r.right for r in rows) / n, abstained=sum(r.abstain for r in rows) / n,
         curve=[_point(rows, r) for r in (list(radii) or _radii(rows, unit))], samples=rows,
         seconds=round(time.perf_counter() - started, 3), device=str(device), versions=machine.versions(),
