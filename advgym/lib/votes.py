@@ -20,7 +20,7 @@ def lower_bounds(counts: Tensor, draws: int, alpha: float) -> Tensor:
     from scipy.stats import beta
 
     k = counts.detach().cpu().double().numpy()
-    low = torch.from_numpy(beta.ppf(alpha, k.clip(1), draws - k.clip(1) + 1)).to(counts.device)
+    low = torch.as_tensor(beta.ppf(alpha, k.clip(1), draws - k.clip(1) + 1), device=counts.device)
     return torch.where(counts > 0, low, 0.0)
 
 
@@ -34,5 +34,5 @@ def settles(counts: Tensor, others: Tensor, alpha: float) -> Tensor:
 
     top, both = (t.detach().cpu().double().numpy() for t in (counts, counts + others))
     p = 2 * binom.sf(top - 1, both, 0.5)
-    found: Tensor = torch.from_numpy(p <= alpha).to(counts.device)
+    found: Tensor = torch.as_tensor(p <= alpha, device=counts.device)
     return found

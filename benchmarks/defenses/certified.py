@@ -62,7 +62,11 @@ def smoothing(args) -> None:
 
 def speed(args) -> None:
     """Images per second of three ways to count the same number of draws."""
-    task = make_task("image/mnist-linf", defenses=[guard(args, 0.5)])
+    for name, defense in (("image/mnist-linf", guard(args, 0.5)), ("image/digits-linf", ("gaussian-smoothing", {}))):
+        _race(make_task(name, defenses=[defense]), args)
+
+
+def _race(task, args) -> None:
     model = task.victim.on(args.device).module
     batch = task.samples("test", list(range(args.raced)), args.device)
     net, n = model.inner.to(args.device), args.draws
@@ -80,7 +84,8 @@ def speed(args) -> None:
             lower_bounds(counts[1][counts[0].argmax()], n, 0.001)
 
     ways = {"batched over images and draws": lambda: model.certificate(batch, draws=n),
-            "one image, 1,000 draws a forward": lambda: single(1000), "one image, a draw a forward": lambda: single(1)}  # fmt: skip
+            "one image, 1,000 draws a forward": lambda: single(1000),
+            "one image, a draw a forward": lambda: single(1)}  # fmt: skip
     seconds = {name: [] for name in ways}
     for _ in range(args.repeat):
         for name, run in ways.items():
@@ -88,7 +93,7 @@ def speed(args) -> None:
     rate = {name: args.raced / sorted(s)[len(s) // 2] for name, s in seconds.items()}
     ours = rate["batched over images and draws"]
     lines = [[name, r, ours / r] for name, r in rate.items()]
-    title = f"images per second of CERTIFY, {n} draws ({device_label(args.device)})"
+    title = f"{task.name}: images per second of CERTIFY, {n} draws ({device_label(args.device)})"
     table(title, ["way", "images / s", "ours is times as fast"], lines, args.json)
 
 

@@ -158,7 +158,7 @@ class _Certifies(nn.Module):
 
 
 @case("image/certifies", "certified-broken")
-def _claims() -> nn.Module:
+def _certifies() -> nn.Module:
     return _Certifies()
 
 
