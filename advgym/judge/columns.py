@@ -90,8 +90,13 @@ def said_of(samples: Sequence[Sample], task: Task, device: Any) -> Said:
     label, before, after = (
         torch.tensor([getattr(s, name) for s in samples], device=device) for name in ("label", "before", "after")
     )
-    aims = [s.target for s in samples]
-    target = torch.stack([task.goal.parse_target(t) for t in aims]).to(device) if task.goal.needs_target else None
+    target = None
+    if task.goal.needs_target:  # a file that names none is told so by the verifier
+        aims = [
+            b.cpu() if s.target is None else task.goal.parse_target(s.target)
+            for s, b in zip(samples, before, strict=True)
+        ]
+        target = torch.stack(aims).to(device)
     return Said(label, before, after, target)
 
 

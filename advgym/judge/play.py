@@ -60,7 +60,9 @@ def play(
         target = None if targets is None else torch.stack([task.goal.parse_target(t) for t in targets]).to(device)
         on = torch.device(device)
         said = Said(found.labels.to(on), found.before.to(on), found.after.to(on), target)
-        measured = meter.rows(task.judged(split, ids, device), ours.form(), said)
+        # What was appended means something in its own table only; members that nobody was asked about have another.
+        batch = ours.batch if task.unseen is None else task.judged(split, ids, device)
+        measured = meter.rows(batch, ours.form(), said)
     rows = []
     for i, sample in enumerate(ids):
         success = bool(found.success[i]) and bool(found.right[i])

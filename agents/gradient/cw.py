@@ -124,7 +124,7 @@ def minimise(
         p = δ.detach().view(-1, *least.shape[1:]).requires_grad_()
         obs, *_ = game.step(p)
         cost = torch.where(τ > 0, (δ.abs() - τ).clamp_min(0), δ.square()).sum(1)
-        lack = (run.confidence - obs["objective"]).clamp_min(0)
+        lack = (run.confidence - objective(obs)).clamp_min(0)
         (g,) = torch.autograd.grad(lack.sum(), p)
         total = cost + (c * (g.flatten(1) * δ)).sum(1)  # the gradient of c times what lacks, and of the cost
         (slope,) = torch.autograd.grad(total.sum(), w)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared.gradients.class_losses import classes_of
-from advgym.agents.shared.gradients.least import DUAL, TINY, Least
+from advgym.agents.shared.gradients.least import DUAL, TINY, Least, objective
 from advgym.lib.settings import COUNT, NATURAL
 
 
@@ -38,7 +38,7 @@ def attack(env, *, steps=50, candidates=10, overshoot=0.02, seed=0):
             break
         p = (least.clip((1 + overshoot) * r)).view(least.shape).requires_grad_()
         obs, *_ = least.env.step(p)
-        f = obs["objective"].unsqueeze(1)
+        f = objective(obs).unsqueeze(1)
         if others is not None:
             z = obs["scores"]
             f = z.gather(1, others) - z.gather(1, ref.unsqueeze(1))

@@ -37,7 +37,8 @@ def test_digits_tasks(name):
 
 
 def test_every_row_is_complete():
-    rows = {name: row for name, row in registry.tasks().items() if name.startswith("image/")}
+    ours = set(registry.built_in_tasks())  # other tests register rows of their own
+    rows = {name: row for name, row in registry.tasks().items() if name.startswith("image/") and name in ours}
     assert {*DIGITS, *GENERIC, "image/mnist-linf"} <= set(rows)
     for name, row in rows.items():
         assert row["title"] and row["knowledge"] == "white-box" and row["goals"][:2] == ["untargeted", "targeted"]

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 
 from advgym import AdvgymError, AttackEnv, Victim, register_defense, registry
-from advgym.core.rng import bits
+from advgym.core.rng import bits, mix
 from advgym.core.task import Task
+from advgym.core.victim import ask
 from advgym.lib.content import digest
 from advgym.lib.settings import COUNT, POSITIVE
 from advgym.lib.weights import load_or_train, weights_hash
@@ -68,10 +69,12 @@ def _epoch_step(task, entry, ids, split, module, optimiser, seed) -> None:
     held = env.reset()[0]["perturbation"]  # nothing is dealt anew: these samples were assigned
     module.requires_grad_(True)
     optimiser.zero_grad()
+    batch = task.samples(split, ids)
+    keys = mix(batch.ids * 2**8 + seed) if task.victim.keyed else None  # a victim that draws at random needs them
     losses, shape = [], (len(ids), *task.goal.scores_shape)  # the members of a bundle apart
     for p in (clean, held):
-        scores = task.victim(env.threat.apply(p)).reshape(shape)
-        losses.append(task.goal.loss(scores, task.samples(split, ids).labels).mean() / 2)
+        scores = ask(task.victim, env.threat.apply(p), batch.members, keys).reshape(shape)
+        losses.append(task.goal.loss(scores, batch.labels).mean() / 2)
     (losses[0] + losses[1]).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimiser.step()

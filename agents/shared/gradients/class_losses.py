@@ -55,7 +55,8 @@ class Aim:
     def __call__(self, obs: dict) -> Tensor:
         """The loss of each lane, (lanes,), with its graph."""
         if self.name in ("surrogate", "objective"):
-            return obs[self.name]
+            value, other = obs[self.name], obs["surrogate"]
+            return other if other.requires_grad and not value.requires_grad else value  # an error rate has no slope
         z = obs["scores"]
         up, down, named = self._pair(z)
         if self.name == "ce":

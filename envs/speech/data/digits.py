@@ -33,6 +33,11 @@ NAMING = "{digit}_{speaker}_{index}.wav, index 0-4 being the test split"
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
 
 
+def named_so(path: Path) -> list[tuple[Path, str]]:
+    """Files of a folder that say their label themselves, as FSDD's do: (file, label)."""
+    return [(file, m[1]) for file in sorted(path.iterdir()) if (m := _NAME.fullmatch(file.name))]
+
+
 @dataclass(frozen=True)
 class Word:
     """One spoken digit of one speaker; `take` tells recordings of the same digit and speaker apart."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from advgym.envs.speech.data.decoding import Said, at_rate, check_rate, decode, one_row, tell
+from advgym.envs.speech.data.digits import named_so
 from advgym.errors import DataError, unknown
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
@@ -312,6 +313,7 @@ def _by_label(path: Path, options: Mapping[str, str]) -> list[Row]:
             own = next((s for s, files in named.items() if f"{folder.name}/{file.name}" in files), "train")
             if not split or split == own:
                 rows.append(Row(str(file), file, None, folder.name))
+    rows = rows or [Row(str(file), file, None, label) for file, label in named_so(path)]
     if not rows:
         raise DataError(f"{path} holds no recordings in folders of labels; want {LAYOUTS}")
     return rows

@@ -85,10 +85,15 @@ def respond(
     first = at.floor()
     share = at - first
     index = first.long().clamp(0, samples)
-    out = torch.zeros(len(room), samples + 2, device=room.device, dtype=gain.dtype)
+    # Many arrivals share a sample: in float64 their sum does not hang on the order in which a card adds.
+    out, gain, share = (
+        torch.zeros(len(room), samples + 2, device=room.device, dtype=torch.float64),
+        gain.double(),
+        share.double(),
+    )
     out.scatter_add_(1, index, torch.where(first < samples, gain * (1 - share), 0.0))
     out.scatter_add_(1, index + 1, torch.where(first < samples, gain * share, 0.0))
-    return out[:, :samples]
+    return out[:, :samples].to(room.dtype)
 
 
 def drawn(keys: Tensor, rate: int) -> Tensor:
