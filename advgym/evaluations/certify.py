@@ -1,6 +1,6 @@
 """Certified accuracy: what a defended victim proves about its own answers, by radius.
 
-Nothing here knows a domain: the model behind the victim offers the certificate (`advgym.core.certificates`).
+Nothing here knows a domain: the model behind the victim offers the certificate (`advgym.core.kinds.certificates`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from advgym.core.certificates import certifier, sizes
 from advgym.core.clean import assigned
+from advgym.core.kinds.certificates import certifier, sizes
 from advgym.core.task import Task, make_task
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.judge.results import Result

@@ -19,7 +19,7 @@ import time
 import torch
 
 from advgym import attack, make_task
-from advgym.core.certificates import certifier
+from advgym.core.kinds.certificates import certifier
 from advgym.evaluations.certify import Row, accuracy_at, broken, certify
 from advgym.lib.votes import lower_bounds
 from benchmarks._common import arguments, clock, device_label, table

@@ -10,7 +10,7 @@ from torch import nn
 
 from advgym import AdvgymError, Victim, attack, make_task, registry
 from advgym.agents.defenses.certified.intervals import Interval, bounded, certain, margins
-from advgym.core.certificates import certifier, sizes
+from advgym.core.kinds.certificates import certifier, sizes
 from advgym.core.task import defend
 from advgym.evaluations.certify import broken
 from advgym.lib.votes import settles

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advgym import Victim, make_task
-from advgym.core.certificates import Certificate
+from advgym.core.kinds.certificates import Certificate
 from advgym.core.task import load_victim
 
 

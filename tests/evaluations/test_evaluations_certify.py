@@ -9,7 +9,7 @@ from torch import nn
 
 from advgym import AdvgymError, Victim, attack, make_task
 from advgym.cli.app import main
-from advgym.core.certificates import Certificate
+from advgym.core.kinds.certificates import Certificate
 from advgym.errors import DataError
 from advgym.evaluations import certify as room
 from advgym.evaluations.certify import accuracy_at, broken, certify, load, save

@@ -13,7 +13,7 @@ from advgym.agents.defenses.certified.training import trained
 from advgym.agents.defenses.randomised.smoothing import Smoothed
 from advgym.core import rng
 from advgym.core.batch import Batch
-from advgym.core.certificates import Certificate, check_plain
+from advgym.core.kinds.certificates import Certificate, check_plain
 from advgym.core.task import Task
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 from advgym.lib.votes import lower_bounds, settles

@@ -12,8 +12,8 @@ from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses.certified.intervals import Interval, bounded, certain, margins
 from advgym.agents.defenses.certified.training import trained
 from advgym.core.batch import Batch
-from advgym.core.certificates import Certificate, check_plain
 from advgym.core.field import FieldBatch
+from advgym.core.kinds.certificates import Certificate, check_plain
 from advgym.core.task import Task
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE, SHARE
 

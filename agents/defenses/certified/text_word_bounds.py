@@ -13,7 +13,7 @@ from advgym.agents.defenses.certified.interval_bounds import robust_loss
 from advgym.agents.defenses.certified.intervals import Interval, bounded, certain
 from advgym.agents.defenses.certified.training import trained
 from advgym.core.batch import Batch
-from advgym.core.certificates import Certificate, check_plain
+from advgym.core.kinds.certificates import Certificate, check_plain
 from advgym.core.task import Task
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.models.classifiers import WordModel

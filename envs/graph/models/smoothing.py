@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advgym.core import certificates, rng
+from advgym.core import rng
 from advgym.core.batch import Batch
+from advgym.core.kinds import certificates
 from advgym.core.victim import Victim
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.models.propagation import whole_targets
@@ -78,7 +79,7 @@ class Smoothed(nn.Module):
     def certificate(
         self, batch: Batch, *, seed: int = 0, pick: int = 200, draws: int = 2000, alpha: float = 0.001
     ) -> certificates.Certificate:
-        """See `advgym.core.certificates`: the most flips, of whichever kind, that move no majority."""
+        """See `advgym.core.kinds.certificates`: the most flips, of whichever kind, that move no majority."""
         certificates.check_plain(batch, "sparsity-aware smoothing")
         rows = batch.inputs(batch.null())
         found = certify(self, rows, seed=seed, pick=pick, draws=draws, alpha=alpha)
