@@ -11,6 +11,7 @@ from torch import nn
 from advgym import AdvgymError, Victim, attack, make_task, registry
 from advgym.agents.defenses.certified.intervals import Interval, bounded, certain, margins
 from advgym.core.kinds.certificates import certifier, sizes
+from advgym.core.rng import normal_pairs
 from advgym.core.task import defend
 from advgym.evaluations.certify import broken
 from advgym.lib.votes import settles
@@ -70,6 +71,22 @@ def test_counts_are_those_of_their_own_probabilities():
     x, n = toy.samples()[:12], 20_000
     share = model.counts(x, torch.arange(12), n)[:, 1] / n
     true = torch.special.ndtr(layer(x)[:, 1] / (SIGMA * layer.weight[1].norm()))
+    assert ((share - true).abs() < 4.5 * (true * (1 - true) / n).sqrt() + 1e-6).all()
+
+
+def test_what_a_victim_draws_by_itself_is_counted_too():
+    """Noise on noise is noise of the deviation of both: the share of a linear classifier says so."""
+    layer, task = two_classes(), toy.task(lattice=None)
+    defense = registry.defense("gaussian-smoothing").defend
+
+    class Draws(nn.Module):
+        def forward(self, x, keys):
+            return layer(x + SIGMA * normal_pairs(0, keys, (toy.SIZE,)))
+
+    model = defense(Victim(Draws(), keyed=True, draws=1), task, sigma=SIGMA).module
+    x, n = toy.samples()[:12], 20_000
+    share = model.counts(x, torch.arange(12), n)[:, 1] / n
+    true = torch.special.ndtr(layer(x)[:, 1] / (2**0.5 * SIGMA * layer.weight[1].norm()))
     assert ((share - true).abs() < 4.5 * (true * (1 - true) / n).sqrt() + 1e-6).all()
 
 

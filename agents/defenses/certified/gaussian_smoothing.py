@@ -18,6 +18,7 @@ from advgym.core.task import Task
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 from advgym.lib.votes import lower_bounds, settles
 
+OWN = 0x5DEECE66D  # of the keys of a victim that draws, too
 VALUES = {"cpu": 100_000, "cuda": 1 << 26}  # numbers of noise drawn at once: what a cache holds, and a card
 
 
@@ -42,7 +43,10 @@ class GaussianSmoothed(Smoothed):
         rows = max(1, VALUES[x.device.type] // x[0].numel())
         votes = None
         for at, some in zip(lane.split(rows), nth.split(rows), strict=True):
-            scores = self.victim(self._vary(x[at], rng.mix(keys[at] + some * 2**20)))
+            key = rng.mix(keys[at] + some * 2**20)
+            noisy = self._vary(x[at], key)
+            # What a victim draws by itself may not hang on the noise.
+            scores = self.victim(noisy, rng.mix(key + OWN)) if self.victim.keyed else self.victim(noisy)
             if votes is None:
                 votes = torch.zeros(len(x), scores.shape[1], dtype=torch.int64, device=x.device)
             votes.index_add_(0, at, F.one_hot(scores.argmax(1), scores.shape[1]))
@@ -88,8 +92,6 @@ def defend(
     found = task.samples(next(s for s, size in task.sizes.items() if size), [0])
     if not isinstance(found.inputs(found.look(found.null()).form), Tensor):
         raise AdvgymError(f"{task.name} offers no tensor to add noise to: `smoothing` takes the task's own variations")
-    if victim.keyed:
-        raise AdvgymError(f"victim {victim.name!r} draws at random already: its votes cannot be told from the noise's")
     if epochs:
 
         def loss(module: torch.nn.Module, part: Batch, share: float, step: int) -> Tensor:
