@@ -13,6 +13,7 @@ import typer
 
 from advgym.cli.audit import audit
 from advgym.cli.board import board, new_board
+from advgym.cli.certify import certify
 from advgym.cli.compare import compare
 from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
@@ -142,7 +143,7 @@ def attack(
     )  # fmt: skip
 
 
-for _command in (audit, study, score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (audit, certify, study, score, compare, rescore, test, submit, status, cancel, serve):
     app.command()(_command)
 
 

@@ -68,6 +68,16 @@ def normal(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0
     return radius * torch.cos((2.0 * math.pi) * u[:, 1])
 
 
+def normal_pairs(seed: int, keys: Tensor, shape: tuple[int, ...] = (), stream: int = 0) -> Tensor:
+    """As `normal`, other numbers at a quarter of the hashing: a word gives both uniforms, these both coordinates."""
+    size = math.prod(shape)
+    word = bits(seed, keys, (-(-size // 2),), stream)
+    radius = ((word >> 32).to(torch.float32) * -(2.0**-31)).clamp_min_(-1 + 2.0**-24).log1p_().mul_(-2.0).sqrt_()
+    angle = (word & 0xFFFFFFFF).to(torch.float32) * (math.pi * 2.0**-31)
+    both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
+    return both[:, :size].reshape(len(keys), *shape)
+
+
 @lru_cache(maxsize=1024)
 def _words(seed: int, purpose: str) -> tuple[int, int, int]:
     """Three secret words of a seed, one set for each purpose."""

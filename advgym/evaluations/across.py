@@ -13,6 +13,7 @@ from advgym.core.batch import Batch
 from advgym.core.clean import Clean
 from advgym.core.field import FieldBatch
 from advgym.core.task import Task, follow
+from advgym.evaluations.certify import broken
 from advgym.evaluations.plan import Planned
 from advgym.judge.checks import flag
 from advgym.judge.play import clean_pass, play
@@ -32,14 +33,15 @@ def checks(
 ) -> list[str]:  # fmt: skip
     """The flags of the rows together."""
     first, result = rows[0], played[rows[0].name]
-    broken = {row: {s.id for s in r.samples if s.success} for row, r in played.items()}
+    wins = {row: {s.id for s in r.samples if s.success} for row, r in played.items()}
     found: list[str] = []
     if first.knowledge == "white-box":
-        others = set().union(*(b for row, b in broken.items() if row in ("score", "decision")))
-        found += _more("black-box-wins", others - broken[first.name], result.attacked)
-        if "transfer" in broken:
+        others = set().union(*(b for row, b in wins.items() if row in ("score", "decision")))
+        found += _more("black-box-wins", others - wins[first.name], result.attacked)
+        if "transfer" in wins:
             source = str(registry.task_row(name)[1].get("surrogate", "the surrogate"))
-            found += _more("transfer-wins", broken["transfer"] - broken[first.name], result.attacked, source=source)
+            found += _more("transfer-wins", wins["transfer"] - wins[first.name], result.attacked, source=source)
+    found += _certified(task, split, played, device, seed)
     if task.victim.retrains:
         return found + _verified(task, played, rows, device)
     failed = [s.id for s in result.samples if not s.success]
@@ -47,11 +49,18 @@ def checks(
     found += _unbounded(task, failed[:HARD], again)
     if len(failed) >= 4:
         twice = replace(first, queries=2 * first.queries, gradients=2 * first.gradients)
-        wins = _again(task, twice, split, device, seed)(task, failed[:FAILURES])
-        found += [flag("more-budget", many=wins, tried=min(len(failed), FAILURES))] if wins else []
+        many = _again(task, twice, split, device, seed)(task, failed[:FAILURES])
+        found += [flag("more-budget", many=many, tried=min(len(failed), FAILURES))] if many else []
     found += _twin(task, name, split, ids, result, again)
     found += _rounding(task, result, split, device, seed)
     return found + _verified(task, played, rows, device)
+
+
+def _certified(task: Task, split: str, played: Mapping[str, Result], device: Any, seed: int) -> list[str]:
+    """Successes inside a radius of which the victim's own certificate says that none is."""
+    many = sum(len(broken(task, split, r, device, seed)) for r in played.values())
+    wins = sum(s.success for r in played.values() for s in r.samples)
+    return [flag("certified-broken", many=many, wins=wins, name=task.victim.name)] if many else []
 
 
 def _more(name: str, extra: set[int], attacked: int, **facts: Any) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advgym import Victim, make_task
+from advgym.core.kinds.certificates import Certificate
 from advgym.core.task import load_victim
 
 
@@ -136,6 +137,29 @@ def _untrained() -> nn.Module:
 @case("image/black-and-white", "zero-gradients")
 def _binary() -> nn.Module:
     return wrapped("image", lambda f, x: f((x > 0.5).float() + 0 * x))
+
+
+class _Certifies(nn.Module):
+    """Says that nothing within half of the box moves any of its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net("image")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def certificate(self, batch: Any, *, seed: int = 0) -> Certificate:
+        label = self(batch.x).argmax(1)
+        return Certificate(label, torch.full(label.shape, 0.5, dtype=torch.float64), "linf")
+
+    def settled(self, x: Tensor, keys: Tensor) -> Tensor:
+        return self(x).argmax(1)
+
+
+@case("image/certifies", "certified-broken")
+def _certifies() -> nn.Module:
+    return _Certifies()
 
 
 @case("image/detached", "broken-gradients")

@@ -18,13 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym.core import rng
+from advgym.core.batch import Batch
+from advgym.core.kinds import certificates
 from advgym.core.victim import Victim
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.models.propagation import whole_targets
 from advgym.errors import AdvgymError
-from advgym.lib.votes import log_shares
+from advgym.lib.votes import log_shares, lower_bounds, settles
 
 OVER = ("pairs", "own", "cells")
+UNITS = {"pairs": "edits", "own": "edges of the target", "cells": "features of the target"}  # of what is certified
 BITS = 1 << 23  # random numbers held at once
 ROWS = 1 << 12  # rows of one forward of the inner model
 
@@ -72,6 +75,26 @@ class Smoothed(nn.Module):
             soft = soft + torch.log_softmax(scores, 2).sum(0) / draws
         assert isinstance(votes, Tensor) and isinstance(soft, Tensor)
         return votes, soft
+
+    def certificate(
+        self, batch: Batch, *, seed: int = 0, pick: int = 200, draws: int = 2000, alpha: float = 0.001
+    ) -> certificates.Certificate:
+        """See `advgym.core.kinds.certificates`: the most flips, of whichever kind, that move no majority."""
+        certificates.check_plain(batch, "sparsity-aware smoothing")
+        rows = batch.inputs(batch.null())
+        found = certify(self, rows, seed=seed, pick=pick, draws=draws, alpha=alpha)
+        most = found.radius.shape[1]
+        add, drop = torch.meshgrid(torch.arange(most), torch.arange(most), indexing="ij")
+        # r flips are certified where every (r_add, r_del) of that sum is.
+        fine = torch.stack([(found.radius | (add + drop > r)).flatten(1).all(1) for r in range(most)], 1)
+        radius = torch.where(found.label >= 0, fine.long().cumprod(1).sum(1) - 1, 0)
+        return certificates.Certificate(found.label, radius.double(), UNITS[self.over])
+
+    @torch.no_grad()
+    def settled(self, rows: GraphRows, keys: Tensor, *, draws: int = 2000, alpha: float = 0.001) -> Tensor:
+        """The class of most votes where a two-sided binomial test tells it from the next, else -1."""
+        top, label = self.votes(rows, keys, draws)[0].topk(2, 1)
+        return torch.where(settles(top[:, 0], top[:, 1], alpha), label[:, 0], -1)
 
     def _ask(self, rows: GraphRows) -> Tensor:
         """The inner model's scores; draws over all pairs flip so many that whole graphs are the shorter way."""
@@ -169,10 +192,8 @@ def certified_radius(share: float, p_add: float, p_del: float, most: int = 8) ->
 
 
 def lower_bound(count: int, draws: int, alpha: float) -> float:
-    """Clopper and Pearson's (1934) lower bound of a probability, of confidence 1 - alpha, from `count` of `draws`."""
-    from scipy.stats import beta
-
-    return float(beta.ppf(alpha, count, draws - count + 1)) if count else 0.0
+    """`lower_bounds` of one class."""
+    return float(lower_bounds(torch.tensor(count), draws, alpha))
 
 
 class Certificate(NamedTuple):
@@ -207,7 +228,7 @@ def certify(
     keys = rng.bits(seed, rows.target * 2**20 + torch.arange(len(rows), device=rows.target.device), (2,), 53)
     label = model.votes(rows, keys[:, 0], pick)[0].argmax(1)
     count = model.votes(rows, keys[:, 1], draws)[0].gather(1, label.unsqueeze(1)).squeeze(1)
-    share = [lower_bound(int(c), draws, alpha) for c in count.tolist()]
+    share = lower_bounds(count, draws, alpha).tolist()
     radius = torch.stack([certified_radius(s, model.p_add, model.p_del, most) for s in share])
     settled = torch.tensor([s > 0.5 for s in share])
     return Certificate(torch.where(settled, label.cpu(), -1), torch.tensor(share, dtype=torch.float64), radius)
