@@ -172,8 +172,8 @@ def server(url: str, *, name: str = "", **given: Any) -> Victim:
         name: of the victim; the address without one.
         given: `answers` ("scores", the default, or "labels"); `labels`, names of the classes in the order of the
             scores, needed where the server names labels; `texts` and `field`, names of the fields that are sent and
-            read (dots lead inwards: "outputs.probabilities"); `batch`, texts per request; `cache`, "name@version" of a file of
-            answers; `key_env`, the variable with the key; and `advgym.lib.endpoint.Limits`.
+            read (dots lead inwards: "outputs.probabilities"); `batch`, texts per request; `cache`, "name@version" of
+            a file of answers; `key_env`, the variable with the key; and `advgym.lib.endpoint.Limits`.
 
     Raises:
         AdvgymError: for an option that does not exist or does not fit.

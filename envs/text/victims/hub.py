@@ -242,18 +242,18 @@ class Classifier(Reader):
 
     def forward(self, x: Any) -> Tensor:
         """Logits of each text."""
-
-        def logits(ids: Tensor, hidden: Tensor | None, mask: Tensor, kinds: Any) -> Tensor:
-            named = {"input_ids": ids, "attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
-            if hidden is None:
-                found: Tensor = self.model(**named).logits
-            else:
-                with replaced(self.model, ids, hidden):
-                    found = self.model(**named).logits
-            return found.float()
-
-        scores = self.run(x, logits)
+        scores = self.run(x, self.logits)
         return scores if isinstance(x, list) else scores.to(x.device)
+
+    def logits(self, ids: Tensor, hidden: Tensor | None, mask: Tensor, kinds: Any = None) -> Tensor:
+        """Scores of texts as tokens (n, L), or as embeddings in their place; `kinds` are token types."""
+        named = {"input_ids": ids, "attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
+        if hidden is None:
+            found: Tensor = self.model(**named).logits
+        else:
+            with replaced(self.model, ids, hidden):
+                found = self.model(**named).logits
+        return found.float()
 
     @torch.no_grad()
     def disagrees(self) -> str:
@@ -316,8 +316,3 @@ def fit_gaps(victim: Victim, gaps: Iterable[Sequence[str]]) -> Victim:
         return victim
     log.warning("%s gives scores alone, no gradients in words: %s", victim.name, GAPS)
     return victim.like(victim.model, access="scores", card={**victim.card, "no_gradients": GAPS})
-
-
-def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -> Victim:
-    """`load` as a row of [victims]; `transformers:PATH` names one on the command line."""
-    return load(source, name=name, longest=longest or None, cap=cap)
