@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from advgym.core.victim import Victim
 from advgym.envs.text.victims import hub, prompted
 from advgym.errors import AdvgymError
 from advgym.lib.spelled import spelled
 
-OPTIONS = {"prompt": "", "labels": (), "calibrate": "", "longest": 0, "cap": 0}
+OPTIONS = {"prompt": "", "labels": (), "calibrate": "", "longest": 0, "cap": 0, "delta": 0.0}
 
 
 def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -> Victim:
     """A sequence classifier, or with `?prompt=...&labels=...` a language model that is asked by a prompt."""
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     if not Path(source).expanduser().is_dir():
         source, given = spelled(source, OPTIONS, f"transformers:{source.partition('?')[0]}")
-    o = {**OPTIONS, "longest": longest, "cap": cap, **given}
+    o: dict[str, Any] = {**OPTIONS, "longest": longest, "cap": cap, **given}
+    most = o["longest"] or None
     if not {"prompt", "labels", "calibrate"} & set(given):
-        return hub.load(source, name=name, longest=int(str(o["longest"])) or None, cap=int(str(o["cap"])))
+        return hub.load(
+            source,
+            name=name,
+            longest=most,
+            cap=o["cap"],
+            delta=o["delta"],
+        )
     return prompted.load(
-        source, prompt=str(o["prompt"]), labels=o["labels"], name=name, calibrate=str(o["calibrate"]),
-        longest=int(str(o["longest"])) or None, cap=int(str(o["cap"])),
+        source, prompt=o["prompt"], labels=o["labels"], name=name, calibrate=o["calibrate"],
+        longest=most, cap=o["cap"],
     )  # fmt: skip
 
 

@@ -146,6 +146,8 @@ class Prompted(Classifier):
         longest, cap: as of `hub.Reader`.
     """
 
+    bias: Tensor
+
     def __init__(
         self, model: Any, tokenizer: Any, prompt: str, labels: tuple[str, ...], longest: int | None = None, cap: int = 0
     ) -> None:
