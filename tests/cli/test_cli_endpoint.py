@@ -50,3 +50,19 @@ def test_an_attack_on_a_model_that_is_prompted(advgym, reviews, tmp_path, monkey
         assert result["threat"]["knowledge"] == "decision" and result["victim"]["name"].startswith("openai:m?")
         assert server.bodies[0]["messages"][0]["content"].startswith("Review: a ")
         assert advgym("verify", out).code == 0
+
+
+def test_a_cap_that_is_reached_loses_nothing(advgym, reviews, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVGYM_CACHE", str(tmp_path))
+    with serving(chat) as (server, url):
+        victim = f"openai:m?base={url}&prompt=Review: {{text}}&labels=negative,positive&cache=m@1&concurrency=1"
+        args = ("attack", "text/wordswap", "--agent", "decision-search", "--set", f"dataset={reviews}", "--set",
+                "queries=20", "--episodes", 4)  # fmt: skip
+        short = advgym(*args, "--set", f"victim={victim}&most_requests=6")
+        assert short.code == 2 and "Traceback" not in short.err and len(server.bodies) == 6
+        assert "most_requests=6 is reached" in short.err and "m@1.sqlite and will not be asked for again" in short.err
+        first = {b["messages"][0]["content"] for b in server.bodies}  # some were second answers, which are asked anew
+        assert advgym(*args, "--set", f"victim={victim}").code == 0
+        rest = len(server.bodies) - 6
+        assert advgym(*args, "--set", f"victim={victim.replace('m@1', 'm@2')}").code == 0
+        assert len(server.bodies) - 6 - rest == rest + len(first)  # one that keeps nothing yet

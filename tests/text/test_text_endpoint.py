@@ -1,5 +1,6 @@
 """Models behind HTTP: what they answer, and each way in which a server misbehaves."""
 
+import contextlib
 import socket
 import sys
 import threading
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import advgym
 from advgym.core.cached import asked_anew
@@ -288,6 +291,34 @@ def test_labels_fields_and_addresses():
 def test_options_that_do_not_fit_are_named(make, words):
     with pytest.raises(AdvgymError, match=words):
         make()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["scores", "label", "score", "choices", "index", "message", "content", "text", "logprobs", "top_logprobs",
+         "token", "logprob", "a"]), inner, max_size=4), max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON, st.booleans())
+def test_whatever_json_comes_is_read_or_refused_in_words(answer, labels):
+    for wrapped in (answer, {"scores": [answer]}, {"scores": [[answer, answer]]}):
+        with contextlib.suppress(EndpointError):
+            for row in replies.rows_at(wrapped, "scores", "u"):
+                found = replies.row_of(row, ("a", "b"), labels=labels, url="u")
+                assert isinstance(found, str) or torch.tensor(found).isfinite().all()
+    told = ({"logprobs": answer}, {"logprobs": {"content": [answer]}}, {"logprobs": {"top_logprobs": [answer]}},
+            {"logprobs": {"content": [{"top_logprobs": answer}]}})  # fmt: skip
+    for choice in (*told, {"message": answer}, {"message": {"content": answer}}, answer):
+        for wrapped in (answer, {"choices": [choice]}, {"choices": answer}):
+            with contextlib.suppress(EndpointError):
+                for c in replies.choices_in(wrapped, "u"):
+                    replies.scores_by_words(replies.text_of(c, "u"), ("a", "b"))
+        if isinstance(choice, dict):
+            with contextlib.suppress(EndpointError):
+                replies.scores_by_tokens(replies.tokens_of(choice, "u"), ("a", "b"))
 
 
 def test_choices_and_tokens_that_cannot_be_read():

@@ -334,3 +334,8 @@ def fit_gaps(victim: Victim, gaps: Iterable[Sequence[str]]) -> Victim:
         return victim
     log.warning("%s gives scores alone, no gradients in words: %s", victim.name, GAPS)
     return victim.like(victim.model, access="scores", card={**victim.card, "no_gradients": GAPS})
+
+
+def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0, delta: float = 0.0) -> Victim:
+    """`load` with the arguments of a row of [victims]."""
+    return load(source, name=name, longest=longest or None, cap=cap, delta=delta)

@@ -19,18 +19,13 @@ def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -
     if not Path(source).expanduser().is_dir():
         source, given = spelled(source, OPTIONS, f"transformers:{source.partition('?')[0]}")
     o: dict[str, Any] = {**OPTIONS, "longest": longest, "cap": cap, **given}
-    most = o["longest"] or None
     if not {"prompt", "labels", "calibrate"} & set(given):
-        return hub.load(
-            source,
-            name=name,
-            longest=most,
-            cap=o["cap"],
-            delta=o["delta"],
-        )
+        return hub.classifier(name, source=source, longest=o["longest"], cap=o["cap"], delta=o["delta"])
+    if "delta" in given:
+        raise AdvgymError("delta= is for regression, and a prompt asks for labels: leave one of them out")
     return prompted.load(
         source, prompt=o["prompt"], labels=o["labels"], name=name, calibrate=o["calibrate"],
-        longest=most, cap=o["cap"],
+        longest=o["longest"] or None, cap=o["cap"],
     )  # fmt: skip
 
 

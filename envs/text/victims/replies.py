@@ -11,6 +11,7 @@ from advgym.errors import AdvgymError
 from advgym.lib.endpoint import EndpointError
 
 HOLE = "{text}"
+LARGE = 3e38  # of float32
 
 
 def check_prompt(prompt: str) -> None:
@@ -64,7 +65,7 @@ def row_of(row: Any, names: Sequence[str], *, labels: bool, url: str) -> list[fl
     if labels:
         return _one_hot(_place(row, names), len(names), row)
     if isinstance(row, list) and row and all(isinstance(r, dict) and "label" in r and "score" in r for r in row):
-        row = {r["label"]: r["score"] for r in row}
+        row = {str(r["label"]): r["score"] for r in row}
     if isinstance(row, Mapping):
         if not names:
             raise EndpointError(f"{url} names its scores ({', '.join(map(str, row))}): say their order, labels=...")
@@ -78,7 +79,7 @@ def row_of(row: Any, names: Sequence[str], *, labels: bool, url: str) -> list[fl
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGE < value < LARGE
 
 
 def _place(value: Any, names: Sequence[str]) -> int | None:
@@ -120,16 +121,23 @@ def text_of(choice: Mapping[str, Any], url: str) -> str:
 def tokens_of(choice: Mapping[str, Any], url: str) -> list[tuple[str, float]]:
     """(token, log-probability) of the likeliest first tokens."""
     told = choice.get("logprobs")
-    first: Any = None
+    first: list[tuple[Any, Any]] = []
     if isinstance(told, Mapping):
-        content, top = told.get("content"), told.get("top_logprobs")
-        if isinstance(content, list) and content and isinstance(content[0], Mapping):
-            first = [(t.get("token"), t.get("logprob")) for t in content[0].get("top_logprobs") or [content[0]]]
-        elif isinstance(top, list) and top and isinstance(top[0], Mapping):
-            first = list(top[0].items())
+        content, top = (_first(told.get(name)) for name in ("content", "top_logprobs"))
+        if content:
+            rows = content.get("top_logprobs") or [content]
+            rows = rows if isinstance(rows, list) else [rows]
+            first = [(r.get("token"), r.get("logprob")) if isinstance(r, Mapping) else (None, None) for r in rows]
+        elif top:
+            first = list(top.items())
     if not first or not all(isinstance(t, str) and _finite(p) for t, p in first):
         raise EndpointError(f"{url} tells no log-probabilities: answers=labels reads the words instead")
     return [(t, float(p)) for t, p in first]
+
+
+def _first(found: Any) -> Mapping[str, Any]:
+    """The first object of a list; an empty one where there is none."""
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else {}
 
 
 def scores_by_words(text: str, names: Sequence[str]) -> list[float] | str:
