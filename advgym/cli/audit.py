@@ -22,7 +22,8 @@ def audit(
     model: Annotated[
         str,
         typer.Argument(
-            help="A registered victim, transformers:NAME|FOLDER, torchaudio:NAME, or module:object.", metavar="MODEL"
+            help="A registered victim, transformers:NAME|FOLDER, torchaudio:NAME, http://..., or module:object.",
+            metavar="MODEL",
         ),
     ],
     data: Annotated[

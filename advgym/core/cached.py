@@ -44,6 +44,11 @@ def asked_anew() -> Iterator[None]:
         _anew.reset(token)
 
 
+def anew() -> bool:
+    """Whether no kept answer may be used here (`asked_anew`)."""
+    return _anew.get()
+
+
 def open_store(cache: bool | str) -> Store | None:
     """The store of `Victim(cache=)`: None for False, one in memory for True, a file for "name@version".
 
@@ -116,10 +121,10 @@ class Remembering:
         return getattr(self.model, name)
 
     def __call__(self, *inputs: Any, **more: Any) -> Any:
-        anew = _anew.get() or (torch.is_grad_enabled() and any(map(wants_gradient, (*inputs, *more.values()))))
+        fresh = anew() or (torch.is_grad_enabled() and any(map(wants_gradient, (*inputs, *more.values()))))
         if len(inputs) > 1 or more:
-            return self._whole(inputs, more, None if anew else content(inputs, more))
-        keys = None if anew else contents(inputs[0])
+            return self._whole(inputs, more, None if fresh else content(inputs, more))
+        keys = None if fresh else contents(inputs[0])
         if keys is None:
             return self.model(*inputs, **more)  # counted by whoever calls
         x = inputs[0]

@@ -58,7 +58,8 @@ def audit(
     `advgym/judge/checks.toml`.
 
     Args:
-        model: a registered victim, "transformers:NAME|FOLDER", "torchaudio:NAME", "module:object", or an object.
+        model: a registered victim, "transformers:NAME|FOLDER", "torchaudio:NAME", "http://...", "module:object", or an
+            object.
         data: a data set's name, a path, "module:object" or samples; None for those of a registered victim.
         domain, task: where the model and the data do not tell.
         budget: "quick", "standard" or "thorough": 100, 400 or 2,000 propagations a sample and row.

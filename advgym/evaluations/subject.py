@@ -168,6 +168,9 @@ def _of_name(model: Any) -> str | None:
     head, _, source = model.partition(":")
     if head in table().prefixes or head != "transformers":
         return table().prefixes.get(head)
+    source, _, options = source.partition("?")
+    if "prompt=" in options:
+        return table().prefixes.get("prompted")
     config = Path(source) / "config.json"
     if config.is_file():
         about = json.loads(config.read_text(encoding="utf-8"))

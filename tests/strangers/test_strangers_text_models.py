@@ -140,13 +140,13 @@ def test_other_kinds_are_told_apart_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "options", "says"),
     [
-        ({"problem_type": "multi_label_classification"}, "multi-label classifier .*Attack one label"),
-        ({"num_labels": 1}, "regression.*Attack a bound"),
-        ({"problem_type": "regression", "num_labels": 2}, "regression"),
+        ({"num_labels": 1, "problem_type": "regression"}, {}, "regression.*delta=0.5"),
+        ({"problem_type": "regression", "num_labels": 2}, {}, "regression"),
+        ({"num_labels": 2}, {"delta": 1.0}, "no numbers: delta= is for regression"),
     ],
 )
-def test_several_labels_and_numbers_are_refused(more, says, tmp_path):
+def test_numbers_need_a_bound_and_classes_none(more, options, says, tmp_path):
     with pytest.raises(VictimError, match=says):
-        hub.load(made("bert", tmp_path, **more))
+        hub.load(made("bert", tmp_path, **more), **options)

@@ -124,3 +124,38 @@ def bart(folder: Path) -> str:
 
 def marian(folder: Path) -> str:
     return _bart_like("Marian", folder, bad_words_ids=[[0]])
+
+
+def longer(tokenizer):
+    """For prompts with room beside them."""
+    tokenizer.model_max_length = 96
+    return tokenizer
+
+
+def gpt2(folder: Path, layers=2) -> str:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(5)
+    config = GPT2Config(vocab_size=330, n_positions=96, n_embd=16, n_layer=layers, n_head=2, initializer_range=0.4,
+                        bos_token_id=2, eos_token_id=1)  # fmt: skip
+    return save(GPT2LMHeadModel(config), longer(byte_level()), folder)
+
+
+def llama(folder: Path, byte=True) -> str:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(6)
+    config = LlamaConfig(vocab_size=330, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=96,
+                         initializer_range=0.4, bos_token_id=2, eos_token_id=1, pad_token_id=0)  # fmt: skip
+    return save(LlamaForCausalLM(config), longer(byte_level() if byte else unigram()), folder)
+
+
+def opt(folder: Path) -> str:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(7)
+    config = OPTConfig(vocab_size=330, hidden_size=16, num_hidden_layers=2, ffn_dim=32, num_attention_heads=2,
+                       max_position_embeddings=96, word_embed_proj_dim=16, init_std=0.4, pad_token_id=0,
+                       bos_token_id=2, eos_token_id=1, dropout=0.0)  # fmt: skip
+    return save(OPTForCausalLM(config), longer(byte_level()), folder)

@@ -63,24 +63,41 @@ def check_complete(source: str, model: nn.Module, info: Any, wanted: str) -> Non
         raise DataError(f"{said}, whose head is not read here")
 
 
-def check_single_label(source: str, config: Any) -> None:
-    """Refuse classifiers whose classes do not exclude each other, and regressors.
+def answers_of(source: str, config: Any, delta: float) -> str:
+    """What a sequence classifier of transformers answers: "" (a class), "logit", "number" or "several" labels.
+
+    One output is the logit of the second of two classes, unless the configuration says regression or a delta is given.
+
+    Args:
+        delta: by which a success moves a number; 0 for none.
 
     Raises:
-        VictimError: says how such a model can be attacked.
+        VictimError: a regressor without delta, or a classifier with one.
     """
-    kind = getattr(config, "problem_type", None)
-    if kind == "multi_label_classification":
-        names = ", ".join(str(n) for n in list(config.id2label.values())[:6])
+    kind, many = getattr(config, "problem_type", None), int(config.num_labels)
+    number = kind == "regression" or (many == 1 and kind is None and delta > 0)
+    if number and not delta > 0:
         raise VictimError(
-            f"{source} is a multi-label classifier ({names}): its largest score is no prediction. Attack one label, "
-            'with Victim(lambda texts: torch.stack([-z / 2, z / 2], 1), access="scores") of that label\'s logit z'
+            f"{source} answers {many} number(s) (regression), no classes: say by how much a success moves them, "
+            "transformers:SOURCE?delta=0.5, above 0"
         )
-    if kind == "regression" or int(config.num_labels) < 2:
-        raise VictimError(
-            f"{source} answers {int(config.num_labels)} number(s) (regression), no classes. Attack a bound b on the "
-            'number y, with Victim(lambda texts: torch.stack([b - y, y - b], 1), access="scores")'
-        )
+    if delta and not number:
+        raise VictimError(f"{source} answers {many} label(s), no numbers: delta= is for regression")
+    if number:
+        return "number"
+    if many == 1:
+        return "logit"
+    return "several" if kind == "multi_label_classification" else ""
+
+
+def check_single_label(source: str, config: Any) -> None:
+    """Refuse models whose answer is no single class, for callers that take no other.
+
+    Raises:
+        VictimError: says what it answers.
+    """
+    if kind := answers_of(source, config, 0.0):
+        raise VictimError(f"{source} answers no class: {'one logit' if kind == 'logit' else 'several labels at once'}")
 
 
 def pools_last(config: Any) -> bool:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from advgym.core.batch import Batch
-from advgym.core.goals import ClassGoal, Goal
+from advgym.core.goals import Goal
 from advgym.core.task import ATTACKED, Spec, Task, untrained
 from advgym.core.victim import Victim
 from advgym.envs.text import show
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import corpora, grammar, labels, samples
+from advgym.envs.text.goals import answers
 from advgym.envs.text.inputs.slots import make_randomise
 from advgym.envs.text.inputs.spacing import BLANK, PAIR, Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
@@ -109,7 +110,10 @@ def labelled(
 ) -> corpora.Corpus:
     """The corpus of the caller's samples and, with `train=`, of a training split, whose labels are the victim's."""
     corpus = found.corpus
-    of = partial(labels.meet, victim=victim, classes=classes)
+    kind = answers.kind_of(victim)
+    of: Any = partial(answers.meet if kind else labels.meet, victim=victim, classes=classes)
+    if kind and spec.train is not None:
+        raise AdvgymError(f"train= is for classes, and victim {victim.name!r} answers {answers.KINDS[kind]}")
     test = of(found.rows.labels, found.rows.where, names=found.rows.names)
     if spec.train is None:
         return replace(corpus, labels=dict.fromkeys(SPLITS, test))
@@ -190,7 +194,7 @@ def make_task(
     if given.drawn is not None:
         sizes[SPLIT] = len(given.drawn[0])
     task = Task(
-        spec.name, given.victim, goal or ClassGoal(given.classes, spec.threat.goal, given.names),
+        spec.name, given.victim, goal or answers.goal_of(given.victim, given.classes, spec.threat.goal, given.names),
         replace(spec.threat, constraint={key: _told(value) for key, value in spec.threat.constraint.items()}),
         sizes=sizes, deal=deal,
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,

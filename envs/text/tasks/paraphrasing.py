@@ -20,6 +20,7 @@ from advgym.envs.text import show
 from advgym.envs.text.candidates import lexicons, paraphrases
 from advgym.envs.text.candidates.rewording import tokens
 from advgym.envs.text.data import corpora, grammar, samples
+from advgym.envs.text.goals import answers
 from advgym.envs.text.inputs.slots import make_randomise
 from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
@@ -266,7 +267,7 @@ def paraphrase(spec: Spec) -> Task:
     parts = {s: _gapped(encode(part, corpus.labels[s], space.lexicon, shape), part, corpus, s, shape)
              for s, part in texts.items()}  # fmt: skip
     sizes = {s: len(corpus.texts[s]) for s in parts}
-    goal = ClassGoal(classes, spec.threat.goal, own.named_classes(victim, classes))
+    goal = answers.goal_of(victim, classes, spec.threat.goal, own.named_classes(victim, classes))
     task = make_joint(
         spec, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
     )  # fmt: skip

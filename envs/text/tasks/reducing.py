@@ -11,6 +11,7 @@ from torch import Tensor
 from advgym.core.batch import Look, pick
 from advgym.core.task import Spec, Task
 from advgym.envs.text.constraints.rules import number
+from advgym.envs.text.goals import answers
 from advgym.envs.text.goals.unchanged import KeepGoal
 from advgym.envs.text.perturb.words import TextBatch
 from advgym.envs.text.tasks.given import encoded, make_task, read_given, space_of, spaces_of
@@ -61,6 +62,7 @@ def reduction(spec: Spec) -> Task:
     In Movie Reviews, the embedded reviews, or the caller's own texts; a word always remains.
     """
     given, options = read_given(spec), spec.threat.constraint
+    answers.only_classes(given.victim, spec.name)
     share = number(options, "left", 0.0, 1.0)
     space = space_of(given, {**options, "candidates": {}, "choices": 1})
     parts, lexicon, editable = encoded(given, space.lexicon.vocabulary, space.splits), space.lexicon, space.sites()

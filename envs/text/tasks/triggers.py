@@ -20,6 +20,7 @@ from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
 from advgym.envs.text.candidates import lexicons
 from advgym.envs.text.data import corpora, grammar, samples
+from advgym.envs.text.goals import answers
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.spacing import BLANK, Gaps, Spacing
 from advgym.envs.text.inputs.vocabulary import Lexicon, pad_rows
@@ -197,6 +198,7 @@ def own_trigger(spec: Spec) -> Task:
     if any(isinstance(t, tuple) for t in found.rows.texts):
         raise AdvgymError("text/trigger takes single texts, not pairs; text/insert puts words into one of a pair")
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
+    answers.only_classes(victim, spec.name)
     corpus = given.labelled(spec, found, victim, classes, split=options["splitter"])
     victim = fit_gaps(victim, corpus.gap_rows())
     words = _candidates(options["candidates"], corpus, whole(options, "choices", 1))

@@ -16,7 +16,7 @@ from advgym.envs.text.inputs.pieces import FORMS, Pieces, few, find_template
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary
-from advgym.envs.text.models.hub_heads import check_complete, check_single_label, pools_last, replaced
+from advgym.envs.text.models.hub_heads import answers_of, check_complete, pools_last, replaced
 from advgym.errors import AdvgymError, DataError, VictimError
 
 log = logging.getLogger("advgym")
@@ -230,10 +230,19 @@ def _texts(x: Any) -> list[Any]:
 
 
 class Classifier(Reader):
-    """Any sequence classifier: scores (n, classes), differentiable in relaxed words."""
+    """Any sequence classifier: scores (n, classes), differentiable in relaxed words.
 
-    def __init__(self, model: nn.Module, tokenizer: Any, longest: int | None = None, cap: int = 0) -> None:
+    Args:
+        single: the model's one logit z is that of the second of two classes: scores [0, z].
+    """
+
+    single = False
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, longest: int | None = None, cap: int = 0, *, single: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, longest, cap)
+        self.single = single
         config: Any = model.config
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = -1  # an id that no text holds: batches are let through, and nothing is padded
@@ -242,18 +251,19 @@ class Classifier(Reader):
 
     def forward(self, x: Any) -> Tensor:
         """Logits of each text."""
-
-        def logits(ids: Tensor, hidden: Tensor | None, mask: Tensor, kinds: Any) -> Tensor:
-            named = {"input_ids": ids, "attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
-            if hidden is None:
-                found: Tensor = self.model(**named).logits
-            else:
-                with replaced(self.model, ids, hidden):
-                    found = self.model(**named).logits
-            return found.float()
-
-        scores = self.run(x, logits)
+        scores = self.run(x, self.logits)
         return scores if isinstance(x, list) else scores.to(x.device)
+
+    def logits(self, ids: Tensor, hidden: Tensor | None, mask: Tensor, kinds: Any = None) -> Tensor:
+        """Scores of texts as tokens (n, L), or as embeddings in their place; `kinds` are token types."""
+        named = {"input_ids": ids, "attention_mask": mask, **({} if kinds is None else {"token_type_ids": kinds})}
+        if hidden is None:
+            found: Tensor = self.model(**named).logits
+        else:
+            with replaced(self.model, ids, hidden):
+                found = self.model(**named).logits
+        found = found.float()
+        return torch.cat([torch.zeros_like(found), found], 1) if self.single else found
 
     @torch.no_grad()
     def disagrees(self) -> str:
@@ -283,7 +293,9 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max().clamp_min(1.0))
 
 
-def load(source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0) -> Victim:
+def load(
+    source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0, delta: float = 0.0
+) -> Victim:  # fmt: skip
     """A sequence classifier of transformers as a victim.
 
     Args:
@@ -291,18 +303,24 @@ def load(source: str, *, name: str | None = None, longest: int | None = None, ca
         name: of the victim; its source without one.
         longest: tokens it reads; None for the model's own.
         cap: tokens per forward with their padding; 0 for 4,096 on a CPU and 65,536 on CUDA.
+        delta: of a regressor, by which a success moves its answer (`goals.answers.MoveGoal`).
 
     Raises:
         DataError: the model is not there, its weights are pickles, or it is no classifier.
-        VictimError: it is one of several labels at once, or a regressor.
+        VictimError: it is a regressor and there is no delta, or the other way round.
     """
     model, tokenizer = open_model(source, "AutoModelForSequenceClassification", "sequence classifier")
     config: Any = model.config
-    check_single_label(source, config)
+    kind = answers_of(source, config, delta)
     names = {int(i): str(n) for i, n in config.id2label.items()}
-    module = Classifier(model, tokenizer, longest, cap).eval()
-    card = {"source": source, "architecture": type(model).__name__, "labels": names,
-            "classes": [names[i] for i in sorted(names)]}  # fmt: skip
+    module = Classifier(model, tokenizer, longest, cap, single=kind == "logit").eval()
+    card: dict[str, Any] = {"source": source, "architecture": type(model).__name__}
+    if kind == "logit":
+        log.warning("%s gives one logit z: its classes 0 and 1 have the scores [0, z]; delta= says regression", source)
+    elif kind == "number":
+        card |= {"answers": kind, "delta": delta}
+    else:
+        card |= {"labels": names, "classes": [names[i] for i in sorted(names)]} | ({"answers": kind} if kind else {})
     why = module.disagrees()
     if why:
         log.warning("%s gives scores alone, no gradients in words: %s", source, why)
@@ -318,6 +336,6 @@ def fit_gaps(victim: Victim, gaps: Iterable[Sequence[str]]) -> Victim:
     return victim.like(victim.model, access="scores", card={**victim.card, "no_gradients": GAPS})
 
 
-def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0) -> Victim:
-    """`load` as a row of [victims]; `transformers:PATH` names one on the command line."""
-    return load(source, name=name, longest=longest or None, cap=cap)
+def classifier(name: str, *, source: str = "", longest: int = 0, cap: int = 0, delta: float = 0.0) -> Victim:
+    """`load` with the arguments of a row of [victims]."""
+    return load(source, name=name, longest=longest or None, cap=cap, delta=delta)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from advgym.core.task import Spec
 from advgym.core.victim import Victim, one_hot
 from advgym.envs.text.data import labels
+from advgym.envs.text.goals.answers import KINDS, kind_of, only_classes
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.text_pairs import unpaired
@@ -124,7 +125,7 @@ def _one_hot(answer: Any, classes: int, names: Sequence[Any] | None, name: str) 
 
 def task_victim(spec: Spec, classes: int | None = None) -> Victim:
     """The victim of a task: its own as it is, the caller's fitted."""
-    victim = spec.load_victim()
+    victim = only_classes(spec.load_victim(), spec.name)
     return victim if spec.victim is None else fit_victim(victim, classes)
 
 
@@ -138,6 +139,8 @@ def first_text(words: list[str], gaps: list[str]) -> TextInput:
 def own_victim(spec: Spec, rows: Rows, x: TextInput) -> tuple[Victim, int]:
     """(the victim of the caller's samples, its number of classes, found by asking about one text)."""
     victim = spec.load_victim()
+    if kind := kind_of(victim):
+        return _count_answers(victim if spec.victim is None else fit_victim(victim), x, kind)
     names = labels.class_names(victim)
     if names is not None:
         victim = copy.copy(victim)
@@ -163,8 +166,21 @@ def named_classes(victim: Victim, classes: int) -> list[str] | None:
     return None if names is None or len(names) != classes else [str(n) for n in names]
 
 
-def count_classes(victim: Victim, x: TextInput) -> tuple[Victim, int]:
-    """(the victim, answering float32 scores; its number of classes), by asking it once."""
+def _count_answers(victim: Victim, x: TextInput, kind: str) -> tuple[Victim, int]:
+    """(the victim, how many numbers or labels it answers)."""
+    if victim.access == "labels":
+        raise VictimError(f"victim {victim.name!r} answers {KINDS[kind]}: want their scores, access='scores'")
+    victim, scores = _first_scores(victim, x)
+    if scores.dim() != 2 or len(scores) != len(x) or not scores.shape[1]:
+        raise VictimError(f"victim {victim.name!r} answered {tuple(scores.shape)} to one text; want (n, {KINDS[kind]})")
+    names = labels.class_names(victim) if kind == "several" else None
+    if names is not None and len(names) != scores.shape[1]:
+        raise VictimError(f"victim {victim.name!r} gives {scores.shape[1]} scores and names {len(names)} labels")
+    return victim, int(scores.shape[1])
+
+
+def _first_scores(victim: Victim, x: TextInput) -> tuple[Victim, Tensor]:
+    """(the victim, answering float32 scores; those of one text)."""
     try:
         with torch.no_grad(), victim.tally.asking(len(x)):
             raw = victim.model(x, **({"keys": torch.zeros(1, dtype=torch.int64)} if victim.keyed else {}))
@@ -180,6 +196,12 @@ def count_classes(victim: Victim, x: TextInput) -> tuple[Victim, int]:
             f"the victim failed on its first text, given as {kind}: {type(error).__name__}: {error}. A module that "
             'reads strings goes in as Victim(module, access="scores").'
         ) from error
+    return victim, scores
+
+
+def count_classes(victim: Victim, x: TextInput) -> tuple[Victim, int]:
+    """(the victim, answering float32 scores; its number of classes), by asking it once."""
+    victim, scores = _first_scores(victim, x)
     if scores.dim() > 0 and len(scores) != len(x):
         raise VictimError(
             f"victim {victim.name!r} answered {tuple(scores.shape)} to one text; want one row of scores per input"
