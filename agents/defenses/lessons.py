@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from advgym import AdvgymError, AttackEnv, Victim, registry
 from advgym.agents.defenses.wrapping import asked
 from advgym.core.batch import Batch
+from advgym.core.goals import BundleGoal, ClassGoal
 from advgym.core.rng import mix
 from advgym.core.task import Task
 from advgym.lib.settings import settings_of
@@ -138,7 +139,8 @@ class Lesson:
         Raises:
             AdvgymError: where an answer is no class.
         """
-        if scores.dim() < 2 or self.labels.shape != scores.shape[:-1]:
+        goal = self.task.goal.inner if isinstance(self.task.goal, BundleGoal) else self.task.goal
+        if not isinstance(goal, ClassGoal) or self.labels.shape != scores.shape[:-1]:
             raise AdvgymError(f"{self.task.name} offers no class for each input, which {what} needs")
         return scores.reshape(-1, scores.shape[-1]), self.labels.reshape(-1)
 

@@ -172,7 +172,7 @@ def _parts(epochs: list[list[list[int]]], s: dict[str, Any], watch: Watch | None
 
 
 class Watch:
-    """Looks for catastrophic overfitting (Wong et al. 2020): robust accuracy on held-out training samples falls at once.
+    """Looks for catastrophic overfitting (Wong et al. 2020): robust accuracy on held-out samples falls at once.
 
     Robust accuracy is that under PGD of ten steps (the default agent of Edits elsewhere). After a fall of more than
     `drop` below the best, training stops; the best weights are kept in any case.
@@ -191,7 +191,10 @@ class Watch:
         p = lesson.attacked()
         with torch.no_grad():
             right = self.task.goal.right(lesson.scores(p), lesson.labels)
-        now = float(right.float().mean())
+        return self.told_of(float(right.float().mean()), part)
+
+    def told_of(self, now: float, part: int) -> float:
+        """Take note of a figure: whether it fell, and the best so far."""
         if now < self.best - self.drop:
             self.over = True
             log.warning("catastrophic overfitting: held-out robust accuracy fell from %.3f to %.3f in part %d of the "

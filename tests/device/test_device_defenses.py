@@ -9,8 +9,10 @@ from advgym.core.task import defend
 
 LARGE = ("graph/sbm-global", "graph/sbm-rewire", "graph/sbm-inject")  # the karate club plays the same code
 pytestmark = pytest.mark.device
+QUICK = {"samples": 8, "epochs": 1, "queries": 2, "steps": 1}
 SETTINGS = {
-    "adversarial-training": {"samples": 8, "epochs": 1, "queries": 2},
+    **{name: QUICK for name, entry in registry.defenses().items() if ".defenses.training." in entry.origin},
+    "fast-training": {**QUICK, "watch": 4},
     "smoothing": {"draws": 1},
     "rover": {"draws": 1},
     "magnet": {"samples": 256, "epochs": 12},

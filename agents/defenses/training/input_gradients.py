@@ -19,8 +19,10 @@ def loss(lesson: Lesson, *, weight: float = 10.0) -> Tensor:
     found = lesson.loss(lesson.scores(δ))
     try:
         (g,) = torch.autograd.grad(found.sum(), δ, create_graph=True)
-        if not g.requires_grad:  # no second derivative, and so nothing to learn from
-            raise RuntimeError("the gradient has none")
+        steep = g.flatten(1).square().sum(1)
+        if lesson.step == 0 and lesson.victim.module is not None:  # whether there is something to learn from
+            wanted = [p for p in lesson.victim.module.parameters() if p.requires_grad]
+            torch.autograd.grad(steep.sum(), wanted, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         raise AdvgymError(f"{lesson.task.name} offers no second derivative of its loss: {error}") from None
-    return found + weight * g.flatten(1).square().sum(1)
+    return found + weight * steep

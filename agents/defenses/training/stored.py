@@ -11,6 +11,6 @@ from advgym.lib.settings import SHARE
 
 @trained(allowed={"clean": SHARE})
 def loss(lesson: Lesson, *, clean: float = 0.5) -> Tensor:
-    """L(θ, x) and L(θ, x + δ), weighted clean to 1 - clean; δ found once a sample, against the victim before training."""
+    """L(θ, x) and L(θ, x + δ), weighted; δ is found once for each sample, against the victim before training."""
     δ = lesson.kept("stored", lambda: lesson.attacked(lesson.given))
     return clean * lesson.loss(lesson.scores()) + (1 - clean) * lesson.loss(lesson.scores(δ))
