@@ -183,7 +183,8 @@ class Watch:
         self.task, self.split, self.pupil, self.drop, self.seed = task, split, pupil, s["drop"], s["seed"]
         agent = AGENTS[task.samples(split, [0]).kind]
         self.inner = inner_of(agent, {"steps": PATIENCE, "step_size": 0.25}, max(PATIENCE, s["queries"]))
-        self.best, self.over, self.told = -1.0, False, {}
+        self.best, self.over = -1.0, False
+        self.told: dict[str, Any] = {}
 
     def look(self, part: int, batch: Any) -> float:
         """The share of held-out samples that stays right under attack."""

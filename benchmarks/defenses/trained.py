@@ -1,10 +1,10 @@
 """Victims trained again by the defenses of agents/defenses/training: accuracy, robustness and what training cost.
 
 For each defense with its defaults on image/mnist-linf (76/255) and the victim mnist-strided: clean accuracy of the test
-split, robust accuracy under `pgd` of 40 steps and under `auto` with what the task's budget gives it (2,000 propagations),
-of `--images` samples that are the same for all, and the CPU seconds of training (one thread; without the clean victim's
-own, and as its card says where it was cached). Epochs were chosen by the time they take, not by accuracy; the rest is the
-loop's defaults, or the paper's.
+split, robust accuracy under `pgd` of 40 steps and under `auto` with what the task's budget gives it (2,000
+propagations), of `--images` samples that are the same for all, and the CPU seconds of training (one thread; without the
+clean victim's own, and as its card says where it was cached). Epochs were chosen by the time they take, not by
+accuracy; the rest is the loop's defaults, or the paper's.
 
 Command: ADVGYM_DATA=... python -m benchmarks.defenses.trained   (--images 1000 --defenses fast-training,trades --json)
 """
@@ -40,7 +40,7 @@ def main() -> None:
                 defenses=guards,
                 device=args.device,
                 **options,
-            )  # fmt: skip
+            )
             for agent, options in AGENTS
         ]
         lines.append([text, found[0].clean_accuracy, *(r.robust_accuracy for r in found), card.get("cpu_seconds", 0.0),

@@ -27,5 +27,5 @@ def loss(lesson: Lesson, *, step_size: float = 1.0) -> Tensor:
         moved = batch.project(d + α * batch.steepest(g, None, d))
         lesson.memory["δ"] = moved if last is None else torch.cat([moved, last[n:]])  # the last batch may be short
 
-    δ.register_hook(ascend)
+    δ.register_hook(ascend)  # type: ignore[no-untyped-call]
     return lesson.loss(lesson.scores(δ))
