@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from advgym import AdvgymError, AttackEnv, Victim, registry
-from advgym.agents.defenses.wrapping import asked
 from advgym.core.batch import Batch
 from advgym.core.goals import BundleGoal, ClassGoal
 from advgym.core.rng import mix
 from advgym.core.task import Task
+from advgym.core.victim import ask
 from advgym.lib.settings import settings_of
 
 
@@ -101,9 +101,8 @@ class Lesson:
     def scores(self, p: Tensor | None = None, victim: Victim | None = None) -> Tensor:
         """Scores (n, *scores_shape) of perturbations, of the clean samples for None; differentiable."""
         x = self.batch.inputs(self.batch.look(self.null if p is None else p).form)
-        members = self.batch.members
-        keys = mix(self.batch.ids.repeat_interleave(members) * 2**20 + self.seed)
-        found = asked(victim or self.victim, x, keys)
+        keys = mix(self.batch.ids * 2**20 + self.seed) if self.victim.keyed else None
+        found = ask(victim or self.victim, x, self.batch.members, keys)
         return found.reshape(len(self.ids), *self.task.goal.scores_shape)
 
     def loss(self, scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared.gradients.adam import Adam
-from advgym.agents.shared.gradients.least import TINY, Least
+from advgym.agents.shared.gradients.least import TINY, Least, objective
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
 
 LEAST_RATIO = 1e-6
@@ -41,7 +41,7 @@ def attack(env, *, steps=500, primal=0.1, dual=0.1, ratio=0.01, ema=0.9, seed=0)
     for k in range(steps):
         if env.done:
             break
-        adv, _, g = least.ask(δ, lambda obs: -F.softplus(-obs["objective"]))
+        adv, _, g = least.ask(δ, lambda obs: -F.softplus(-objective(obs)))
         α = primal * 0.01 ** (k / steps)
         v = least.clip(δ.detach() + width * α * adam.direction(g * width))
         ψ = adam.metric()

@@ -189,7 +189,7 @@ def test_a_folder_of_recordings_without_any_for_training(tmp_path):
     """An error about sample 0 of ids "0 to -1" before."""
     import soundfile
 
-    soundfile.write(str(tmp_path / "7_ann_0.wav"), np.full(800, 900, np.int16), 8000, subtype="PCM_16")
+    soundfile.write(str(tmp_path / "1_ann_0.wav"), np.full(800, 900, np.int16), 8000, subtype="PCM_16")
     task = make_task("speech/keyword", victim=LOUD, dataset=str(tmp_path))
     assert task.sizes == {"test": 1}
     with pytest.raises(AdvgymError, match="no split 'train' here"):
