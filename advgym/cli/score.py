@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from advgym.errors import AdvgymError, unknown
+from advgym.lib.limits import limited
 
 if TYPE_CHECKING:
     from advgym.judge.results import Result
@@ -33,6 +34,7 @@ class Cell(NamedTuple):
     device: str
     agent: str
     guard: str  # "" for the bare victim
+    limit: float = 0.0  # seconds, 0 for any
 
 
 Place = Callable[[list[Cell]], "Iterable[Result | str]"]
@@ -52,14 +54,15 @@ def score(
     phase: Annotated[str, typer.Option(help="A public phase of the board.", metavar="P")] = "dev",
     device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
     engine: Annotated[str, typer.Option(help="Who places the attacks: local or ray.", metavar="E")] = "local",
+    limit: Annotated[float, typer.Option(min=0, help="Seconds that one attack may take; 0 for any.", metavar="S")] = 0,
 ) -> int:
     """Score attacks against defenses on a board, here and unsandboxed: the matrix, JSON and HTML."""
-    return run_score(board, agent, defense or [], out=out, phase=phase, device=device, engine=engine)
+    return run_score(board, agent, defense or [], out=out, phase=phase, device=device, engine=engine, limit=limit)
 
 
 def run_score(
     name: str, agents: list[str], guards: list[str], *, out: Path | None = None, phase: str = "dev",
-    device: str = "cpu", engine: str = "local",
+    device: str = "cpu", engine: str = "local", limit: float = 0.0,
 ) -> int:  # fmt: skip
     """Play every agent on every task of a board, bare and behind each defense; print and write the scores.
 
@@ -67,6 +70,7 @@ def run_score(
         name: of the board, or the path of its TOML.
         agents, guards: as they are typed: names, paths, `name:k=v` of a defense.
         out: the folder of score.json, index.html and results/.
+        limit: seconds of each attack; one that takes more, a defense that hangs, leaves a gap that says so.
 
     Returns:
         0. Agents that do not fit a task leave a gap in the matrix.
@@ -89,7 +93,7 @@ def run_score(
     tasks = phase_tasks(board, phase, None, resolve_device(device))
     seeds = list(range(about.seeds))
     cells = [
-        Cell(t.row.id, t.options, t.split, about.samples, board.shards.lanes, seed, device, agent, guard)
+        Cell(t.row.id, t.options, t.split, about.samples, board.shards.lanes, seed, device, agent, guard, limit)
         for t in tasks for guard in ("", *guards) for agent in agents for seed in seeds
     ]  # fmt: skip
     results, missing = _play(cells, place, called, labels)
@@ -111,10 +115,11 @@ def play_cell(cell: Cell) -> Result | str:
 
     entry, defenses = read_agent(cell.agent), [read_defense(cell.guard)] if cell.guard else []
     try:
-        result = attack(
-            cell.task, entry, episodes=cell.episodes, lanes=cell.lanes, device=cell.device, seed=cell.seed,
-            split=cell.split, defenses=defenses, **cell.options,
-        )  # fmt: skip
+        with limited(cell.limit, f"{entry.name} on {cell.task}"):
+            result = attack(
+                cell.task, entry, episodes=cell.episodes, lanes=cell.lanes, device=cell.device, seed=cell.seed,
+                split=cell.split, defenses=defenses, **cell.options,
+            )  # fmt: skip
     except AdvgymError as error:
         return str(error)
     if any(callable(guard) for guard, _ in defenses):

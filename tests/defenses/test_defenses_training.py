@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from advgym import AdvgymError, Victim, attack, make_task, registry
+from advgym.agents.defenses import loop
 from advgym.lib.weights import weights_hash
 
 SMALL = {"samples": 512, "epochs": 2, "queries": 10}
@@ -30,11 +31,9 @@ def test_it_improves_robust_accuracy():
 
 
 def test_it_trains_once(monkeypatch):
-    from advgym.agents.defenses.training import adversarial_training as module
-
     first = trained()
     calls = []
-    monkeypatch.setattr(module, "_epoch_step", lambda *a: calls.append(a))
+    monkeypatch.setattr(loop, "_course", lambda *a: calls.append(a) or {})
     again = trained()
     assert not calls and weights_hash(first.module) == weights_hash(again.module)
     trained(settings={**SMALL, "seed": 3})
@@ -47,11 +46,9 @@ def test_it_trains_once(monkeypatch):
 )  # fmt: skip
 def test_it_does_not_depend_on_the_attack_it_will_meet(options, monkeypatch):
     """The same defended victim at every eps, goal and budget, or robustness curves compare different models."""
-    from advgym.agents.defenses.training import adversarial_training as module
-
     first = trained()
     calls = []
-    monkeypatch.setattr(module, "_epoch_step", lambda *a: calls.append(a))
+    monkeypatch.setattr(loop, "_course", lambda *a: calls.append(a) or {})
     assert weights_hash(trained(**options).module) == weights_hash(first.module) and not calls
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import advgym
 from advgym import AdvgymError, DataError, Victim, make_task
-from advgym.agents.defenses.training import adversarial_training
+from advgym.agents.defenses import loop
 from advgym.agents.learned import policy, rl_s2v
 from advgym.agents.shared import played
 from advgym.lib.weights import weights_hash
@@ -110,13 +110,13 @@ def test_what_is_attacked_is_nothing_to_train_on(name):
 @pytest.mark.parametrize("name", ["image/linf", "speech/keyword"])
 def test_adversarial_training_sees_the_training_split_alone(name, monkeypatch):
     """All that training met was what is attacked: 0 of 6 images and 0 of 5 recordings were others."""
-    met, step = [], adversarial_training._epoch_step
+    met, lesson = [], loop.Lesson
 
-    def spy(task, entry, ids, split, *rest):
+    def spy(task, split, ids, *rest):
         met.append(task.samples(split, ids).x)
-        return step(task, entry, ids, split, *rest)
+        return lesson(task, split, ids, *rest)
 
-    monkeypatch.setattr(adversarial_training, "_epoch_step", spy)
+    monkeypatch.setattr(loop, "Lesson", spy)
     options, more = FIELDS[name]
     guarded = make_task(name, train=more, defenses=[AT], **options)
     seen, attacked = torch.cat(met), guarded.samples("test", [0, 1, 2, 3]).x

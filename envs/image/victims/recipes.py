@@ -35,13 +35,15 @@ def cnn(
     batch: int = 64,
     rate: float = 3e-3,
     shift: int = 0,
+    strided: bool = False,
     seed: int = 0,
 ) -> Victim:
     """A `Cnn` trained on the train split of `dataset`; `shift` is the most pixels of random translation."""
     shape, classes = _size(dataset, shape, classes)
-    build = {"arch": "cnn", "shape": list(shape), "classes": classes, "widths": list(widths), "hidden": hidden}
+    arch = "cnn-strided" if strided else "cnn"
+    build = {"arch": arch, "shape": list(shape), "classes": classes, "widths": list(widths), "hidden": hidden}
     recipe = {**build, **_training(dataset, epochs, batch, rate, shift, seed)}
-    return _victim(name, lambda: Cnn(shape, classes, widths, hidden), recipe)
+    return _victim(name, lambda: Cnn(shape, classes, widths, hidden, strided), recipe)
 
 
 def mlp(
