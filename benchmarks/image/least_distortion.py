@@ -29,11 +29,13 @@ from benchmarks.image._victims import robust
 # (agent, settings) by norm; K stands for how many pairs of a forward and a backward there are.
 OURS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "linf": [("fmn", {"steps": "K", "alpha": 3.0}), ("pdpgd", {"steps": "K"}), ("fab", {"steps": "K/4", "restarts": 4}),
-             ("deepfool", {}), ("cw", {"steps": "K/10"})],
+             ("deepfool", {}), ("cw", {"steps": "K/20"})],
     "l2": [("ddn", {"steps": "K"}), ("fmn", {"steps": "K"}), ("pdpgd", {"steps": "K"}),
            ("fab", {"steps": "K/4", "restarts": 4}), ("deepfool", {}), ("cw", {"steps": "K/5"})],
-    "l1": [("fmn", {"steps": "K"}), ("pdpgd", {"steps": "K"}), ("fab", {"steps": "K/4", "restarts": 4})],
-    "l0": [("sigma-zero", {"steps": "K"}), ("fmn", {"steps": "K"}), ("pdpgd", {"steps": "K"}), ("jsma", {})],
+    "l1": [("fmn", {"steps": "K"}), ("pdpgd", {"steps": "K"}), ("fab", {"steps": "K/4", "restarts": 4}),
+           ("ead", {"steps": "K/5"})],
+    "l0": [("sigma-zero", {"steps": "K"}), ("fmn", {"steps": "K"}), ("pdpgd", {"steps": "K"}),
+           ("cw", {"steps": "K/20"}), ("jsma", {})],
 }  # fmt: skip
 PEERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "linf": [("adv-lib:fmn", {"steps": "K"}), ("adv-lib:pdpgd", {"num_steps": "K"}),

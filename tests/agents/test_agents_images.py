@@ -7,7 +7,7 @@ import toy
 from advgym import AdvgymError, attack, make, registry
 from advgym.agents.gradient import auto
 from advgym.agents.gradient.multi_targeted import plan
-from advgym.agents.gradient.pdpgd import proximal
+from advgym.agents.least.pdpgd import proximal
 from advgym.agents.shared.gradients.ascent import factors, marks
 from advgym.agents.shared.gradients.class_losses import Aim
 from advgym.agents.shared.gradients.least import onto_ball, onto_plane, size
