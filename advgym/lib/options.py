@@ -174,3 +174,9 @@ def described(kind: type[Options], defaults: Mapping[str, Any] | None = None) ->
         told += [] if default is msgspec.NODEFAULT else [f"{default!r} by default"]
         out[name] = ": ".join(filter(None, ("; ".join(told), field.help)))
     return out
+
+
+def told_by(make: Callable[..., Any], row: Mapping[str, Any]) -> dict[str, str]:
+    """Each option of a task's constraint in words, by its factory and its row; {} where the factory declares none."""
+    kind = getattr(make, "options", None)
+    return {} if kind is None else described(kind, row.get("constraint", {}))
