@@ -58,10 +58,7 @@ class NodeFieldBatch(FieldBatch):
 
     def widened(self, factor: float) -> FieldBatch:
         """The same samples in a ball of `factor` times the radius."""
-        wide = FieldBatch.widened(self, factor)
-        twin = object.__new__(type(self))
-        twin.__dict__.update({**self.__dict__, **wide.__dict__})
-        return twin
+        return self.like(**vars(FieldBatch.widened(self, factor)))
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> Any:
         """`GraphRows` whose probe is the change of features."""
