@@ -209,7 +209,7 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.graph.local", "envs.graph.models.two_hop"): "Weights Tables tables distinct Pass",
     ("envs.graph.data", "envs.graph.data.labelled"): "NodeData WholeData halves",
     ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
-    ("envs.image.task", "envs.image.tasks.common"): "number positive whole MOST_LEVELS OTHERWISE Source",
+    ("envs.image.task", "envs.image.tasks.common"): "OTHERWISE Source",
     ("envs.image.victims", "envs.image.models.small"): "Cnn Mlp",
     ("envs.speech.task", "envs.speech.tasks.words"): "keyword",
     ("envs.speech.task", "envs.speech.tasks.transcripts"): "transcribe",

@@ -48,7 +48,7 @@ def read_rules(options: Mapping[str, Any]) -> Rules:
     """The constraints that a task's options ask for; an option that the row lacks asks for nothing.
 
     Raises:
-        AdvgymError: for stop words or opposites that are none. DataError: where a corpus or a model is missing; it names it.
+        AdvgymError: for stop words or opposites that are none. DataError: where a corpus or a model is missing.
     """
     tests: list[Test] = []
     for made in (
