@@ -214,7 +214,7 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.speech.task", "envs.speech.tasks.words"): "keyword",
     ("envs.speech.task", "envs.speech.tasks.transcripts"): "transcribe",
     ("envs.speech.task", "envs.speech.perturb.clips"): "BINS ClipBatch",
-    ("envs.speech.task", "envs.speech.constraints.budgets"): "NORMS check_clips check_constraint",
+    ("envs.speech.task", "envs.speech.constraints.budgets"): "check_clips check_constraint",
     ("envs.speech.goals", "envs.speech.goals.decode"): "compact ctc_loss greedy needed",
     ("envs.speech.metrics", "envs.speech.measures.levels"): "peak_db snr_db",
     ("envs.speech.show", "envs.speech.show.sound"): "wav",
