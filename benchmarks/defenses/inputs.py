@@ -17,6 +17,7 @@ import torch
 
 import advgym
 from advgym import registry
+from advgym.lib.detection import auc
 from advgym.lib.settings import settings_of
 from benchmarks._common import arguments, device_label, table
 
@@ -90,12 +91,6 @@ class Fixed:
 
     def __getattr__(self, name: str):
         return getattr(self.env, name)
-
-
-def auc(clean: torch.Tensor, attacked: torch.Tensor) -> float:
-    """The chance that an attacked sample has the larger risk, equals half."""
-    apart = attacked.unsqueeze(1) - clean
-    return float(((apart > 0).double() + 0.5 * (apart == 0).double()).mean())
 
 
 if __name__ == "__main__":
