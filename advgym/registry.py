@@ -71,6 +71,11 @@ class Defense:
         """First line of the docstring."""
         return (self.defend.__doc__ or "").strip().split("\n")[0]
 
+    @property
+    def adaptive(self) -> str:
+        """What an attacker who knows it has: "setting" (`adaptive=false` is who does not), or "own gradients"."""
+        return "setting" if "adaptive" in settings_of(self.defend) else "own gradients"
+
 
 @dataclass
 class Rows:

@@ -29,6 +29,11 @@ SETTINGS = {
     "reformer": {"samples": 256, "epochs": 30, "eps": 0.1},
     "distribution": {"samples": 64},
     "temporal-dependency": {"samples": 32},
+    "mrr": {"samples": 128, "epochs": 1, "side": 4, "atoms": 12, "modules": 1},
+    "purifier": {"samples": 128, "epochs": 4, "time": 0.1, "steps": 1, "width": 4},
+    "rectifier": {"samples": 64, "epochs": 1, "blocks": 1, "width": 4, "eps": 0.1},
+    "denoised-smoothing": {"samples": 64, "epochs": 2, "blocks": 1, "width": 4, "draws": 1, "sigma": 0.1},
+    "feature-denoising": {"samples": 8, "epochs": 1, "queries": 2, "steps": 1},
 }
 VICTIMS = {("text/synth-wordswap", "word-bounds"): {"victim": "synth-bag"}}  # transformers have no such bounds
 # What a defense says of a task that it cannot guard.

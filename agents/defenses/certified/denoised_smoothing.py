@@ -24,7 +24,7 @@ from advgym.lib.weights import weights_hash
              "stability": NATURAL},
 )  # fmt: skip
 def defend(
-    victim: Victim, task, *, sigma: float = 0.5, draws: int = 8, samples: int = 4000, epochs: int = 4, width: int = 16,
+    victim: Victim, task, *, sigma: float = 0.5, draws: int = 8, samples: int = 3000, epochs: int = 3, width: int = 16,
     blocks: int = 2, stability: float = 0.02, adaptive: bool = True, seed: int = 0,
 ) -> Victim:  # fmt: skip
     """Vote over Gaussian noise of deviation `sigma`, which a denoiser takes off before the victim; certified in L2.

@@ -23,7 +23,7 @@ from advgym.lib.settings import COUNT, Range
     allowed={"time": Range(0, 0.95, above=True), "steps": COUNT, "samples": COUNT, "epochs": COUNT, "width": COUNT},
 )  # fmt: skip
 def defend(
-    victim: Victim, task, *, time: float = 0.35, steps: int = 4, samples: int = 6000, epochs: int = 6, width: int = 16,
+    victim: Victim, task, *, time: float = 0.35, steps: int = 4, samples: int = 3000, epochs: int = 5, width: int = 16,
     adaptive: bool = True, seed: int = 0,
 ) -> Victim:  # fmt: skip
     """Noise is added as a diffusion has it at `time` (of 1), and taken off in `steps` steps; the victim sees the rest.

@@ -25,7 +25,7 @@ BATCHES = 12  # gradient steps of each
     allowed={"eps": POSITIVE, "samples": COUNT, "epochs": COUNT, "width": COUNT, "blocks": COUNT},
 )  # fmt: skip
 def defend(
-    victim: Victim, task, *, eps: float = 0.2, samples: int = 4000, epochs: int = 4, width: int = 8, blocks: int = 2,
+    victim: Victim, task, *, eps: float = 0.2, samples: int = 3000, epochs: int = 3, width: int = 8, blocks: int = 2,
     adaptive: bool = True, seed: int = 0,
 ) -> Victim:  # fmt: skip
     """Layers before the victim's first, trained through the frozen victim so that it answers as to the clean image.
