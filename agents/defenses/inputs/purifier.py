@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advgym import Victim, register_defense
 from advgym.agents.defenses.learning import images, learned
-from advgym.agents.defenses.wrapping import before
+from advgym.agents.defenses.wrapping import before, straight_through
 from advgym.core.rng import mix, normal, uniform
 from advgym.lib.content import digest
 from advgym.lib.settings import COUNT, Range
@@ -88,8 +88,8 @@ class Purify(nn.Module):
         for now, then in pairwise(times):
             noise = self.net(y, now)
             a = (math.pi / 2 * now).view(-1, 1, 1, 1)
-            guess = ((y - a.sin() * noise) / a.cos()).clamp(-1, 1)
-            y = mixed(guess, noise, then)
+            guess = (y - a.sin() * noise) / a.cos()
+            y = mixed(straight_through(guess.clamp(-1, 1), guess), noise, then)
         return (y + 1) / 2
 
 
