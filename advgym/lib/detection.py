@@ -18,7 +18,7 @@ def roc(clean: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     [[0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0]]
     """
     clean, attacked = _told(clean, "clean"), _told(attacked, "attacked")
-    at = torch.cat([clean, attacked]).unique().flip(0)
+    at = torch.cat([clean, attacked]).unique().flip(0)  # type: ignore[no-untyped-call]
     at = torch.cat([torch.full_like(at[:1], torch.inf), at])
     share = [1 - torch.searchsorted(values.sort().values, at).double() / len(values) for values in (clean, attacked)]
     return at, share[0], share[1]

@@ -45,7 +45,10 @@ TABLE = [(d, t) for t in EMBEDDED for d in FREE if guards(registry.defense(d), t
 
 def options(defense, task):
     """The defense with its settings on a task, and its victim."""
-    return {"defenses": [(defense, SETTINGS.get((defense, task), QUICK.get(defense, {})))], **VICTIMS.get((defense, task), {})}
+    return {
+        "defenses": [(defense, SETTINGS.get((defense, task), QUICK.get(defense, {})))],
+        **VICTIMS.get((defense, task), {}),
+    }
 
 
 @pytest.mark.parametrize(("defense", "task"), REFUSED)

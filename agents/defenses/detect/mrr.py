@@ -9,14 +9,14 @@ from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses.detectors import Risk, Statistics, threshold_at, watched
 from advgym.agents.defenses.learning import CHUNK, answers, clean_inputs
 from advgym.agents.defenses.mrr.dictionaries import dictionaries
-from advgym.agents.defenses.mrr.latent import latent
+from advgym.agents.defenses.mrr.latent import Latent, latent
 from advgym.lib.content import digest
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE, SHARE, Range
 
 
 @register_defense(
     "mrr", domains=("image",),
-    allowed={"modules": NATURAL, "inputs": (0, 1), "layer": Range(-100, -1), "rate": SHARE, "gamma": NATURAL,
+    allowed={"modules": NATURAL, "inputs": Range(0, 1), "layer": Range(-100, -1), "rate": SHARE, "gamma": NATURAL,
              "eps": NATURAL, "samples": COUNT, "epochs": COUNT, "lr": POSITIVE, "side": COUNT, "atoms": COUNT,
              "sparsity": COUNT},
 )  # fmt: skip
@@ -53,11 +53,12 @@ def defend(
     y, held = answers(victim, clean).argmax(1), max(len(clean) // 5, 1)
     x, own = clean[held:], y[held:]
     classes, told = int(task.goal.scores_shape[0]), {"defense": "mrr", "task": task.name, "content": digest(clean, y)}
-    parts: list[nn.Module] = []
+    latents: list[Latent] = []
     for n in range(modules):
-        last = parts[-1] if n else None
-        parts.append(latent(net, x, own, classes, last, layer=layer, gamma=gamma, eps=eps, epochs=epochs, lr=lr,
-                            batch=128, seed=seed + n, recipe=told))  # type: ignore[arg-type] # fmt: skip
+        last = latents[-1] if n else None
+        latents.append(latent(net, x, own, classes, last, layer=layer, gamma=gamma, eps=eps, epochs=epochs, lr=lr,
+                              batch=128, seed=seed + n, recipe=told))  # fmt: skip
+    parts: list[nn.Module] = [*latents]
     if inputs:
         parts.append(dictionaries(x, own, classes, (side, atoms, sparsity), seed, told))
     watchers = Redundant(victim, parts, clean[:held], y[:held], rate)
