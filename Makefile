@@ -41,7 +41,7 @@ check: setup ## ruff, mypy (all files; the core --strict), import contracts, doc
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q --doctest-modules advgym/ --ignore=advgym/envs --ignore=advgym/agents -p no:cacheprovider
+	$(BIN)/python -m pytest -q tests/docs/test_docs_doctests.py -p no:cacheprovider
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
