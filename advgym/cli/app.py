@@ -24,6 +24,7 @@ from advgym.cli.submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
 
 UNEXPECTED = 70  # sysexits' EX_SOFTWARE
+INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
 app = typer.Typer(
     name="advgym",
@@ -207,13 +208,18 @@ def bench(
 def main(args: list[str] | None = None) -> int:
     """Run the command line; the exit code: 1 for a bad outcome, 2 for a user's error, 70 for ours, 130 for Ctrl-C."""
     _quiet()
+    from advgym.cli.pulse import kept, watch
+
     try:
-        code = app(args=args, prog_name="advgym", standalone_mode=False)
+        with watch(sys.argv[1:] if args is None else args):
+            code = app(args=args, prog_name="advgym", standalone_mode=False)
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            return _fail(f"interrupted: {kept()}", INTERRUPTED)
         return code if isinstance(code, int) else 0
     except AdvgymError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail(f"interrupted: {kept()}", INTERRUPTED)
     except BrokenPipeError:  # `advgym list tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -261,6 +267,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", message="advgym ")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: small models would pay for their spinning
 
 
 if __name__ == "__main__":

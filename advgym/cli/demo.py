@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from advgym import registry
 from advgym.cli.printing import err, escape, out, progress
+from advgym.cli.pulse import keeps
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
@@ -45,6 +46,7 @@ def run_demo(folder: Path, *, quick: bool) -> int:
     _one_thread()
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
     found = Run()
+    keeps(lambda: f"{len(found.results) + len(found.defended)} results are in {folder}/results; the demo starts over")
     with progress() as bar:
         _prepare(found, names, size, bar)
         _first_matrix(found, size, bar, folder)

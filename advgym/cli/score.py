@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from advgym.cli.pulse import keeps
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.limits import limited
 
@@ -96,6 +97,7 @@ def run_score(
         Cell(t.row.id, t.options, t.split, about.samples, board.shards.lanes, seed, device, agent, guard, limit)
         for t in tasks for guard in ("", *guards) for agent in agents for seed in seeds
     ]  # fmt: skip
+    keeps(lambda: f"nothing was kept: scores are written when all {len(cells)} attacks were played")
     results, missing = _play(cells, place, called, labels)
     if not results:
         reasons = "\n".join(f"  {a} on {t}: {why}" for (a, t, _), why in missing.items())
@@ -104,6 +106,7 @@ def run_score(
     first = [r for r in results if r.seed == seeds[0]]  # the matrices show one run; the scores are means over all
     print_scored(scored, first, missing)
     if out is not None:
+        keeps(lambda: f"all was played; {out} may lack some of its files")
         write_scored(out, scored, results, first, missing, tasks, time.perf_counter() - started)
     return 0
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from advgym.cli.printing import err, escape, out, percent, progress
+from advgym.cli.pulse import keeps
 
 
 def study(
@@ -37,12 +38,13 @@ def study(
                 soft_wrap=True,
             )
 
-        try:
-            found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
-        except KeyboardInterrupt:
-            bar.stop()
-            err().print(f"interrupted: finished cells are in {folder}/cells; the same command goes on", soft_wrap=True)
-            return 130
+        keeps(
+            lambda: (
+                f"{len(list((folder / 'cells').glob('*.json')))} finished cells are in {folder}/cells; the same "
+                "command goes on"
+            )
+        )
+        found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
     tables.write(folder, found, have, failed)
     console = out()
     console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)
