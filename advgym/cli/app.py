@@ -224,6 +224,8 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, ImportError) and (told := _absent(error)):
+            return _fail(told, 2)
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's usage errors, of whichever click
             return _usage(error)
         if type(error).__name__ in ("Abort", "Exit"):
@@ -232,6 +234,13 @@ def main(args: list[str] | None = None) -> int:
             raise
         text = f"{type(error).__name__}: {error}\nplease report; run with ADVGYM_TRACEBACK=1 for the traceback"
         return _fail(text, UNEXPECTED)
+
+
+def _absent(error: ImportError) -> str:
+    """Which package is missing and how it is installed; nothing for another failure."""
+    from advgym.lib.extras import absent
+
+    return str(absent(error) or "")
 
 
 def _fail(text: str, code: int) -> int:

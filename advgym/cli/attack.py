@@ -12,6 +12,7 @@ from advgym.cli.printing import column_lines, err, escape, heat, number, out, pe
 from advgym.cli.pulse import keeps
 from advgym.cli.values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
@@ -50,6 +51,8 @@ def run_attack(
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
+    if report is not None:
+        need("jinja2", "--report")
     if audio is not None:
         _check_saves(name, audio)
     began = time.time()
@@ -163,7 +166,7 @@ def _kept(path: Path | None, began: float) -> str:
         return f"the attack was over; its result is in {path}"
     rows = finished(partial := Checkpoint.place(path))
     if not rows:
-        return f"no batch was finished, so nothing was kept"
+        return "no batch was finished, so nothing was kept"
     return f"{rows} finished samples are in {partial}; the same command goes on from them"
 
 

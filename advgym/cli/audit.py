@@ -12,6 +12,7 @@ import typer
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
 from advgym.cli.pulse import keeps
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.evaluations.report import Audit
@@ -68,6 +69,7 @@ def audit(
 
     if out is not None:
         check_place(out)
+        need("jinja2", "the page of an audit (there is none without --out)")
     options = dict(pair(text) for text in settings or [])
     with progress() as bar:
         line = bar.add_task("clean pass", total=None, note="")

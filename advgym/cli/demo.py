@@ -14,6 +14,7 @@ from advgym.cli.pulse import keeps
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
@@ -43,6 +44,7 @@ def run_demo(folder: Path, *, quick: bool) -> int:
         raise AdvgymError("no task's row names agents in `demo = [...]`; `advgym list tasks` shows what there is")
     if folder.exists() and not folder.is_dir():
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
+    need("jinja2", "the demo's report")
     _one_thread()
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
     found = Run()

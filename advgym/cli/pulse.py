@@ -1,7 +1,8 @@
 """What a command says of itself while it runs: a first line before PyTorch is imported, then never silent for long.
 
-One rule for every command. In a terminal a progress bar moves, and between bars there is a line every few seconds; where
-there is no terminal, lines alone, on stderr. And what an interrupted command has kept, looked up when it is interrupted.
+One rule for every command. In a terminal a progress bar moves, and between bars there is a line every few seconds;
+where there is no terminal, lines alone, on stderr. And what an interrupted command has kept, looked up when it is
+interrupted.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 
 from advgym.cli.pulse import keeps
 from advgym.errors import AdvgymError, unknown
+from advgym.lib.extras import need
 from advgym.lib.limits import limited
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def run_score(
 
     if out is not None and out.exists() and not out.is_dir():
         raise AdvgymError(f"{out} is a file; name a folder with --out")
+    if out is not None:
+        need("jinja2", "the page of scores (there is none without --out)")
     board, place, started = load(name), _engine(engine), time.perf_counter()
     about = phase_of(board, phase)
     if about.hidden:
@@ -147,13 +150,11 @@ def place_ray(cells: list[Cell]) -> Iterator[Result | str]:
 
 def _engine(name: str) -> Place:
     """What places cells and gives what each gave, in their order."""
-    from importlib.util import find_spec
-
     engines: dict[str, Place] = {"local": place_local, "ray": place_ray}
     if name not in engines:
         raise unknown("engine", name, engines)
-    if name == "ray" and find_spec("ray") is None:
-        raise AdvgymError("--engine ray needs Ray: pip install 'advgym[ray]', or use --engine local")
+    if name == "ray":
+        need("ray", "--engine ray (--engine local needs nothing more)")
     return engines[name]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from advgym.cli.printing import err, escape, out, percent, progress
 from advgym.cli.pulse import keeps
+from advgym.lib.extras import need
 
 
 def study(
@@ -27,6 +28,8 @@ def study(
         for cell in grid.read(file).cells:
             typer.echo(cell.command)
         return 0
+    need("jinja2", "the page of a study")
+    need("matplotlib", "the plots of a study")
     with progress() as bar:
         line = bar.add_task("cells", total=None, note="")
 

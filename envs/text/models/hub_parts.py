@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from advgym.envs.text.models.hub_heads import check_complete
-from advgym.errors import AdvgymError, DataError
+from advgym.errors import DataError
+from advgym.lib.extras import need
 
 
 def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
@@ -21,10 +22,7 @@ def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
     Raises:
         DataError: where the name is not on this machine and cannot be fetched.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise AdvgymError(f"{what} needs transformers: pip install 'advgym[text]'") from None
+    transformers = need("transformers", what)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model, info = getattr(transformers, kind).from_pretrained(
