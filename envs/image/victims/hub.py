@@ -14,6 +14,7 @@ from advgym.core.victim import Victim
 from advgym.errors import DataError
 from advgym.lib.checkpoints import drawn_weights
 from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # of PIL, as processors name them
 _SAFE = "weights are read from safetensors alone, for a .bin file is a pickle, which can run code"
@@ -97,6 +98,7 @@ def open_model(source: str, auto: str, wanted: str) -> tuple[nn.Module, dict[str
     Raises:
         DataError: where it is neither there nor in the cache, or lacks weights of the kind `wanted`.
     """
+    settle(source, "model")
     transformers = need("transformers", f"transformers:{source}")
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():

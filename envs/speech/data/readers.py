@@ -17,6 +17,7 @@ from advgym.envs.speech.data.decoding import Said, at_rate, check_rate, decode, 
 from advgym.envs.speech.data.digits import named_so
 from advgym.errors import DataError, unknown
 from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -334,6 +335,7 @@ def _datasets(what: Any) -> Any:
 
 
 def _named(name: str, options: Mapping[str, str], transcripts: bool) -> list[Row]:
+    settle(name, "dataset")
     library = _datasets(f"the dataset {name!r}")
     try:
         found = library.load_dataset(name, options.get("config"))

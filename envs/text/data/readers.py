@@ -14,6 +14,7 @@ from advgym.envs.text.data import labels
 from advgym.envs.text.data.rows import Rows, Sample, check_string, say_empty
 from advgym.errors import DataError, unknown
 from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")
 PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
@@ -182,6 +183,7 @@ def _datasets() -> Any:
 
 
 def _named(name: str, options: Mapping[str, str], names: dict[str, list[str]]) -> Iterator[Row]:
+    settle(name, "dataset")
     library = _datasets()
     try:
         found = library.load_dataset(name, options.get("config"))

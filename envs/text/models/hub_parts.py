@@ -9,6 +9,7 @@ import torch
 from advgym.envs.text.models.hub_heads import check_complete
 from advgym.errors import DataError
 from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 
 def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
@@ -22,6 +23,7 @@ def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
     Raises:
         DataError: where the name is not on this machine and cannot be fetched.
     """
+    settle(name, "model")
     transformers = need("transformers", what)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
