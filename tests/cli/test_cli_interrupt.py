@@ -37,7 +37,7 @@ def stop(args, moment, folder, after=0.0, **more):
     return code, " ".join(line for line in lines if "interrupted" in line), text
 
 
-@pytest.mark.parametrize("after", [0.0, 0.4, 1.5])
+@pytest.mark.parametrize("after", [0.0, 0.8])
 def test_while_pytorch_is_loaded(tmp_path, after):
     code, said, _ = stop([*ATTACK, "--agent", "pgd", "--out", "r.json"], "loading PyTorch", tmp_path, after)
     assert code == 130 and "nothing was kept" in said
