@@ -64,11 +64,11 @@ class _BeforeTorch:
     """Says a line when PyTorch is about to be imported, which takes seconds; it finds nothing."""
 
     def __init__(self, command: str) -> None:
-        self.command = command
+        self.command, self.said = command, False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "torch":
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+        if name == "torch" and not self.said:  # removing itself here would hide the next finder from this import
+            self.said = True
             _say(f"{self.command}: loading PyTorch")
 
 
