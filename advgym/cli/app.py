@@ -208,10 +208,11 @@ def bench(
 def main(args: list[str] | None = None) -> int:
     """Run the command line; the exit code: 1 for a bad outcome, 2 for a user's error, 70 for ours, 130 for Ctrl-C."""
     _quiet()
+    from advgym.cli.printing import notice
     from advgym.cli.pulse import kept, watch
 
     try:
-        with watch(sys.argv[1:] if args is None else args):
+        with watch(sys.argv[1:] if args is None else args, notice):
             code = app(args=args, prog_name="advgym", standalone_mode=False)
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             return _fail(f"interrupted: {kept()}", INTERRUPTED)

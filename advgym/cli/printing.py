@@ -49,9 +49,12 @@ class Notices(logging.Handler):
     """Log records as one quiet line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from rich.markup import escape
-
         err().print(f"[dim]·[/] {escape(record.getMessage())}", soft_wrap=True)
+
+
+def notice(text: str) -> None:
+    """One quiet line on stderr."""
+    err().print(f"[dim]· {escape(text)}[/]", soft_wrap=True)
 
 
 def progress() -> Bar:

@@ -23,7 +23,7 @@ LONG, RARELY = 60.0, 30.0  # and of a command that runs for more than a minute
 STEP = 0.2
 
 _NOTHING = "nothing was kept"
-_state: dict[str, Any] = {"spoke": 0.0, "bar": None, "stage": "", "kept": None}
+_state: dict[str, Any] = {"spoke": 0.0, "bar": None, "stage": "", "kept": None, "say": str}
 
 
 def spoke() -> None:
@@ -73,10 +73,8 @@ class _BeforeTorch:
 
 
 def _say(text: str) -> None:
-    from advgym.cli.printing import err, escape
-
     with contextlib.suppress(OSError, ValueError):  # a stream that was closed
-        err().print(f"[dim]· {escape(text)}[/]", soft_wrap=True)
+        _state["say"](text)
 
 
 def _words(command: str) -> str:
@@ -103,10 +101,15 @@ def _beat(command: str, done: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def watch(args: list[str]) -> Iterator[None]:
-    """While a command runs: its first line, and one whenever it was silent. A server speaks for itself."""
+def watch(args: list[str], say: Callable[[str], object]) -> Iterator[None]:
+    """While a command runs: its first line, and one whenever it was silent. A server speaks for itself.
+
+    Args:
+        args: the command's.
+        say: writes a line, and tells `spoke`.
+    """
     command = next((arg for arg in args if not arg.startswith("-")), "")
-    _state.update(stage="", kept=None)
+    _state.update(stage="", kept=None, say=say)
     spoke()
     if command in ("", "serve"):
         yield
