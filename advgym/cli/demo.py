@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from advgym import registry
 from advgym.cli.printing import err, escape, out, progress
+from advgym.cli.pulse import keeps
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
@@ -42,9 +44,11 @@ def run_demo(folder: Path, *, quick: bool) -> int:
         raise AdvgymError("no task's row names agents in `demo = [...]`; `advgym list tasks` shows what there is")
     if folder.exists() and not folder.is_dir():
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
+    need("jinja2", "the demo's report")
     _one_thread()
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
     found = Run()
+    keeps(lambda: f"{len(found.results) + len(found.defended)} results are in {folder}/results; the demo starts over")
     with progress() as bar:
         _prepare(found, names, size, bar)
         _first_matrix(found, size, bar, folder)

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from advgym.cli.printing import err, escape, out, percent, progress
+from advgym.cli.pulse import keeps
+from advgym.lib.extras import need
 
 
 def study(
@@ -26,6 +28,8 @@ def study(
         for cell in grid.read(file).cells:
             typer.echo(cell.command)
         return 0
+    need("jinja2", "the page of a study")
+    need("matplotlib", "the plots of a study")
     with progress() as bar:
         line = bar.add_task("cells", total=None, note="")
 
@@ -37,12 +41,13 @@ def study(
                 soft_wrap=True,
             )
 
-        try:
-            found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
-        except KeyboardInterrupt:
-            bar.stop()
-            err().print(f"interrupted: finished cells are in {folder}/cells; the same command goes on", soft_wrap=True)
-            return 130
+        keeps(
+            lambda: (
+                f"{len(list((folder / 'cells').glob('*.json')))} finished cells are in {folder}/cells; the same "
+                "command goes on"
+            )
+        )
+        found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
     tables.write(folder, found, have, failed)
     console = out()
     console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)

@@ -24,6 +24,7 @@ from advgym.judge.results import Result
 from advgym.judge.run import attack
 from advgym.judge.verdict import victim_card
 from advgym.lib import machine
+from advgym.lib.extras import says_missing
 
 CLEAN = 1000  # samples that clean accuracy is over, where the split has more
 Told = Callable[[str], None]
@@ -45,6 +46,7 @@ class Order:
     folder: Path | None
 
 
+@says_missing
 def audit(
     model: Any, data: Any = None, *, domain: str | None = None, task: str | None = None, budget: str = "standard",
     episodes: int = 100, defenses: Any = (), out: str | Path | None = None, device: Any = "cpu", seed: int = 0,

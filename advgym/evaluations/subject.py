@@ -19,6 +19,7 @@ import msgspec
 
 from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.lib.hub import settle
 
 PEEK = 64  # files of a folder that are looked at
 
@@ -175,6 +176,7 @@ def _of_name(model: Any) -> str | None:
     if config.is_file():
         about = json.loads(config.read_text(encoding="utf-8"))
     else:
+        settle(source, "model")
         from transformers import AutoConfig
 
         try:

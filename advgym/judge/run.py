@@ -31,6 +31,7 @@ from advgym.judge.play import chunks, clean_ids, clean_pass, control_rate, play
 from advgym.judge.results import Result, Sample
 from advgym.judge.verdict import victim_card
 from advgym.lib import machine
+from advgym.lib.extras import says_missing
 from advgym.lib.rates import wilson
 from advgym.lib.settings import checked, settings_of
 from advgym.lib.weights import fingerprint
@@ -38,6 +39,7 @@ from advgym.lib.weights import fingerprint
 Progress = Callable[[int, int, int], None]  # (done, total, successes)
 
 
+@says_missing
 def attack(
     task: str | Task, agent: str | registry.Agent | Callable[..., Any] = "pgd", *, episodes: int = 100,
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
