@@ -40,6 +40,7 @@ class Table(msgspec.Struct, frozen=True):
     wholes: dict[str, list[str]]
     readers: dict[str, str]
     pipelines: dict[str, str]
+    back: dict[str, str]
     hub: list[Hub]
 
 
