@@ -83,7 +83,7 @@ def read(model: Any, data: Any = None, *, domain: str | None = None, task: str |
     if task is None and named and domain is None:
         home = _home(model)
         if home is not None:
-            over = {} if data is None else _data(data)
+            over = {} if data is None else given(data)
             return Subject(home, {"victim": model, **over}, f"the task of the victim {model!r}")
     if data is None and (task is None or "dataset" not in registry.task_row(task)[1]):
         raise AdvgymError("there is nothing to attack: pass data=, a data set's name, a path or samples")
@@ -91,10 +91,11 @@ def read(model: Any, data: Any = None, *, domain: str | None = None, task: str |
         task, why = _task(model, found, data, domain)
     else:
         task, why = registry.task_row(task)[0], "asked for"
-    return Subject(task, {"victim": found, **({} if data is None else _data(data))}, why)
+    return Subject(task, {"victim": found, **({} if data is None else given(data))}, why)
 
 
-def _data(data: Any) -> dict[str, Any]:
+def given(data: Any) -> dict[str, Any]:
+    """Data as options of a task: a name or a path, or samples."""
     return {"dataset": str(data)} if isinstance(data, str | Path) else {"samples": data}
 
 

@@ -51,7 +51,7 @@ def write(r: Result, folder: str | Path, task: Task | None = None) -> Path:
                 for name, item in zip(PARTS, pair, strict=True):
                     row |= _cells(name, item, kinds)
                 told = {
-                    "label": str(label_of(made, s)),
+                    "label": str(label_of(made, s.label)),
                     "clean_answer": words(made, s.before),
                     "answer": words(made, s.after),
                 }
@@ -139,6 +139,8 @@ def card(r: Result, many: int, columns: list[str]) -> str:
     ]
     if r.flags:
         body.append("What a reader must know:\n\n" + "\n".join(f"- {flag}" for flag in r.flags))
+    if category == CATEGORIES["image"]:
+        body.append("Images are PNG of 256 levels: finer values are rounded. `advgym export` writes exact floats.")
     body.append(
         "The examples were made against one model: what they say of another one has to be measured. The clean samples "
         "are under the licence of the data that they come from, which is not stated here."

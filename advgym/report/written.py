@@ -98,15 +98,15 @@ def _row(task: Task, s: Sample, member: int, members: int) -> dict[str, Any]:
     else:
         told = {"clean_answer": words(task, s.before), "answer": words(task, s.after)}
     return {
-        **about, "label": label_of(task, s) if members == 1 else plain(of(s.label)), **told, "success": s.success,
+        **about, "label": label_of(task, s.label) if members == 1 else plain(of(s.label)), **told, "success": s.success,
         "valid": s.valid, "queries": s.queries, "distance": s.distance,
     }  # fmt: skip
 
 
-def label_of(task: Task, s: Sample) -> Any:
+def label_of(task: Task, label: Any) -> Any:
     """The truth as a number, or in words where it is a sequence; of bundles the members' as JSON."""
-    sequence = isinstance(s.label, list) and not isinstance(task.goal, BundleGoal)
-    return words(task, s.label) if sequence else plain(s.label)
+    sequence = isinstance(label, list) and not isinstance(task.goal, BundleGoal)
+    return words(task, label).strip('"') if sequence else plain(label)
 
 
 def _files(place: Path, name: str, pair: tuple[dict[str, Any], ...], form: str) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def text_task(samples, victim=score):
 def bert(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"a good bad fine film plot decent dull".split(" ")]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "fine",
+             "film", "plot", "decent", "dull"]  # fmt: skip
     (folder / "vocab.txt").write_text("\n".join(words))
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
