@@ -127,7 +127,7 @@ def _broken(folder):
     "name", ["graph/karate-inject", "graph/sbm-continuous", "image/digits-pixel", "graph/karate-rewire"]
 )
 def test_other_perturbations_are_handed_back_too(tmp_path, name):
-    result = advgym.attack(name, "random", episodes=2, queries=6)
+    result = advgym.attack(name, "noise", episodes=2, queries=6)
     rows = index(advgym.export(result, tmp_path / "out"))
     assert len(rows) == len(result.samples) and all((tmp_path / "out" / r["adversarial"]).is_file() for r in rows)
 
