@@ -114,7 +114,7 @@ def attack(
         contract=CONTRACT, clean_of=clean_of, clean_size=size, asked=tally.since(before, log.asked),
         clean_ci=wilson(round(share * clean_of), clean_of) if clean_of else None,
     )  # fmt: skip
-    result.made = made
+    vars(result)["made"] = made  # beside the fields: of no file
     if out is not None:
         results.save(result, out)
         log.close()

@@ -150,8 +150,9 @@ def _rounded(task: Task, s: Sample, image: Any, members: int) -> dict[str, Any]:
 
 
 def _write_arrays(path: Path, columns: dict[str, list[Any]]) -> None:
+    arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
     with path.open("wb") as file:
-        np.savez_compressed(file, **{name: np.array(values) for name, values in columns.items()})
+        np.savez_compressed(file, **arrays)
 
 
 def _about(r: Result, columns: list[str]) -> str:
