@@ -16,7 +16,7 @@ from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.graph import measures
-from advgym.envs.graph.constraints.limits import count, flag, limits_of
+from advgym.envs.graph.constraints.limits import Cooccurrence, Flips, Influence, Unnoticed, limits_of
 from advgym.envs.graph.data.datasets import load_nodes, load_wholes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.data.own import own_graph, unseen
@@ -30,27 +30,49 @@ from advgym.envs.graph.victims.recipes import node_victim
 from advgym.envs.graph.victims.stacked import Stacked
 from advgym.errors import AdvgymError, DataError
 from advgym.lib.given import check_radius
+from advgym.lib.options import Options, takes
 
 log = logging.getLogger("advgym")
-FLIPS = "undirected flips"
 TRAIN = "all its labelled nodes are attacked: give the graph training nodes (`split` of its nodes, or train_mask)"
 PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
 
 
-def edges(spec: Spec) -> Task:
+class Edges(Unnoticed, kw_only=True):
+    """Of `edges`."""
+
+    edits: Flips
+    influence: Influence = False
+
+
+class Features(Options, kw_only=True):
+    """Of `features`."""
+
+    edits: Flips
+    influence: Influence = False
+    cooccurrence: Cooccurrence = False
+
+
+class Wholes(Options):
+    """Of `wholes`."""
+
+    edits: Flips
+
+
+@takes(Edges)
+def edges(spec: Spec, options: Edges) -> Task:
     """Edge flips around one node of a graph."""
-    return _nodes(spec, EdgeBatch)
+    return _nodes(spec, options, EdgeBatch)
 
 
-def features(spec: Spec) -> Task:
+@takes(Features)
+def features(spec: Spec, options: Features) -> Task:
     """Flips of binary node features."""
-    return _nodes(spec, FeatureBatch)
+    return _nodes(spec, options, FeatureBatch)
 
 
-def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
+def _nodes(spec: Spec, options: Edges | Features, kind: type[NodeBatch]) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
-    options = spec.threat.constraint
-    edits, influence, limits = count(options, "edits", what=FLIPS), flag(options, "influence"), limits_of(options)
+    edits, influence, limits = options.edits, options.influence, limits_of(options)
     size = data.graph.size - int(influence)  # under influence the target itself stays as it is
     every = (size * (size - 1) // 2 if influence else size - 1) if kind is EdgeBatch else data.graph.features
     if edits != spec.row.get("constraint", {}).get("edits"):  # asked for: a row's own may cover a tiny graph
@@ -194,13 +216,13 @@ def _fit_classes(data: NodeData, victim: Victim) -> NodeData:
     return replace(data, classes=classes, class_names=data.class_names if classes == data.classes else None)
 
 
-def wholes(spec: Spec) -> Task:
+@takes(Wholes)
+def wholes(spec: Spec, options: Wholes) -> Task:
     """Edge flips in whole graphs."""
     if spec.samples is not None:
         raise AdvgymError(f"task {spec.name!r} takes no samples=: pass dataset= the path of a text file of graphs")
     name = spec.load_dataset()
     data = load_wholes(name)
-    edits = count(spec.threat.constraint, "edits", what=FLIPS)
     victim = spec.load_victim()
 
     def deal(split: str, ids: list[int], device: Any) -> WholeBatch:
@@ -208,7 +230,7 @@ def wholes(spec: Spec) -> Task:
         at = data.split[split][identity]
         return WholeBatch(
             identity.to(device), data.labels[at].to(device), data.x[at].to(device), data.adjacency[at].to(device),
-            data.count[at].to(device), edits,
+            data.count[at].to(device), options.edits,
         )  # fmt: skip
 
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)

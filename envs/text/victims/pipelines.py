@@ -20,11 +20,6 @@ from advgym.lib.weights import load_or_train
 
 
 # -- any pipeline --------------------------------------------------------------------------------------------
-def is_pipeline(model: Any) -> bool:
-    """Whether it answers lists of strings as scikit-learn's classifiers do, and is no callable."""
-    return not callable(model) and (hasattr(model, "predict_proba") or hasattr(model, "decision_function"))
-
-
 def from_sklearn(model: Any, *, name: str = "own") -> Victim:
     """A victim of a fitted classifier or pipeline of list[str].
 
