@@ -217,7 +217,7 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.speech.task", "envs.speech.constraints.budgets"): "check_clips check_constraint",
     ("envs.speech.goals", "envs.speech.goals.decode"): "compact ctc_loss greedy needed",
     ("envs.speech.metrics", "envs.speech.measures.levels"): "peak_db snr_db",
-    ("envs.speech.show", "envs.speech.show.sound"): "wav",
+    ("envs.speech.show", "lib.media"): "wav",
     ("envs.speech.show", "envs.speech.show.spectra"): "RAMP RANGE picture power_db",
     ("envs.speech.data", "envs.speech.data.clips"): "Clips pack",
     ("envs.speech.data", "envs.speech.data.own"): "own_clips rounds",

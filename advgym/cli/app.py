@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from advgym.cli.audit import audit
+from advgym.cli.augment import augment
 from advgym.cli.board import board, new_board
 from advgym.cli.certify import certify
 from advgym.cli.compare import compare
+from advgym.cli.export import export
 from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
 from advgym.cli.score import score
@@ -144,7 +146,9 @@ def attack(
     )  # fmt: skip
 
 
-for _command in (audit, certify, study, score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (
+    audit, certify, study, score, compare, rescore, export, augment, test, submit, status, cancel, serve,
+):  # fmt: skip
     app.command()(_command)
 
 

@@ -312,6 +312,14 @@ def load(
         VictimError: it is a regressor and there is no delta, or the other way round.
     """
     model, tokenizer = open_model(source, "AutoModelForSequenceClassification", "sequence classifier")
+    return wrap(model, tokenizer, source, name=name, longest=longest, cap=cap, delta=delta)
+
+
+def wrap(
+    model: nn.Module, tokenizer: Any, source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0,
+    delta: float = 0.0,
+) -> Victim:  # fmt: skip
+    """A sequence classifier and its tokenizer as a victim; see `load`."""
     config: Any = model.config
     kind = answers_of(source, config, delta)
     names = {int(i): str(n) for i, n in config.id2label.items()}
