@@ -14,6 +14,8 @@ from advgym.ids import register_id
 from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
 
 if TYPE_CHECKING:
+    from advgym.catalogue.describe import describe
+    from advgym.catalogue.names import list_agents, list_defenses, list_tasks, list_victims
     from advgym.clients.check import check_vector_env
     from advgym.core.env import AttackEnv
     from advgym.core.task import Task, make_task
@@ -30,12 +32,15 @@ _LAZY = {
     "make": "factory", "AttackEnv": "core.env", "make_task": "core.task", "Task": "core.task", "Victim": "core.victim",
     "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict",
     "check_vector_env": "clients.check", "AdvgymError": "errors", "BudgetExhausted": "errors", "DataError": "errors",
-    "Malformed": "errors", "VictimError": "errors",
+    "Malformed": "errors", "VictimError": "errors", "describe": "catalogue.describe",
+    "list_agents": "catalogue.names", "list_defenses": "catalogue.names", "list_tasks": "catalogue.names",
+    "list_victims": "catalogue.names",
 }  # fmt: skip
 
 __all__ = [
     "AdvgymError", "AttackEnv", "BudgetExhausted", "DataError", "Malformed", "Task", "Victim", "VictimError",
-    "add_rows", "attack", "audit", "check_vector_env", "make", "make_task", "register_agent", "register_defense",
+    "add_rows", "attack", "audit", "check_vector_env", "describe", "list_agents", "list_defenses", "list_tasks",
+    "list_victims", "make", "make_task", "register_agent", "register_defense",
     "register_task", "register_victim", "verify",
 ]  # fmt: skip
 
@@ -49,7 +54,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted(__all__)
 
 
 _moved.install()

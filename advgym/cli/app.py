@@ -19,23 +19,24 @@ from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
 from advgym.cli.score import score
 from advgym.cli.serve import serve, token
+from advgym.cli.shared import completion
+from advgym.cli.shared.command import AgentName, Device, Guards, Json, Seed, TaskName, Typer
 from advgym.cli.study import study
 from advgym.cli.submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
 
 UNEXPECTED = 70  # sysexits' EX_SOFTWARE
 
-app = typer.Typer(
+app = Typer(
     name="advgym",
     help="A domain-general gym for adversarial attacks: one step/reward contract, one budget, one scorer.",
     epilog="Start with [bold]advgym demo[/]. Names take wildcards in [bold]advgym list[/].",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-new = typer.Typer(help="Start an agent, a defense or a board of your own.",
+new = Typer(help="Start an agent, a defense or a board of your own.",
                   no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
 app.add_typer(new, name="new")
 app.add_typer(board, name="board")
@@ -50,8 +51,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="K=V", help="A setting; `agent.k=v` and `task.k=v` say whose. May be repeated."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")]
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
 
 
 def _version(wanted: bool) -> None:
@@ -88,29 +87,56 @@ def demo(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
-    pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
+    what: Annotated[
+        str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT",
+                            autocompletion=completion.lists),
+    ],
+    pattern: Annotated[
+        str, typer.Argument(help="Of names, with * and ?; of one name its card is shown.", metavar="[PATTERN]",
+                            autocompletion=completion.listed),
+    ] = "*",
+    domain: Annotated[
+        str | None, typer.Option(help="image, text, graph or speech alone.", metavar="D",
+                                 autocompletion=completion.domains),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Agents that play this task alone.", metavar="TASK",
+                                 autocompletion=completion.tasks),
+    ] = None,
     as_json: Json = False,
-    task: Annotated[str, typer.Option(help="Agents that play this task alone.", metavar="TASK")] = "",
-) -> int:
+) -> int:  # fmt: skip
     """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
     from advgym.cli.listing import show_list
 
-    return show_list(what, pattern, as_json=as_json, task=task)
+    return show_list(what, pattern, as_json=as_json, task=task, domain=domain)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A task; an agent, a defense or a victim, too.", metavar="TASK",
+                            autocompletion=completion.tasks),
+    ],
+    sample: Annotated[int, typer.Option(help="The sample of a task's test split to show.", min=0, metavar="K")] = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> int:  # fmt: skip
+    """A task: a sample, the constraint, the spaces, what it offers, who plays it, and the command to attack it."""
+    from advgym.cli.listing import show_one
+
+    return show_one(name, sample, device, as_json=as_json)
 
 
 @app.command()
 def attack(
-    task: Annotated[str, typer.Argument(help="As `advgym list tasks` names it.", metavar="TASK")],
-    agent: Annotated[str, typer.Option(help="A name, a .py file, or a folder with agent.py.", metavar="NAME|PATH")],
+    task: TaskName,
+    agent: AgentName,
     settings: Set = None,
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; applied in order.")
-    ] = None,
+    defense: Guards = None,
     episodes: Annotated[int, typer.Option(help="Samples of the split.", min=1, metavar="N")] = 100,
     lanes: Annotated[int, typer.Option(help="Episodes at once.", min=1, metavar="B")] = 64,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the attack's own randomness.")] = 0,
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Result file; an interrupted run goes on from it.", metavar="JSON")

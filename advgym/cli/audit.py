@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
+from advgym.cli.shared.command import Device, Guards, Json, Seed
+from advgym.cli.shared.completion import tasks
 from advgym.errors import AdvgymError
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def audit(
     domain: Annotated[
         str | None, typer.Option(help="image, text, graph or speech, where it cannot be told.", metavar="D")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK", autocompletion=tasks)
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="quick, standard, thorough: 100, 400, 2000 propagations a sample.", metavar="B")
     ] = "standard",
@@ -51,13 +55,11 @@ def audit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Of the task: eps=8/255. May be repeated.")
     ] = None,
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; in order.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the attacks' randomness.")] = 0,
+    defense: Guards = None,
+    device: Device = "cpu",
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    json: Json = False,
 ) -> int:  # fmt: skip
     """How robust is a model? The suite, the checks, and a verdict with its interval."""
     err().print(f"audit of {escape(model)}: loading", soft_wrap=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advgym.cli.shared.command import Json
+
 if TYPE_CHECKING:
     from advgym.judge.compare import Comparison
     from advgym.judge.distortion import Distortion
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def compare(
     files: Annotated[list[Path], typer.Argument(help="Results on the same task and samples.", metavar="R.JSON...")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    as_json: Json = False,
     show: Annotated[int, typer.Option(help="Of two: samples where they differ, to print.", min=0, metavar="K")] = 10,
 ) -> int:
     """Compare agents (or two defenses) on the same samples: two by paired tests, all by curves of distance.

@@ -8,23 +8,28 @@ from typing import Annotated
 import msgspec
 import typer
 
+from advgym.cli.shared.command import Device, Json, VictimName
+
 
 def rescore(
     submission: Annotated[Path, typer.Argument(help="Four columns: succeeded, num_queries, original_text, "
                                                     "modified_text.", metavar="FILE.TSV")],
     originals: Annotated[Path, typer.Option(help="The organiser's attack.tsv; the file's own are only compared.",
                                             metavar="FILE.TSV")],
-    victim: Annotated[str, typer.Option(help="A name, or transformers:FOLDER.", metavar="NAME")],
+    victim: VictimName,
     out: Annotated[Path | None, typer.Option(help="Every line, checked.", metavar="JSON")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> int:  # fmt: skip
     """Score a BODEGA submission again: originals and answers are ours, claims are compared."""
     from advgym.cli.printing import escape
     from advgym.cli.printing import out as console
+    from advgym.core.task import load_victim
+    from advgym.core.victim import resolve_device
     from advgym.envs.text.measures.bodega import rescore_files
     from advgym.lib.files import write_atomic
 
-    found = rescore_files(submission, originals, victim)
+    found = rescore_files(submission, originals, load_victim(victim).on(resolve_device(device)))
     encoded = msgspec.json.format(msgspec.json.encode(found), indent=1)
     if out is not None:
         write_atomic(out, encoded + b"\n")

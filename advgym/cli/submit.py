@@ -10,11 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from advgym.cli.shared.command import Device, Json
+from advgym.cli.shared.completion import boards as boards_known
 from advgym.errors import AdvgymError
 
 Server = Annotated[str, typer.Option(help="The server's address.", metavar="URL", envvar="ADVGYM_SERVER")]
-Board = Annotated[str, typer.Option(help="A board's name, or the path of its TOML.", metavar="BOARD")]
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
+Board = Annotated[
+    str, typer.Option(help="A board's name, or the path of its TOML.", metavar="BOARD", autocompletion=boards_known)
+]
 HERE = "http://127.0.0.1:8000"
 OVER = ("scored", "failed", "cancelled")
 
@@ -24,7 +27,7 @@ def test(
     board: Board,
     phase: Annotated[str, typer.Option(help="A public phase.", metavar="P")] = "dev",
     sandbox: Annotated[str | None, typer.Option(help="bwrap, landlock or unsandboxed.", metavar="LEVEL")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    device: Device = "cpu",
     boards: Annotated[Path | None, typer.Option(help="A folder of boards.", metavar="DIR")] = None,
     out: Annotated[Path | None, typer.Option(help="The entry that this would be.", metavar="JSON")] = None,
     as_json: Json = False,

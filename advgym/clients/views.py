@@ -42,6 +42,13 @@ def edit_view(env: AttackEnv) -> EditView:
     return EditView(env)
 
 
+def most_steps(env: AttackEnv) -> int:
+    """The most steps that an episode of the edit view takes; in two steps there are two to an edit."""
+    batch = env._prototype
+    two = isinstance(batch, EditsBatch) and batch.sites * batch.choices > FLAT
+    return env._task.threat.queries * (1 + two)
+
+
 class EditView(gym.vector.VectorEnv):
     """One edit or increment per lane and step.
 

@@ -17,6 +17,7 @@ from advgym.core.victim import Victim, as_victim
 from advgym.errors import AdvgymError, VictimError, unknown
 from advgym.lib import content
 from advgym.lib.drawn import read_drawn
+from advgym.lib.settings import check_named
 
 _ACCESS = {"labels": "decision", "scores": "score", "gradients": "white-box"}
 
@@ -201,8 +202,8 @@ def _number(name: str, value: Any) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = 0
-    if number < 1 or number != float(value):
-        raise AdvgymError(f"{name} is a whole number of at least 1, not {value!r}")
+    if not 1 <= number < 2**31 or number != float(value):
+        raise AdvgymError(f"{name} is a whole number of at least 1 and at most {2**31 - 1}, not {value!r}")
     return number
 
 
@@ -253,6 +254,7 @@ def make_task(
             raise AdvgymError("a task object is complete: options go to make_task, or make the task by name")
         return defend(name, defenses)
     name, row = registry.task_row(name)
+    check_named(victim=victim, surrogate=surrogate, dataset=dataset, train=train)
     constraint = dict(row.get("constraint", {}))
     fields = {"knowledge", "goal", "queries", "gradients", "least", "probes", "widen"}
     for key in options:
