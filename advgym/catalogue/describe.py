@@ -121,8 +121,8 @@ def task_command(name: str, row: dict[str, Any], agents: list[registry.Agent], g
 
 def sample_line(name: str, sample: int) -> str:
     """A clean sample in a line, as the task writes it; makes the task."""
+    from advgym.clients.render import ask
     from advgym.core.task import make_task
-    from advgym.report.examples import ask
 
     task = make_task(name)
     split = "test" if "test" in task.sizes else next(iter(task.sizes))

@@ -82,6 +82,7 @@ class Task:
     unseen: Callable[[str, list[int], Any], Batch] | None = None
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
+    draw: Callable[..., Any] | None = None  # (batch, row, form) -> uint8 (H, W, 3) of one size: `advgym.lib.canvas`
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     columns: Columns | None = None  # what is measured of final perturbations besides success
     tells: Callable[[str, list[int]], Mapping[str, list[Any]]] | None = None  # (split, ids) -> what samples are
