@@ -78,11 +78,14 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer samples and queries: about a third of the time.")
     ] = False,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> int:
     """Attack five embedded tasks with the agents made for them, then behind defenses; write an HTML report."""
     from advgym.cli.demo import run_demo
 
-    return run_demo(out, quick=quick)
+    return run_demo(out, quick=quick, device=device, seed=seed, as_json=as_json)
 
 
 @app.command("list")
@@ -158,6 +161,7 @@ def attack(
     save_audio: Annotated[
         Path | None, typer.Option(help="Speech: write every pair of clips and their difference as wav.", metavar="DIR")
     ] = None,
+    as_json: Json = False,
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli.attack import run_attack
@@ -165,7 +169,7 @@ def attack(
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
         split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
-        audio=save_audio,
+        audio=save_audio, as_json=as_json,
     )  # fmt: skip
 
 
@@ -175,25 +179,34 @@ for _command in (audit, certify, study, score, compare, rescore, test, submit, s
 
 @app.command()
 def verify(
-    result: Annotated[Path, typer.Argument(help="A result file.", metavar="RESULT.JSON")], device: Device = "cpu"
+    result: Annotated[Path, typer.Argument(help="A result file.", metavar="RESULT.JSON")],
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> int:
     """Re-apply and re-score every stored perturbation; exit 1 on any disagreement."""
     from advgym.cli.attack import run_verify
 
-    return run_verify(result, device)
+    return run_verify(result, device, as_json=as_json)
 
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="A victim, or a defense with --task.", metavar="NAME")],
-    task: Annotated[str | None, typer.Option(help="The task a defense is built for.", metavar="TASK")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A victim, or a defense with --task.", metavar="NAME",
+                            autocompletion=completion.trainable),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="The task a defense is built for.", metavar="TASK",
+                                 autocompletion=completion.tasks),
+    ] = None,
     settings: Set = None,
     force: Annotated[bool, typer.Option("--force", help="Train anew, whatever is kept.")] = False,
-) -> int:
+    as_json: Json = False,
+) -> int:  # fmt: skip
     """Load or train a victim (or build a defense) and print its card."""
     from advgym.cli.train import run_train
 
-    return run_train(name, task, settings or [], force=force)
+    return run_train(name, task, settings or [], force=force, as_json=as_json)
 
 
 @new.command("agent")

@@ -12,6 +12,7 @@ import typer
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
 from advgym.cli.shared.command import Device, Guards, Json, Seed
 from advgym.cli.shared.completion import tasks
+from advgym.cli.shared.tables import emit, print_table
 from advgym.errors import AdvgymError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def show(found: Audit, folder: Path | None) -> None:
             f"{100 * r.success_ci[0]:.0f}–{100 * r.success_ci[1]:.0f}", str(r.alone), number(r.queries_median),
             percent(r.control_rate, 1),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print("[dim]alone: samples no other row breaks; queries: median; control: one random perturbation[/]")
     for f in found.findings:
         console.print(f"[{MARKS[f.severity]}]{f.severity}[/] {escape(f.says)}", soft_wrap=True)
@@ -150,11 +151,16 @@ def show(found: Audit, folder: Path | None) -> None:
         err().print(f"page, table, card and rows: {escape(folder)}", soft_wrap=True)
 
 
-def run_verify_audit(path: Path, device: str) -> int:
+def run_verify_audit(path: Path, device: str, as_json: bool = False) -> int:
     """Re-check every row of an audit and what was summed up of them; 1 on any disagreement."""
     from advgym.evaluations.again import check
 
     found, wrong = check(path, device)
+    if as_json:
+        emit(
+            {"what": f"audit of {found.model}, {len(found.rows)} rows", "true": not wrong, "wrong": wrong, "notes": []}
+        )
+        return 1 if wrong else 0
     if not wrong:
         out().print(
             f"[green]true[/] {escape(path)}: audit of {escape(found.model)}, {len(found.rows)} rows re-applied and "

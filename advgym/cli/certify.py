@@ -10,6 +10,7 @@ import typer
 
 from advgym.cli.printing import BLOCKS, err, escape, number, out, percent, progress
 from advgym.cli.shared.command import Device, Guards, Json, Seed, TaskName
+from advgym.cli.shared.tables import print_table
 from advgym.errors import AdvgymError
 
 if TYPE_CHECKING:
@@ -94,6 +95,6 @@ def show(found: Certified) -> None:
             "all allowed" if p.radius is None else number(p.radius), percent(p.accuracy, 1),
             f"{100 * low:.0f}–{100 * high:.0f}", BLOCKS[-1] * round(30 * p.accuracy),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     said = ", ".join(f"{k} = {v}" for k, v in found.settings.items())
     console.print(f"[dim]{escape(said + '; ' if said else '')}{found.seconds:.1f} s[/]", soft_wrap=True)

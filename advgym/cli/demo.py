@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from advgym import registry
 from advgym.cli.printing import err, escape, out, progress
+from advgym.cli.shared.tables import emit
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
@@ -33,9 +34,11 @@ class Run:
     problems: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    seed: int = 0
 
 
-def run_demo(folder: Path, *, quick: bool) -> int:
+def run_demo(folder: Path, *, quick: bool, device: str = "cpu", seed: int = 0, as_json: bool = False) -> int:
     """Run it all, print the matrices, write the report; 1 where something failed that should not."""
     names = [name for name, row in registry.tasks().items() if row.get("demo")]
     if not names:
@@ -43,8 +46,11 @@ def run_demo(folder: Path, *, quick: bool) -> int:
     if folder.exists() and not folder.is_dir():
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
     _one_thread()
+    from advgym.core.victim import resolve_device
+
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
-    found = Run()
+    found = Run(device=device, seed=seed)
+    resolve_device(device)
     with progress() as bar:
         _prepare(found, names, size, bar)
         _first_matrix(found, size, bar, folder)
@@ -52,12 +58,27 @@ def run_demo(folder: Path, *, quick: bool) -> int:
     if not found.results:
         raise AdvgymError("no attack could be run:\n" + "\n".join(found.problems))
     seconds = time.perf_counter() - started
-    _print(found)
+    if not as_json:
+        _print(found)
     place = _write(found, folder, seconds, size, less)
-    out().print(f"\n[bold]report[/]  {escape(place)}  [dim]({seconds:.0f} s)[/]", soft_wrap=True)
+    if as_json:
+        emit(_told(found, place, seconds))
+    else:
+        out().print(f"\n[bold]report[/]  {escape(place)}  [dim]({seconds:.0f} s)[/]", soft_wrap=True)
     for problem in found.problems:
         err().print(f"[bold red]advgym:[/] {escape(problem)}", soft_wrap=True)
     return 1 if found.problems else 0
+
+
+def _told(found: Run, place: Path, seconds: float) -> dict[str, Any]:
+    """The rates of every cell, and why the others are empty."""
+    cells = [
+        {"task": r.task, "agent": r.agent, "defense": r.defense, "success_rate": r.success_rate,
+         "queries_median": r.queries_median, "attacked": r.attacked}
+        for r in (*found.results, *(r for r in found.defended if r.defense != "none"))
+    ]  # fmt: skip
+    missing = [{"agent": a, "task": t, "defense": d, "why": why} for (a, t, d), why in found.missing.items()]
+    return {"report": str(place), "seconds": seconds, "cells": cells, "missing": missing, "problems": found.problems}
 
 
 def _one_thread() -> None:
@@ -155,6 +176,7 @@ def _attack(found: Run, agent: str, task: str, guard: str, size: dict[str, int])
     try:
         return attack(
             task, agent, episodes=size["episodes"], lanes=size["episodes"], queries=size["queries"],
+            device=found.device, seed=found.seed,
             defenses=[] if guard == "none" else [(guard, small_settings(guard))],
         )  # fmt: skip
     except AdvgymError as error:

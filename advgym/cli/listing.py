@@ -13,14 +13,13 @@ from advgym.catalogue.describe import describe, kind_of
 from advgym.catalogue.facts import facts
 from advgym.cli.printing import escape, out
 from advgym.cli.shared.completion import LISTS
-from advgym.cli.shared.tables import emit, legend, print_table, table
+from advgym.cli.shared.tables import NONE, emit, legend, print_table, table
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.settings import described
 
 if TYPE_CHECKING:
     from advgym.catalogue.cards import Card
 
-NONE = "–"
 
 SHOWN = {  # columns of the table; --json has them all. The last of each list wraps between words
     "tasks": ("name", "perturbation", "queries", "title"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from advgym.cli.printing import err, escape, heat, number, out, percent
+from advgym.cli.shared.tables import legend, print_table
 
 if TYPE_CHECKING:
     from advgym.judge.results import Result
@@ -21,6 +22,14 @@ COLUMNS = {  # of each track: (key, heading)
     "defense": (("attempted", "attempted"), ("clean_accuracy", "clean"), ("worst_weighted", "worst"),
                 ("robust_every_seed", "every seed")),
 }  # fmt: skip
+MEANS = {
+    "attack": "success: of the samples attacked, the mean over tasks and seeds, with its interval; attempted: of the "
+    "board's tasks; area: under success against queries; worst: the tasks' mean, the worst ones counting most; "
+    "invalid: of final perturbations; queries: the mean of a sample",
+    "defense": "robust: samples that no attack breaks, with its interval; clean: accuracy without attack; worst: the "
+    "tasks' mean, the worst ones counting most; every seed: robust in every run",
+}
+SIGNS = {"✕": "not eligible for the board's ranking, for the reason below"}
 Missing = Mapping[tuple[str, str, str], str]
 
 
@@ -40,8 +49,13 @@ def print_scored(scored: Scored, results: Sequence[Result], missing: Missing) ->
     console.print(f"\n[bold]{escape(scored.board)}[/] [dim]{scored.phase}, seeds {len(scored.seeds)}, "
                   f"{escape(scored.device)}, not sandboxed[/]", soft_wrap=True)  # fmt: skip
     for title, lines in (("attack", scored.attacks), ("defense", scored.defenses)):
+        if not lines:
+            continue
         console.print()
-        console.print(_table(title, lines))
+        print_table(_table(title, lines))
+        console.print(f"[dim]{MEANS[title]}[/]")
+    if any(not line.eligible for line in (*scored.attacks, *scored.defenses)):
+        legend(SIGNS, "✕")
     for line in (*scored.attacks, *scored.defenses):
         notes = [*([] if line.eligible else [f"not eligible: {line.footnote}"]), *line.flags]
         for note in notes:

@@ -14,8 +14,8 @@ import advgym
 from advgym.lib.canvas import SIZE, STRIP, captioned, shorten, words
 
 NAMES = (  # one task of each domain and kind, and each way of drawing
-    "image.digits-linf", "image.digits-pixel", "image.digits-patch-universal", "text.synth-wordswap", "text.synth-joint",
-    "text.synth-trigger", "graph.karate-edge", "graph.sbm-feature", "graph.sbm-continuous", "graph.karate-global",
+    "image.digits-linf", "image.digits-pixel", "image.digits-patch-universal", "text.synth-wordswap",
+    "text.synth-joint", "text.synth-trigger", "graph.karate-edge", "graph.sbm-feature", "graph.sbm-continuous", "graph.karate-global",
     "graph.karate-rewire", "graph.karate-inject", "graph.sbm-edge", "speech.synth-keyword", "speech.synth-bands",
 )  # fmt: skip
 SHAPE = (SIZE[1] + STRIP, SIZE[0], 3)
@@ -37,7 +37,7 @@ def steps(env, many=3, seed=0):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_have_one_size_and_show_the_change(name):
-    shown, obs = steps(gym.make(f"advgym/{name}-v0", render_mode="rgb_array"))
+    shown, _ = steps(gym.make(f"advgym/{name}-v0", render_mode="rgb_array"))
     assert {f.shape for f in shown} == {SHAPE} and {f.dtype for f in shown} == {np.dtype(np.uint8)}
     assert (shown[0] != shown[-1]).any() and shown[0].std() > 5
     again, _ = steps(gym.make(f"advgym/{name}-v0", render_mode="rgb_array"))
@@ -148,8 +148,8 @@ def test_no_window_is_a_plain_error(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(advgym.AdvgymError, match=r"no screen.*rgb_array"):
         gym.make("advgym/graph.karate-edge-v0", render_mode="human")
-    with pytest.raises(advgym.AdvgymError, match="unknown render_mode 'rgb'; did you mean 'rgb_array'"):
-        gym.make("advgym/graph.karate-edge-v0", render_mode="rgb")
+    with pytest.raises(advgym.AdvgymError, match="unknown render_mode 'rgb_aray'; did you mean 'rgb_array'"):
+        gym.make("advgym/graph.karate-edge-v0", render_mode="rgb_aray")
 
 
 # -- pickles and specs -----------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_an_async_vector_by_spawn():
         queries=5,
     )
     try:
-        obs, info = env.reset(seed=[0, 1])
+        obs, _ = env.reset(seed=[0, 1])
         assert obs["perturbation"].shape[0] == 2
         assert env.step(np.array([1, 2]))[0]["queries_left"].tolist() == [[4], [4]]
     finally:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from advgym.cli.printing import out
 
+NONE = "–"
 LEAST = 24  # columns that a text which wraps between words may shrink to
 
 
@@ -33,7 +34,9 @@ def print_table(found: Table) -> None:
         max((line.cell_len for cell in (column.header, *column.cells) for line in _text(cell).split()), default=0)
         for column in found.columns
     ]
-    least = [w if column.no_wrap else min(w, LEAST) for w, column in zip(wide, found.columns, strict=True)]
+    for column, w in zip(found.columns, wide, strict=True):
+        column.no_wrap = column.no_wrap or w <= LEAST  # numbers and names are never broken
+    least = [w if column.no_wrap else LEAST for w, column in zip(wide, found.columns, strict=True)]
     if sum(least) + 2 * (len(least) - 1) <= console.width:
         console.print(found)
         return
