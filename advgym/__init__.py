@@ -10,8 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from advgym import _moved
-from advgym.ids import register_id
-from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
+from advgym.registry import (
+    add_rows,
+    register_agent,
+    register_built_in,
+    register_defense,
+    register_task,
+    register_victim,
+)
 
 if TYPE_CHECKING:
     from advgym.catalogue.describe import describe
@@ -58,5 +64,4 @@ def __dir__() -> list[str]:
 
 
 _moved.install()
-for _task in built_in_tasks():
-    register_id(_task)
+register_built_in()

@@ -262,7 +262,8 @@ def print_examples(r: Result, task: Task, many: int) -> None:
 
 def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
     """`before -> after   what was done`, plain text."""
-    from advgym.report.examples import ask, forms, words
+    from advgym.clients.render import ask
+    from advgym.report.examples import forms, words
 
     lines = []
     batch, form = forms(task, r.split, samples)

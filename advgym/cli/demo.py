@@ -108,10 +108,11 @@ def _prepare(found: Run, names: list[str], size: dict[str, int], bar: Any) -> No
 
 def _first_matrix(found: Run, size: dict[str, int], bar: Any, folder: Path) -> None:
     pairs = [(agent, task) for task in found.kinds for agent in registry.tasks()[task]["demo"]]
+    have = {(r.agent, r.task) for r in found.results}
     line = bar.add_task("agents × tasks", total=len(pairs), note="")
     for agent, task in pairs:
         bar.update(line, note=f"{agent} on {task}")
-        result = _attack(found, agent, task, "none", size)
+        result = None if (agent, task) in have else _attack(found, agent, task, "none", size)
         if result is not None:
             found.results.append(result)
             _save(result, folder)

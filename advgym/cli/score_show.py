@@ -40,9 +40,11 @@ def print_scored(scored: Scored, results: Sequence[Result], missing: Missing) ->
     from advgym.report.matrix import agents_by_tasks, attack_by_defense
 
     bare = [r for r in results if r.defense == NONE]
-    if bare:
-        print_matrix(agents_by_tasks(bare, list(dict.fromkeys(r.task for r in bare)), missing), "agents × tasks")
     guarded = [r for r in results if r.defense != NONE]
+    shown = {r.task.split("/")[0] for r in guarded}  # there the undefended victim is a column
+    rest = [r for r in bare if r.task.split("/")[0] not in shown]
+    if rest:
+        print_matrix(agents_by_tasks(rest, list(dict.fromkeys(r.task for r in rest)), missing), "agents × tasks")
     for domain in dict.fromkeys(r.task.split("/")[0] for r in guarded):
         print_matrix(attack_by_defense(bare, guarded, domain, missing)[1], f"{domain}: attacks × defenses")
     console = out()
@@ -60,9 +62,22 @@ def print_scored(scored: Scored, results: Sequence[Result], missing: Missing) ->
         notes = [*([] if line.eligible else [f"not eligible: {line.footnote}"]), *line.flags]
         for note in notes:
             console.print(f"[yellow]![/] {escape(line.name)}: {escape(note)}", soft_wrap=True)
-    gaps = dict.fromkeys(f"{a} on {t}: {why}" for (a, t, _), why in missing.items())
-    for gap in gaps:
+    for gap in gaps(missing):
         console.print(f"[dim]– {escape(gap)}[/]", soft_wrap=True)
+
+
+def gaps(missing: Missing) -> list[str]:
+    """What could not be played, each once: of an agent that fits no undefended task nothing is said of defenses."""
+    from advgym.leaderboards.scoring.matrix import NONE
+
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for (agent, task, guard), why in missing.items():
+        if guard == NONE or (agent, task, NONE) not in missing:
+            found.setdefault((task, guard, why), []).append(agent)
+    return [
+        f"{', '.join(agents)} on {task}{'' if guard == NONE else f' behind {guard}'}: {why}"
+        for (task, guard, why), agents in found.items()
+    ]
 
 
 def _table(track: str, lines: Sequence[Line]) -> Table:

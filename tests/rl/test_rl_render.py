@@ -15,8 +15,9 @@ from advgym.lib.canvas import SIZE, STRIP, captioned, shorten, words
 
 NAMES = (  # one task of each domain and kind, and each way of drawing
     "image.digits-linf", "image.digits-pixel", "image.digits-patch-universal", "text.synth-wordswap",
-    "text.synth-joint", "text.synth-trigger", "graph.karate-edge", "graph.sbm-feature", "graph.sbm-continuous", "graph.karate-global",
-    "graph.karate-rewire", "graph.karate-inject", "graph.sbm-edge", "speech.synth-keyword", "speech.synth-bands",
+    "text.synth-joint", "text.synth-trigger", "graph.karate-edge", "graph.sbm-feature", "graph.sbm-continuous",
+    "graph.karate-global", "graph.karate-rewire", "graph.karate-inject", "graph.sbm-edge",
+    "speech.synth-keyword", "speech.synth-bands",
 )  # fmt: skip
 SHAPE = (SIZE[1] + STRIP, SIZE[0], 3)
 

@@ -232,7 +232,8 @@ def swaps(spec: Spec) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
-        show=partial(picture, labels=data.labels, goal=goal), draw=partial(frame, labels=data.labels), columns=measures.columns(),
+        show=partial(picture, labels=data.labels, goal=goal), draw=partial(frame, labels=data.labels),
+        columns=measures.columns(),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes, lacks=lacking(dealt),
         offers=frozenset({"graph", "target"}),
     )  # fmt: skip
