@@ -78,7 +78,10 @@ def _size(task: Task | None) -> str:
         return ""
     batch = task.samples(next(iter(task.sizes)), [0])
     if isinstance(batch, EditsBatch):
-        cells = batch.sites * batch.choices
-        many = int(batch.mask(torch.tensor([0])).sum()) if cells <= FLAT else cells
-        return f"{many // (2 if batch.key == 'pair' else 1):,} edits"
+        if batch.sites * batch.choices > FLAT:
+            return ""
+        open_ = batch.mask(torch.tensor([0]))[0]
+        if batch.key == "pair":  # (a, b) is (b, a)
+            open_ = (open_ | open_.T).triu()
+        return f"{int(open_.sum()):,} edits"
     return f"{math.prod(batch.shape):,} values"

@@ -18,7 +18,7 @@ from advgym.judge.results import load
 from advgym.report.page import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
-WIDTH = 1120
+WIDTH, EDGE = 1120, 24
 
 
 def picture(page: Path, to: Path) -> None:
@@ -29,7 +29,10 @@ def picture(page: Path, to: Path) -> None:
         browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
         sheet = browser.new_page(viewport={"width": WIDTH, "height": 1200}, color_scheme="light")
         sheet.goto(page.resolve().as_uri())
-        sheet.locator("#matrix").screenshot(path=str(to))
+        box = sheet.locator("#matrix").bounding_box()
+        assert box is not None
+        around = {"x": box["x"] - EDGE, "y": box["y"] + EDGE, "width": box["width"] + 2 * EDGE, "height": box["height"]}
+        sheet.screenshot(path=str(to), full_page=True, clip=around)
         browser.close()
 
 
