@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advgym.clients.render import ask
 from advgym.core.batch import Batch
 from advgym.core.task import Task
 from advgym.judge.results import Result, Sample
@@ -38,12 +37,6 @@ def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]
 def words(task: Task, output: Any) -> str:
     """A stored output in words."""
     return task.goal.describe(torch.as_tensor(output))
-
-
-def ask(task: Task, function: Callable[..., str], *arguments: Any) -> str:
-    """What a task's `show` or `line` says; one that knows the parameter `task` is given it."""
-    known = inspect.signature(function).parameters
-    return function(*arguments, task=task) if "task" in known else function(*arguments)
 
 
 def pick(results: list[Result], most: int = 4) -> list[tuple[Result, Sample]]:

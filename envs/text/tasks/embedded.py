@@ -96,7 +96,7 @@ def _task(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show.show, line=show.line, columns=columns.COLUMNS, offers=frozenset({"text", "words"}),
+        show=show.show, line=show.line, draw=show.draw, columns=columns.COLUMNS, offers=frozenset({"text", "words"}),
         tells=lambda split, ids: {"words": (part_of(split).clean[ids] >= 0).any(2).sum(1).tolist()},
     )  # fmt: skip
 

@@ -203,7 +203,7 @@ def make_task(
         sizes=sizes, deal=deal,
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
-        randomise=make_randomise(lexicon.near), show=show.show, line=show.line,
+        randomise=make_randomise(lexicon.near), show=show.show, line=show.line, draw=show.draw,
         columns=columns.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
         offers=space.offers | {"text"} | (set() if space.whole else {"words"}),
         tells=lambda split, ids: {"words": [len(given.texts[split][i]) for i in ids]},

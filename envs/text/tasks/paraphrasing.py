@@ -124,7 +124,7 @@ def make_joint(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show_joint, line=line_joint, offers=frozenset({"text"}),
+        show=show_joint, line=line_joint, draw=draw_joint, offers=frozenset({"text"}),
     )  # fmt: skip
 
 
@@ -318,6 +318,14 @@ def line_joint(batch: JointBatch, row: int, form: Tensor, task: Any = None) -> s
         new = " ".join(w if swap is None else f"{w}(->{swap})" for w, swap in pairs)
         parts.append(f"[{clean} -> {new}]" if changed else new)
     return " ".join(parts)
+
+
+def draw_joint(batch: JointBatch, row: int, form: Tensor) -> Any:
+    """A frame of the text: a changed sentence struck through, then the new one with its swapped words marked."""
+    sites: list[tuple[str, str | None]] = []
+    for clean, changed, pairs in _changes(batch, row, form):
+        sites += [(clean, "")] * changed + list(pairs)
+    return show.marked(sites)
 
 
 def show_joint(batch: JointBatch, row: int, form: Tensor, before: Tensor, after: Tensor, task: Any = None) -> str:
