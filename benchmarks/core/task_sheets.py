@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
 import advgym
 from advgym import registry
@@ -86,6 +87,16 @@ def digest_of(row: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def example_of(task: Task, results: list[Result]) -> dict[str, Any] | None:
+    """The nearest success of the strongest agent, as the task shows it; where none succeeded, a failure."""
+    found = examples(task, results, 1)
+    if found or not results:
+        return vars(found[0]) | {"success": True} if found else None
+    last = results[-1]
+    tried = [replace(last, samples=[replace(s, success=True)]) for s in last.samples[:1]]
+    return next((vars(e) | {"success": False} for e in examples(task, tried, 1)), None)
+
+
 def sheet(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Everything that a page needs of a task and that only playing it can say."""
     made = make_task(name, **options)
@@ -99,11 +110,11 @@ def sheet(name: str, options: dict[str, Any]) -> dict[str, Any]:
             results.append(attack(name, agent, split=split, lanes=size["episodes"], **size, **options))
         except AdvgymError as error:
             print(f"  {agent}: {error}")
-    shown = examples(make_task(name, **options), results, 1)
     return {
-        "task": name, "row": digest_of(registry.tasks()[name]), "made_with": options, "kind": batch.kind, "offers": sorted(offered), "sizes": dict(made.sizes),
+        "task": name, "row": digest_of(registry.tasks()[name]), "made_with": options, "kind": batch.kind,
+        "offers": sorted(offered), "sizes": dict(made.sizes),
         "split": split, **size, "seed": 0, "versions": versions(), "spaces": spaces_of(name, options),
-        "example": vars(shown[0]) if shown else None, "curves": [line_of(r) for r in results],
+        "example": example_of(make_task(name, **options), results), "curves": [line_of(r) for r in results],
     }  # fmt: skip
 
 

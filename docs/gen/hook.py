@@ -35,9 +35,11 @@ def on_config(config):
 
 
 def on_files(files: Files, config):
-    """The made pages as files."""
+    """The made pages as files, and the mark of the boards."""
     for uri, text in _made.items():
         files.append(File.generated(config, uri, content=text))
+    mark = ROOT / "leaderboards" / "service" / "static" / "mark.svg"
+    files.append(File.generated(config, "assets/mark.svg", abs_src_path=str(mark)))
     return files
 
 

@@ -35,4 +35,4 @@ if __name__ == "__main__":
 
     for one in sorted(NOTEBOOKS.glob(sys.argv[1] if len(sys.argv) > 1 else "*.ipynb")):
         nbformat.write(executed(one), one)
-        print(one.name)  # noqa: T201
+        print(one.name)

@@ -1,4 +1,4 @@
-"""A page per agent and per defense: docstring, source, settings with ranges and defaults, needs, tasks that it plays."""
+"""A page per agent and per defense: docstring, source, settings with ranges and defaults, needs, tasks it plays."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def defense_pages(root: Path):
         agent = "pgd" if domain in ("image", "speech") else "greedy"
         made[f"defenses/{name}.md"] = (
             f"# {name}\n\n{_doc(d.defend)}\n\n| | |\n|---|---|\n| Guards | {_guards(d)} |\n"
-            f"| Perturbations | {', '.join(d.kinds)} |\n| Source | `{_place(d.origin)}` |\n\n{_settings(d.defend, d.allowed)}\n"
+            f"| Perturbations | {', '.join(d.kinds)} |\n| Source | `{_place(d.origin)}` |\n\n"
+            f"{_settings(d.defend, d.allowed)}\n"
             f"## Try it\n\n```console\nadvgym attack {task} --agent {agent} --defense {name} --episodes 16\n```\n"
         )
     return made, ["defenses/index.md", *({name: f"defenses/{name}.md"} for name in guards)]
@@ -95,7 +96,7 @@ def _agent(a, source: str, tasks: list[str], sheets) -> str:
         parts.append(f"## Play it\n\n```console\nadvgym attack {task} --agent {name} --episodes 16\n```\n")
     measured = [(t, c) for t in tasks for c in sheets[t]["curves"] if c["agent"] == a.name]
     if measured:
-        parts.append("## Measured\n\nOn the pages of tasks, with their small budgets (`benchmarks.core.task_sheets`).\n\n"
+        parts.append("## Measured\n\nWith small budgets, on the pages of tasks (`benchmarks.core.task_sheets`).\n\n"
                      "| task | success, % | 95 % | queries, median |\n|---|---|---|---|")  # fmt: skip
         parts += [f"| [`{t}`](../{site_tasks.page_of(t)}) | {100 * c['success']:.0f} of {c['attacked']} | "
                   f"{100 * c['interval'][0]:.0f}–{100 * c['interval'][1]:.0f} | {c['queries']:g} |"
@@ -107,7 +108,8 @@ def _agent(a, source: str, tasks: list[str], sheets) -> str:
 
 def paper_of(a) -> str:
     """The references in an agent's docstring: `Names 2017` in brackets."""
-    text = f"{inspect.getdoc(inspect.getmodule(inspect.unwrap(getattr(a.attack, 'func', a.attack)))) or ''} {_doc(a.attack)}"
+    bare = inspect.unwrap(getattr(a.attack, "func", a.attack))
+    text = f"{inspect.getdoc(inspect.getmodule(bare)) or ''} {_doc(a.attack)}"
     found = re.findall(r"\(([^()]*?(?:19|20)\d\d[a-z]?[^()]*)\)", text)
     return "; ".join(dict.fromkeys(" ".join(f.split()) for f in found[:2]))
 

@@ -46,5 +46,5 @@ def _names(advgym) -> str:
         lines.append(f"| [`advgym.{name}`][{found.__module__}.{name}] | {first} |")
     table = "\n".join(lines)
     more = ", ".join(f"[{title}]({page}.md)" for page, (title, _, _) in MODULES.items())
-    return (f"# API\n\nThe public names of `advgym`; they are imported when they are first used. By subject: {more}.\n\n"
+    return (f"# API\n\nThe public names of `advgym`; imported when they are first used. By subject: {more}.\n\n"
             f"| name | what it is |\n|---|---|\n{table}\n")  # fmt: skip

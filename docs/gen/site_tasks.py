@@ -55,7 +55,8 @@ def _index(rows, known) -> str:
         for name, row in rows.items():
             if name.split("/")[0] == domain:
                 most = row.get("knowledge", "white-box")
-                parts.append(f"| {_mark(row, known.get(name))} | [`{name}`]({name}.md) | {row.get('title', '')} | {most} "
+                link = f"[`{name}`]({name}.md)"
+                parts.append(f"| {_mark(row, known.get(name))} | {link} | {row.get('title', '')} | {most} "
                              f"| {row.get('queries', 500):,} |")  # fmt: skip
         parts.append("")
     return "\n".join(parts)
@@ -90,7 +91,8 @@ def _picture(sheet) -> str:
     inside = e["fragment"] or f"<p>{escape(e['line'])}</p>"
     with_ = f", shown with {_words(sheet['made_with'])}" if sheet["made_with"] else ""
     asked = f"{e['queries']} {'query' if e['queries'] == 1 else 'queries'}"
-    said = escape(f"By {e['agent']}: sample {e['sample']}, {asked}, distance {e['distance']}{with_}.")
+    how = "" if e.get("success", True) else " It failed."
+    said = escape(f"By {e['agent']}: sample {e['sample']}, {asked}, distance {e['distance']}{with_}.{how}")
     return f'<figure class="sheet">\n<div class="fragment">{inside}</div>\n<figcaption>{said}</figcaption>\n</figure>\n'
 
 
@@ -140,15 +142,16 @@ def _gym(name, row) -> str:
 
     if "dataset" not in row:
         return "From Python with your own objects: [victims and data](../../own-victims.md)."
-    return (f'```python\nimport gymnasium\nimport advgym  # registers the ids\n\nenv = gymnasium.make("{gym_id(name)}")\n'
-            "```\n\nThat is the [edit view](../../rl.md); `advgym.make` gives [whole proposals](../../contract.md).")  # fmt: skip
+    code = f'import gymnasium\nimport advgym  # registers the ids\n\nenv = gymnasium.make("{gym_id(name)}")'
+    said = "That is the [edit view](../../rl.md); `advgym.make` gives [whole proposals](../../contract.md)."
+    return f"```python\n{code}\n```\n\n{said}"
 
 
 def _spaces(sheet) -> str:
     spaces = sheet["spaces"]
     rows = "\n".join(f"| `{key}` | `{space}` |" for key, space in spaces["observation"].items())
     return (f"## Spaces\n\nOf one lane. A proposal (`advgym.make`): `{spaces['proposal']}`. An action of the edit view "
-            f"(`gymnasium.make`): `{spaces['action']}`. Its observation:\n\n| key | space |\n|---|---|\n{rows}\n")  # fmt: skip
+            f"(Gymnasium): `{spaces['action']}`. It observes:\n\n| key | space |\n|---|---|\n{rows}\n")  # fmt: skip
 
 
 def _curve(name, sheet) -> str:
@@ -186,7 +189,7 @@ def _who(name, row, sheet) -> str:
     from advgym import registry
 
     if not sheet:
-        return (f"## Who plays it\n\nIts data were not there when this page was made. `advgym list agents --task {name}` "
+        return (f"## Who plays it\n\nIts data were not there for this page; `advgym list agents --task {name}` "
                 "says who fits.\n")  # fmt: skip
     fit = players(sheet)
     parts = ["## Who plays it\n"]
