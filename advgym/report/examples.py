@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,7 @@ class Example:
     line: str
     queries: int
     distance: str
+    told: bool = False  # whether the fragment says both answers, so that nothing beside it needs to
 
 
 def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]:
@@ -44,6 +47,12 @@ def ask(task: Task, function: Callable[..., str], *arguments: Any) -> str:
     """What a task's `show` or `line` says; one that knows the parameter `task` is given it."""
     known = inspect.signature(function).parameters
     return function(*arguments, task=task) if "task" in known else function(*arguments)
+
+
+def _tells(fragment: str, before: str, after: str) -> bool:
+    """Whether both answers can be read in a fragment (a transcript's words stand apart there)."""
+    seen = set(re.split(r"\W+", html.unescape(re.sub(r"<[^>]*>", " ", fragment))))
+    return bool(fragment) and all(set(re.split(r"\W+", answer)) - {""} <= seen for answer in (before, after))
 
 
 def pick(results: list[Result], most: int = 4) -> list[tuple[Result, Sample]]:
@@ -80,6 +89,7 @@ def examples(task: Task, results: list[Result], most: int = 4) -> list[Example]:
                 line,
                 s.queries,
                 f"{s.distance:.3g}",
+                _tells(fragment, words(task, s.before), words(task, s.after)),
             )
         )
     return out

@@ -80,6 +80,7 @@ def _agent_index(agents, told) -> str:
 
 def _agent(a, source: str, tasks: list[str], sheets) -> str:
     from advgym.lib.needs import vocabulary
+    from advgym.report.papers import paper_of
 
     needs = "; ".join(f"`{need}`: {vocabulary()[need]}" for need in a.needs) or "nothing beyond its kind"
     name = f"{a.name}:{a.argument.upper()}" if a.argument else a.name
@@ -104,14 +105,6 @@ def _agent(a, source: str, tasks: list[str], sheets) -> str:
     rest = ", ".join(f"[`{t}`](../{site_tasks.page_of(t)})" for t in tasks) or "none with the defaults of its row"
     parts.append(f"\n## Tasks that it plays\n\n{rest}.\n")
     return "\n".join(part for part in parts if part)
-
-
-def paper_of(a) -> str:
-    """The references in an agent's docstring: `Names 2017` in brackets."""
-    bare = inspect.unwrap(getattr(a.attack, "func", a.attack))
-    text = f"{inspect.getdoc(inspect.getmodule(bare)) or ''} {_doc(a.attack)}"
-    found = re.findall(r"\(([^()]*?(?:19|20)\d\d[a-z]?[^()]*)\)", text)
-    return "; ".join(dict.fromkeys(" ".join(f.split()) for f in found[:2]))
 
 
 def _settings(function, allowed) -> str:
