@@ -126,11 +126,8 @@ def test_dark_follows_the_system(page, site):
 
 def test_keyboard_skips_to_the_content(page, site):
     page.goto((site / "tutorials" / "audit.html").as_uri())
-    reached = set()
-    for _ in range(4):
-        page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.className"))
-    assert "md-skip" in reached
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className").split()[0] == "md-skip"
 
 
 # -- what the site is made from ---------------------------------------------------------------------------------------
