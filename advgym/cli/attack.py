@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,9 @@ def run_attack(
         if report:
             from advgym.report.page import write_report
 
-            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
+            key = (result.agent, result.task, result.defense)
+            beside = {key: os.path.relpath(out, Path(report).parent)} if out else {}
+            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}", files=beside)
         if audio:
             save_pairs(audio, result, made)
     for what, path in (("result", out), ("report", report), ("audio", audio)):

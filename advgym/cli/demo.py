@@ -193,11 +193,19 @@ def _attack(found: Run, agent: str, task: str, guard: str, size: dict[str, int])
     return None
 
 
+def _guarded(found: Run) -> list[Result]:
+    """Those behind a defense; of the others the first matrix has the file."""
+    return [r for r in found.defended if r.defense != "none"]
+
+
+def _file(r: Result) -> str:
+    return "--".join((r.task.replace("/", "."), r.agent, r.defense)) + ".json"
+
+
 def _save(result: Result, folder: Path) -> None:
     from advgym.judge.results import save
 
-    name = "--".join((result.task.replace("/", "."), result.agent, result.defense))
-    save(result, folder / "results" / f"{name}.json")
+    save(result, folder / "results" / _file(result))
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -226,5 +234,6 @@ def _write(found: Run, folder: Path, seconds: float, size: dict[str, int], less:
     write_report(
         place, found.results, found.tasks, title="Agents against tasks", defended=found.defended, missing=found.missing,
         flags=found.problems, notes=notes, seconds=seconds,
+        files={(r.agent, r.task, r.defense): f"results/{_file(r)}" for r in [*found.results, *_guarded(found)]},
     )  # fmt: skip
     return place
