@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from advgym.errors import AdvgymError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 HOME = Path(__file__).resolve().parents[1]
 
 
@@ -104,7 +105,7 @@ def says_missing(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except ModuleNotFoundError as error:
             told = absent(error)
-            if told is None or told is error:
+            if told is None:
                 raise
             raise told from error
 
