@@ -160,7 +160,7 @@ def settings_in_words(function: Callable[..., Any], allowed: Mapping[str, Allowe
     found = []
     for name, default in settings_of(function).items():
         kind, values = type_of(function, name), allowed.get(name)
-        some = ", ".join(values) if isinstance(values, tuple) else str(values or "")
+        some = ", ".join(values) if isinstance(values, tuple) else str(values or "").removeprefix("of ")
         given = "" if default is inspect.Parameter.empty else repr(default)
         found.append(Setting(name, TYPES[kind] if kind else "any value", some, given))
     return found
