@@ -20,7 +20,7 @@ from advgym.envs.graph.constraints.limits import Cooccurrence, Flips, Influence,
 from advgym.envs.graph.data.datasets import load_nodes, load_wholes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.data.own import own_graph, unseen
-from advgym.envs.graph.inputs.graphs import check_binary
+from advgym.envs.graph.inputs.graphs import Graph, check_binary
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.perturb.batches import EdgeBatch, FeatureBatch, NodeBatch
 from advgym.envs.graph.perturb.dense import WholeBatch, randomise_dense
@@ -172,13 +172,14 @@ def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, 
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
     else:
-        victim = adapted(victim, edges=knowledge_by_edges)
+        victim = adapted(victim, edges=knowledge_by_edges, graph=data.graph)
     return _fit_classes(data, victim), victim
 
 
-def adapted(victim: Victim, *, edges: bool = True) -> Victim:
+def adapted(victim: Victim, *, edges: bool = True, graph: Graph | None = None) -> Victim:
     """A victim that answers rows of graphs: itself where it does, a PyG-style model stacked."""
-    return victim if getattr(victim.model, "takes_rows", False) or victim.keyed else _stacked(victim, edges=edges)
+    rows = getattr(victim.model, "takes_rows", False) or victim.keyed
+    return victim if rows else _stacked(victim, graph, edges=edges)
 
 
 def surrogate_of(spec: Spec, data: NodeData) -> Victim | None:
@@ -188,14 +189,14 @@ def surrogate_of(spec: Spec, data: NodeData) -> Victim | None:
     return node_victim("own-sgc", model="sgc", lr=0.2, data=replace(data, nodes=unseen(data)))
 
 
-def _stacked(victim: Victim, *, edges: bool) -> Victim:
+def _stacked(victim: Victim, graph: Graph | None, *, edges: bool) -> Victim:
     """A PyG-style model of (x, edge_index, edge_weight=None) as a victim of this task."""
     model, card = Stacked(victim.model, victim.name), victim.card
     access = victim.access
     if kept := caching(victim.model):
         log.warning("victim %r caches the first graph it sees: off while it is asked, in %s", victim.name, kept)
         card = {**card, "caching_off": kept}
-    if access == "gradients" and edges and not model.weighted:
+    if access == "gradients" and edges and not model.weighted and not (graph is not None and model.sums(graph)):
         access = "scores"
         log.warning("victim %r takes no edge_weight: no gradients by edges, knowledge is 'score' at most", victim.name)
     return victim.like(model, access=access, card=card)
