@@ -104,7 +104,7 @@ def test_every_agent_plays_somewhere():
 
 
 def test_the_table_covers_every_domain_and_both_kinds():
-    assert {d for d, _ in TASKS} == {"image", "text", "graph", "speech"}
+    assert {d for d, _ in TASKS} == {"image", "text", "graph", "speech", "fusion"}
     assert {k for _, k in TASKS} == {"field", "edits"}
     for kind in ("field", "edits"):
         assert sum(kind in e.kinds for e in AGENTS.values()) >= 5

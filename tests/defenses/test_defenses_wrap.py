@@ -33,8 +33,8 @@ def guards(entry, task):
 
 
 # What trains the victim again has a sweep of its own, test_defenses_trained.py.
-# What screens training rows guards training runs alone: tests/core/test_core_poison.py.
-SCREENS = ("activation-clustering", "spectral-signatures")
+# What screens training rows, or compares two channels: tests/core/test_core_poison.py, tests/fusion.
+SCREENS = ("activation-clustering", "spectral-signatures", "consistency")
 FREE = [n for n, e in registry.defenses().items() if ".defenses.training." not in e.origin and n not in SCREENS]
 TABLE = [(d, t) for t in EMBEDDED for d in FREE if guards(registry.defense(d), t) and (d, t) not in REFUSED]
 

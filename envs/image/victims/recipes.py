@@ -98,11 +98,15 @@ def _victim(name: str, build: Any, recipe: dict[str, Any]) -> Victim:
 
 
 def hardened(
-    name: str, *, victim: str, task: str, defense: str, dataset: str | None = None, **settings: Any
+    name: str, *, victim: str, task: str, defense: str, against: str, dataset: str | None = None, **settings: Any
 ) -> Victim:  # fmt: skip
-    """A victim that a defense trained on one task, whichever it is asked on: for threats seen and unseen."""
+    """A victim that a defense trained on one task, whichever it is asked on: for threats seen and unseen.
+
+    Args:
+        against: what the card says that it was.
+    """
     found = make_task(task, victim=victim, dataset=dataset, defenses=[(defense, settings)]).victim
-    return found.like(found.model, name=name, card={**found.card, "against": task})
+    return found.like(found.model, name=name, card={**found.card, "against": against})
 
 
 def fit(module: nn.Module, x: Tensor, y: Tensor, recipe: dict[str, Any]) -> None:
