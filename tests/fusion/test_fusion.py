@@ -1,5 +1,7 @@
 """Two channels with one label: pairs, the Field of two parts, the fused victims, what notices that they disagree."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -86,7 +88,7 @@ def test_bad_options_are_named(options, words):
 
 
 def test_the_task_keeps_the_contract():
-    check_vector_env(lambda *args, **kwargs: make(TASK, *args, **{**kwargs, "queries": 8}))
+    check_vector_env(partial(make, TASK))
 
 
 def test_an_attack_on_one_channel_leaves_the_other():
@@ -111,14 +113,14 @@ def attacked():
 
 def test_channels_that_disagree_are_found(attacked):
     task, batch, other = attacked
-    guard = registry.defense("consistency").defend(task.victim, task, samples=400)
+    guard = registry.defense("consistency").defend(task.victim, task, samples=200, epochs=8)
     clean, found = guard.risk(batch.x), guard.risk(other)
     assert float((clean >= 0.5).double().mean()) < 0.25 and float((found >= 0.5).double().mean()) > 0.9
 
 
 def test_a_channel_is_made_anew_from_the_other(attacked):
     task, batch, other = attacked
-    guard = registry.defense("consistency").defend(task.victim, task, samples=400, repair=True)
+    guard = registry.defense("consistency").defend(task.victim, task, samples=200, epochs=8, repair=True)
     model = guard.model
     assert isinstance(model, Repaired)
     told = model.rebuilt(other, torch.ones(60, dtype=torch.int64))
