@@ -78,6 +78,7 @@ class Rows:
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     victims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rescorers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def register_agent(
@@ -182,7 +183,7 @@ def _read(path: Path) -> Rows:
         raise DataError(f"cannot read the task table {path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is not a TOML table of tasks: {error}") from None
-    return Rows(*(expanded(table.get(f"{what}s", {}), f"{path}: {what}") for what in ("task", "victim")))
+    return Rows(*(expanded(table.get(f"{what}s", {}), f"{path}: {what}") for what in ("task", "victim", "rescorer")))
 
 
 @cache
@@ -192,7 +193,13 @@ def _built_in() -> Rows:
         table = _read(path)
         rows.tasks.update({f"{path.parent.name}/{name}": row for name, row in table.tasks.items()})
         rows.victims.update(table.victims)
+        rows.rescorers.update(table.rescorers)
     return rows
+
+
+def rescorers() -> dict[str, dict[str, Any]]:
+    """Rows of what scores other people's result files again, by format."""
+    return _built_in().rescorers
 
 
 def built_in_tasks() -> list[str]:

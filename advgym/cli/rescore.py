@@ -1,4 +1,4 @@
-"""`advgym rescore`: a submission file of BODEGA, scored again by a victim of one's own."""
+"""`advgym rescore`: a result file of somebody else, scored again by a victim of one's own."""
 
 from __future__ import annotations
 
@@ -16,36 +16,32 @@ def rescore(
                                             metavar="FILE.TSV")],
     victim: Annotated[str, typer.Option(help="A name, or transformers:FOLDER.", metavar="NAME")],
     out: Annotated[Path | None, typer.Option(help="Every line, checked.", metavar="JSON")] = None,
+    form: Annotated[str, typer.Option("--format", help="Of the file; InCrediblAE's by default.")] = "bodega",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> int:  # fmt: skip
-    """Score a BODEGA submission again: originals and answers are ours, claims are compared."""
+    """Score somebody's result file again: originals and answers are ours, claims are compared."""
+    from advgym import registry
     from advgym.cli.printing import escape
     from advgym.cli.printing import out as console
-    from advgym.envs.text.measures.bodega import rescore_files
+    from advgym.errors import unknown
     from advgym.lib.files import write_atomic
 
-    found = rescore_files(submission, originals, victim)
+    formats = registry.rescorers()
+    if form not in formats:
+        raise unknown("format of result files", form, formats)
+    found = registry.load(formats[form]["make"])(submission, originals, victim)
     encoded = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    doubtful = any(found.doubts.values())
     if out is not None:
         write_atomic(out, encoded + b"\n")
     if as_json:
         typer.echo(encoded.decode())
-        return 1 if found.false_claims or found.altered_originals else 0
-    low, high = found.success_ci
+        return int(doubtful)
     console().print(f"[bold]{escape(str(submission))}[/] on [cyan]{escape(victim)}[/], {found.texts} texts")
-    lines = [
-        ("success", f"{found.verified} of {found.claimed} claimed ({100 * found.success_rate:.1f} %, 95 % interval "
-                    f"{100 * low:.1f} to {100 * high:.1f})"),
-        ("meaning kept", f"{100 * found.valid_success_rate:.1f} % succeed with the meaning kept; mean validity of "
-                         f"successes {found.kept_mean:.2f}"),
-        ("characters kept", f"{found.character_mean:.3f}"),
-        ("score", f"{found.score:.4f}  (success x validity x characters)"),
-        ("queries", f"{found.queries_claimed:.1f}, as the file says; not checked"),
-    ]  # fmt: skip
-    for name, text in lines:
+    for name, text in found.told.items():
         console().print(f"  {name:<16} {text}")
-    for what, ids in (("claims that do not hold", found.false_claims), ("originals altered", found.altered_originals)):
+    for what, ids in found.doubts.items():
         if ids:
             shown = ", ".join(map(str, ids[:10])) + (" ..." if len(ids) > 10 else "")
             console().print(f"  [red]{what}[/]: {len(ids)} (lines {shown}, counted from 0)")
-    return 1 if found.false_claims or found.altered_originals else 0
+    return int(doubtful)

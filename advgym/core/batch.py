@@ -6,8 +6,9 @@ The core never looks inside a model input; it moves it by `take` and counts it b
 
 from __future__ import annotations
 
+import copy
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -132,14 +133,20 @@ class Batch:
         """Fields: the unit step from p (None: the clean sample) along which a function of gradient g rises fastest."""
         raise NotImplementedError
 
+    def like(self, **changes: Any) -> Self:
+        """The same batch but for these attributes; everything else is shared with it."""
+        twin = copy.copy(self)
+        for name, value in changes.items():
+            setattr(twin, name, value)
+        return twin
+
     def put(self, lanes: Tensor, other: Batch) -> Batch:
         """A copy of this batch whose `lanes` hold the samples of `other` (autoreset). No tensor is written in place.
 
         The default exchanges every tensor attribute whose first axis is the batch.
         """
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        for name, value in self.__dict__.items():
+        changed = {}
+        for name, value in vars(self).items():
             new = getattr(other, name, None)
             # Of a tensor shared by all lanes (a graph, a vocabulary) both batches hold the same, or the same length.
             if not isinstance(value, Tensor) or not isinstance(new, Tensor) or new is value or not value.dim():
@@ -147,8 +154,8 @@ class Batch:
             if len(value) == len(self) and len(new) == len(other):
                 value = value.clone()
                 value[lanes] = new
-                twin.__dict__[name] = value
-        return twin
+                changed[name] = value
+        return self.like(**changed)
 
     def view(self) -> dict[str, Tensor]:
         """What a policy may see of each sample: named tensors (B, ...), flat and of fixed shape for the task."""

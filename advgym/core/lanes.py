@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any, Self
 
@@ -23,6 +24,9 @@ from advgym.core.threat import Threat
 from advgym.errors import AdvgymError, Malformed
 
 Obs = dict[str, Any]
+# What is kept once it was asked for, of these lanes and so many proposals: a view asks anew.
+OF_LANES = ("_lane_rows", "_found", "_quiet", "threat", "action_space", "observation_space", "single_action_space",
+            "single_observation_space")  # fmt: skip
 
 
 class Lanes(gym.vector.VectorEnv):
@@ -184,15 +188,9 @@ class Lanes(gym.vector.VectorEnv):
                 f"a view's lanes ascend, each once: {sorted(set(chosen.tolist()))}, not {chosen.tolist()}; its rows "
                 "are in that order"
             )
-        twin = object.__new__(type(self))
-        stale = (
-            "_lane_rows",
-            "_found",
-            "_quiet",
-            "threat",
-            *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("action", "observation")),
-        )
-        twin.__dict__.update({k: v for k, v in self.__dict__.items() if k not in stale})
+        twin = copy.copy(self)
+        for name in OF_LANES:
+            vars(twin).pop(name, None)
         twin._lanes = chosen if self._lanes is None else self._lanes[chosen]
         twin.proposals, twin._width = proposals, proposals or 1
         twin.num_envs = len(chosen)

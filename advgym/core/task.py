@@ -13,8 +13,8 @@ from advgym import registry
 from advgym.core.batch import Batch
 from advgym.core.columns import Columns
 from advgym.core.goals import Goal
-from advgym.core.victim import Victim, as_victim
-from advgym.errors import AdvgymError, VictimError, unknown
+from advgym.core.victim import Victim, as_victim, behind
+from advgym.errors import AdvgymError, unknown
 from advgym.lib import content
 from advgym.lib.drawn import read_drawn
 
@@ -331,28 +331,8 @@ def defend(task: Task, defenses: Any) -> Task:
             found, label = entry.defend, entry.name
         else:
             label = getattr(found, "__name__", "own")
-        victim = _behind(found, label, task, settings)
+        victim = behind(found, label, task.victim, task, settings)
         task = replace(task, victim=victim, defenses=(*task.defenses, label))
     if task.threat.knowledge not in ("transfer",) and task.defenses:
         check_knowledge(task.name, task.threat.knowledge, {}, task.victim)
     return task
-
-
-def _behind(guard: Callable[..., Any], label: str, task: Task, settings: Mapping[str, Any]) -> Victim:
-    """The task's victim behind one defense.
-
-    Raises:
-        VictimError: for a defense that fails while it is made, or makes no victim.
-    """
-    try:
-        victim = guard(task.victim, task, **settings)
-    except AdvgymError:
-        raise
-    except Exception as error:
-        raise VictimError(f"defense {label!r} fails on {task.name}: {type(error).__name__}: {error}") from error
-    if not isinstance(victim, Victim):
-        raise VictimError(
-            f"defense {label!r} gave {type(victim).__name__} on {task.name}; it returns a Victim, such as "
-            "victim.like(module)"
-        )
-    return victim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -225,4 +225,29 @@ def resolve_device(device: Any) -> torch.device:
         raise unknown("device", device, have)
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise AdvgymError(f"device {device!r} is not on this machine. Known: {', '.join(have)}.")
+    return found
+
+
+def behind(guard: Callable[..., Any], label: str, victim: Victim, task: Any, settings: Mapping[str, Any]) -> Victim:
+    """A victim behind one defense.
+
+    Args:
+        guard: of (victim, task, **settings).
+        label: what errors call it.
+        task: the task whose victim it is.
+
+    Raises:
+        VictimError: for a defense that fails while it is made, or makes no victim.
+    """
+    try:
+        found = guard(victim, task, **settings)
+    except AdvgymError:
+        raise
+    except Exception as error:
+        raise VictimError(f"defense {label!r} fails on {task.name}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Victim):
+        raise VictimError(
+            f"defense {label!r} gave {type(found).__name__} on {task.name}; it returns a Victim, such as "
+            "victim.like(module)"
+        )
     return found

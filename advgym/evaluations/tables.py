@@ -19,9 +19,6 @@ from advgym.judge.compare import binomial_p
 from advgym.judge.results import Result
 from advgym.lib.files import write_atomic
 
-FIGURES = ("clean_accuracy", "robust_accuracy", "success_rate", "success_low", "success_high", "control_rate",
-           "queries_median", "queries_distinct_median", "distance_median", "attacked", "seconds", "flags")  # fmt: skip
-
 
 class Pair(msgspec.Struct, kw_only=True):
     """Two values of the compared axis on the same samples: McNemar's exact test, and Holm's correction of it."""

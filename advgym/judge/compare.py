@@ -174,9 +174,9 @@ def binomial_p(k: int, n: int) -> float:
     >>> binomial_p(1, 10)
     0.021484375
     """
-    k = min(k, n - k)
-    tail = sum(math.comb(n, i) for i in range(k + 1))
-    return min(1.0, float(2 * tail / 2**n)) if n else 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(k, n).pvalue) if n else 1.0
 
 
 def newcombe(both: int, first: int, second: int, neither: int) -> tuple[float, float]:
@@ -203,7 +203,11 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile interval of a mean over resampled values (Efron 1979); (0, 0) for none."""
     if not len(values):
         return 0.0, 0.0
-    rng, v = np.random.default_rng(seed), np.asarray(values, dtype=np.float64)
-    means = [float(v[rng.integers(0, len(v), len(v))].mean()) for _ in range(DRAWS)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+    if len(values) == 1:
+        return float(values[0]), float(values[0])
+    from scipy import stats
+
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from msgspec import Meta
+
 from advgym.errors import AdvgymError, VictimError
+from advgym.lib.options import Options
 
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers after which the same may be asked once more
 SECRETS = re.compile(r"(api|access)?[_-]?(key|token)")  # names in an address that tell a key
@@ -33,37 +35,23 @@ class CostCap(EndpointError):
     """As many requests or tokens as were allowed are spent."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How a server is asked.
+class Limits(Options, kw_only=True):
+    """How a server is asked; passing failures are 408, 425, 429, 5xx, time-outs and closed connections."""
 
-    Attributes:
-        retries: times that a passing failure is tried again (408, 425, 429, 5xx, time-outs, closed connections).
-        backoff: seconds before the first of them, doubled each time; `Retry-After` is kept to where it is longer.
-        most_wait: seconds that are waited at most; a server that asks for more is given up.
-        timeout: seconds for one answer.
-        rate: requests a second, of all threads together; 0 for no bound.
-        concurrency: requests on their way at once.
-        most_requests: that are ever sent, retries included; 0 for no bound.
-        most_tokens: after as many, as the server counts them, nothing more is sent; 0 for no bound.
-    """
-
-    retries: int = 5
-    backoff: float = 0.5
-    most_wait: float = 60.0
-    timeout: float = 60.0
-    rate: float = 0.0
-    concurrency: int = 4
-    most_requests: int = 0
-    most_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        least = dict(retries=0, backoff=0, most_wait=0, rate=0, concurrency=1, most_requests=0, most_tokens=0)
-        for name, low in least.items():
-            if not low <= getattr(self, name) < math.inf:
-                raise AdvgymError(f"{name} of an endpoint is a number of at least {low}, not {getattr(self, name)!r}")
-        if not 0 < self.timeout < math.inf:
-            raise AdvgymError(f"timeout of an endpoint is a number of seconds above 0, not {self.timeout!r}")
+    retries: Annotated[int, Meta(ge=0, description="times that a passing failure is tried again")] = 5
+    backoff: Annotated[
+        float, Meta(ge=0, description="seconds before the first of them, doubled each time; Retry-After where longer")
+    ] = 0.5
+    most_wait: Annotated[
+        float, Meta(ge=0, description="seconds that are waited at most; a server that asks for more is given up")
+    ] = 60.0
+    timeout: Annotated[float, Meta(gt=0, description="seconds for one answer")] = 60.0
+    rate: Annotated[float, Meta(ge=0, description="requests a second, of all threads together; 0 for no bound")] = 0.0
+    concurrency: Annotated[int, Meta(ge=1, description="requests on their way at once")] = 4
+    most_requests: Annotated[int, Meta(ge=0, description="that are ever sent, retries too; 0 for no bound")] = 0
+    most_tokens: Annotated[
+        int, Meta(ge=0, description="after as many, by the server's count, nothing more is sent; 0 for no bound")
+    ] = 0
 
 
 def checked_url(url: str) -> str:

@@ -38,9 +38,7 @@ def limited(seconds: float, what: str) -> Iterator[None]:
     try:
         yield
     except _Over:
-        raise AdvgymError(
-            f"{what} took more than {seconds:g} s: allow more, or see what hangs"
-        ) from None
+        raise AdvgymError(f"{what} took more than {seconds:g} s: allow more, or see what hangs") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

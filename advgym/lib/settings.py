@@ -30,8 +30,11 @@ class Range:
         return over and (self.high is None or number <= self.high)
 
     def __str__(self) -> str:
-        parts = [] if self.low is None else [f"{'above' if self.above else 'at least'} {self.low:g}"]
-        return " and ".join(parts + ([] if self.high is None else [f"at most {self.high:g}"]))
+        if self.low is None or self.high is None or self.above:
+            parts = [] if self.low is None else [f"{'above' if self.above else 'of at least'} {self.low:g}"]
+            most = [] if self.high is None else [f"{'' if parts else 'of '}at most {self.high:g}"]
+            return " and ".join(parts + most)
+        return f"from {self.low:g} to {self.high:g}"
 
 
 COUNT, NATURAL = Range(1), Range(0)  # one or more; none or more
@@ -98,7 +101,7 @@ def _value(what: str, value: Any, kind: type | None, allowed: Allowed | None) ->
 def _more(allowed: Allowed | None) -> str:
     if isinstance(allowed, tuple):
         return " among " + ", ".join(allowed)
-    return f" of {allowed}" if allowed is not None else ""
+    return f" {allowed}" if allowed is not None else ""
 
 
 def _typed(value: Any, kind: type) -> Any:

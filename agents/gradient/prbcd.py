@@ -2,7 +2,8 @@
 
 The topology attack of Xu et al. (2019) is this method on every edit at once. What made that impossible on larger graphs
 was a dense weight for each pair; here only edits whose weight is above 0 are kept, and `env.rank` finds which others
-would rise above it, exactly. Random blocks, which stood in for that, are not needed.
+would rise above it, exactly. What random blocks did besides is kept: the best edits of all help the same few nodes, and
+an epoch that is offered a tenth of them spreads the budget over more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from advgym import register_agent
 from advgym.agents.shared.common import fitness
 from advgym.agents.shared.relaxed import compact, loss_of, project, strongest
 from advgym.errors import AdvgymError
-from advgym.lib.settings import NATURAL, POSITIVE, SHARE
+from advgym.lib.settings import NATURAL, POSITIVE, SHARE, Range
 
 
 @register_agent(
@@ -21,9 +22,16 @@ from advgym.lib.settings import NATURAL, POSITIVE, SHARE
     kind="edits",
     knowledge="white-box",
     needs=("weights",),
-    allowed={"epochs": NATURAL, "rate": POSITIVE, "settle": SHARE, "samples": NATURAL, "loss": ("tanh", "surrogate")},
+    allowed={
+        "epochs": NATURAL,
+        "rate": POSITIVE,
+        "settle": SHARE,
+        "share": Range(0, 1, above=True),
+        "samples": NATURAL,
+        "loss": ("tanh", "surrogate"),
+    },
 )
-def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", start=(), seed=0):
+def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", share=0.1, start=(), seed=0):
     """Ascend a loss in the weights of edits, project to the budget, and try the largest weights in every epoch.
 
     Args:
@@ -32,6 +40,7 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", st
             loss's scale (PRBCD's own learning rates are per dataset).
         settle: the share of the epochs after which the steps shrink as 1 / sqrt(epochs since).
         samples: sets drawn from the final weights besides (Bernoulli, as PRBCD does).
+        share: of the pairs that each epoch may take edits from, drawn anew; 1 for all of them.
         loss: "tanh" of the margin (Geisler et al. 2021), or "surrogate", the task's own.
         start: edits [(site, choice), ...] to descend from, of an attack on another model say: they are tried first, so
             that the outcome is no weaker than theirs.
@@ -59,7 +68,12 @@ def attack(env, *, epochs=125, rate=0.3, settle=0.6, samples=20, loss="tanh", st
         along = loss_of(obs, ref, loss)
         (slope,) = torch.autograd.grad(obs["scores"], w, along, allow_unused=True)
         slope = torch.zeros_like(w) if slope is None else slope
-        found, gains = env.rank(p, cotangent=along, k=env.shape[0], weights=w.detach())
+        found, gains = env.rank(p, cotangent=along, k=round(env.shape[0] / share), weights=w.detach())
+        if share < 1:
+            offered = env.draws(seed + 7919 * epoch).uniform(found.shape[1]) < share
+            gains = torch.where(offered, gains, -torch.inf)
+            gains, at = gains.topk(min(env.shape[0], gains.shape[1]), 1)
+            found = found.gather(1, at.unsqueeze(2).expand(-1, -1, 2))
         uphill = torch.cat([torch.where(p[..., 0] >= 0, slope.abs(), 0.0), gains.clamp_min(0)], 1)
         best = uphill.topk(int(budget.max()), 1).values.sum(1).clamp_min(1e-20)
         step = rate * budget / best / max(1.0, epoch - settle * epochs) ** 0.5

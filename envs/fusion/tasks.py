@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
 from advgym.core.goals import ClassGoal
 from advgym.core.kinds.parts import Part, PartsBatch
@@ -12,25 +13,30 @@ from advgym.core.task import Spec, Task
 from advgym.envs.fusion import data
 from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
+from advgym.lib.options import Options, takes
 
 
-def pair(spec: Spec) -> Task:
-    """Two channels with one label, from the two tasks that the row names in `parts`.
+class Channels(Options):
+    """Of `pair`: a radius for each channel that two tasks may have, under its name."""
 
-    Constraint:
-        attacked: "both", or the name of the one channel that the attacker has.
-        a radius in L-infinity for each channel, under its name, in its own units.
-    """
+    attacked: Annotated[str, Meta(description="'both', or the one channel that the attacker has")]
+    image: Annotated[float, Meta(gt=0, description="radius in L-infinity, in pixel units")]
+    speech: Annotated[float, Meta(gt=0, description="radius in L-infinity, of full scale")]
+
+
+@takes(Channels)
+def pair(spec: Spec, options: Channels) -> Task:
+    """Two channels with one label, from the two tasks that the row names in `parts`."""
     parts: tuple[str, str] = tuple(spec.row["parts"])  # type: ignore[assignment]
     first = data.load(parts, "test")
     known = [c.name for c in first.channels]
-    attacked = spec.threat.constraint["attacked"]
+    attacked = options.attacked
     if attacked not in ("both", *known):
         raise AdvgymError(f"attacked is 'both', {known[0]!r} or {known[1]!r}, not {attacked!r}")
     open_ = known if attacked == "both" else [attacked]
     made = []
     for c in first.channels:
-        radius = _number(c.name, spec.threat.constraint[c.name])
+        radius = float(getattr(options, c.name))
         check_radius(c.name, radius, step=1 / c.levels if c.levels else 0.0, most=c.high - c.low)
         made.append(Part(c.name, c.shape, radius if c.name in open_ else 0.0, c.low, c.high, c.levels))
 
@@ -51,14 +57,3 @@ def line(batch: PartsBatch, row: int, form: torch.Tensor, before: Any = None, af
     """What was done to each channel, in one line."""
     told = batch.words(row, form.detach())
     return told if before is None or after is None else f"{int(before)} -> {int(after)}, {told}"
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        above, _, below = str(value).partition("/")
-        found = float(above) / float(below or 1)
-    except (ValueError, ZeroDivisionError):
-        found = 0.0
-    if isinstance(value, bool) or not 0 < found < float("inf"):
-        raise AdvgymError(f"{name} is a radius above 0, or a fraction such as 8/255, not {value!r}")
-    return found

@@ -80,7 +80,7 @@ def test_fused_nets_read_both_channels(fusion):
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"attacked": "smell"}, "attacked is"), ({"image": 0}, "above 0"), ({"image": 0.01}, "less than one step"),
-     ({"speech": "x"}, "fraction")],
+     ({"speech": "x"}, "speech is")],
 )  # fmt: skip
 def test_bad_options_are_named(options, words):
     with pytest.raises(AdvgymError, match=words):

@@ -136,7 +136,7 @@ def test_pictures_lines_and_errors():
     ElementTree.fromstring(html.replace("&rarr;", "").replace("&#9473;", "").replace("&#9477;", ""))
     for options, match in (
         ({"eps": 0}, "eps is a number above 0"),
-        ({"norm": "l7"}, "norm is one of"),
+        ({"norm": "l7"}, "value of option norm 'l7'"),
         ({"influence": True, "nodes": 0}, "nodes is a whole number"),
         ({"influence": True, "nodes": 1 << 14}, "ask for fewer nodes"),
     ):

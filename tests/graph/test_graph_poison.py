@@ -212,7 +212,7 @@ def test_knowledge_is_what_a_training_run_can_give():
 
 
 def test_wrong_use_says_so():
-    with pytest.raises(AdvgymError, match="fresh is a number"):
+    with pytest.raises(AdvgymError, match="fresh is a whole number from 1 to 64"):
         advgym.make_task("graph/karate-poison", fresh=0)
     with pytest.raises(AdvgymError, match="targets is at most that"):
         advgym.make_task("graph/karate-poison", targets=33)

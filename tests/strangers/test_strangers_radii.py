@@ -21,8 +21,8 @@ def crossings(x):
 @pytest.mark.parametrize(
     ("task", "options", "says"),
     [("image/digits-linf", {"eps": 8}, "eps='8/255'"), ("image/digits-linf", {"eps": 1}, "reaches every input"),
-     ("image/digits-linf", {"eps": -0.1}, "above 0"), ("image/digits-linf", {"eps": INF}, "number or a fraction"),
-     ("image/digits-linf", {"eps": NAN}, "number or a fraction"), ("image/digits-linf", {"eps": "1/255"}, "one step"),
+     ("image/digits-linf", {"eps": -0.1}, "above 0"), ("image/digits-linf", {"eps": INF}, "8/255"),
+     ("image/digits-linf", {"eps": NAN}, "8/255"), ("image/digits-linf", {"eps": "1/255"}, "one step"),
      ("image/digits-l2", {"eps": 8}, "reaches every input"), ("image/digits-l2", {"eps": 0.01}, "one step"),
      ("image/digits-pixel", {"pixels": 64}, "An image has 64 values"), ("image/digits-pixel", {"pixels": 0}, "from 1"),
      ("image/digits-pixel", {"pixels": 2.5}, "whole"),

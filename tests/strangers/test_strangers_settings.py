@@ -35,7 +35,7 @@ def test_values_that_fit(name, value, is_now):
     ("name", "value", "says"),
     [("steps", 0, "a whole number of at least 1, not 0"), ("steps", -3, "not -3"), ("steps", True, "not True"),
      ("steps", 2.5, "not 2.5"), ("steps", "3", "not '3'"), ("steps", math.nan, "not nan"), ("steps", None, "not None"),
-     ("rate", math.inf, "not inf"), ("rate", 1.5, "at least 0 and at most 1, not 1.5"), ("rate", "half", "not 'half'"),
+     ("rate", math.inf, "not inf"), ("rate", 1.5, "a number from 0 to 1, not 1.5"), ("rate", "half", "not 'half'"),
      ("rate", False, "not False"), ("loss", "thanh", "did you mean 'tanh'"), ("loss", 3, "not 3"),
      ("fast", 1, "true or false, not 1"), ("fast", "yes", "not 'yes'"), ("stesp", 1, "did you mean 'steps'")],
 )  # fmt: skip

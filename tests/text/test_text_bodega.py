@@ -106,3 +106,10 @@ def test_the_command_prints_json_alone(files, capsys):
     code = main(["rescore", str(files[0]), "--originals", str(files[1]), "--victim", "synth-bag", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert code == 1 and found["texts"] == 4 and len(found["rows"]) == 4
+
+
+def test_a_format_that_nobody_reads_is_named(files, capsys):
+    from advgym.cli.app import main
+
+    assert main(["rescore", str(files[0]), "--originals", str(files[1]), "--victim", "synth-bag", "--format", "bodge"])
+    assert "did you mean 'bodega'" in "".join(capsys.readouterr())

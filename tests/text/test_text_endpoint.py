@@ -4,6 +4,7 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 from email.utils import formatdate
 from pathlib import Path
 
@@ -138,12 +139,21 @@ def test_what_was_answered_is_kept_when_the_rest_fails(cache):
         assert len(server.bodies) == 8
 
 
+def open_at(server, many):
+    """Opens the gate as soon as so many requests wait at it, or after ten seconds."""
+    for _ in range(1000):
+        if server.most >= many:
+            break
+        time.sleep(0.01)
+    server.gate.set()
+
+
 def test_what_is_on_its_way_is_kept_when_another_fails(cache):
     with serving() as (server, url):
         server.answer = lambda body: classify(body) if body["texts"] != [TEXTS[0]] else {}
         victim = endpoint.server(url, batch=1, concurrency=5, cache="mine@1", retries=0)
         server.gate = threading.Event()
-        threading.Timer(0.2, server.gate.set).start()
+        threading.Thread(target=open_at, args=(server, 5)).start()
         with pytest.raises(EndpointError):
             victim(TEXTS)
         assert server.most == 5
@@ -270,19 +280,19 @@ def test_labels_fields_and_addresses():
         (lambda: endpoint.server("ftp://host/"), "no address of an endpoint"),
         (lambda: endpoint.server("http://host:99999/"), "no address"),
         (lambda: endpoint.server("http://host/", answers="labels"), "needs labels="),
-        (lambda: endpoint.server("http://host/", answers="both"), "unknown value of answers"),
+        (lambda: endpoint.server("http://host/", answers="both"), "unknown value of option answers"),
         (lambda: endpoint.server("http://host/", labels="one"), "at least two words"),
         (lambda: endpoint.server("http://host/", labels="a,A"), "at least two words"),
         (lambda: endpoint.server("http://host/", cache="no version"), "name@version"),
         (lambda: endpoint.server("http://host/", batch=0), "batch of an endpoint"),
         (lambda: endpoint.server("http://host/", rate=-1), "rate of an endpoint"),
         (lambda: endpoint.server("http://host/", timeout=0), "timeout of an endpoint"),
-        (lambda: endpoint.by_address("x", source="//host/?rate=fast"), "'rate' of an endpoint is a number"),
+        (lambda: endpoint.by_address("x", source="//host/?rate=fast"), "rate of an endpoint is a number"),
         (lambda: endpoint.by_model("x", source="m?promt=a"), "did you mean 'prompt'"),
         (lambda: endpoint.by_model("x", source="m?labels=a,b"), r"holds \{text\} once"),
         (lambda: endpoint.openai("m", prompt="{text}"), "needs labels="),
         (lambda: endpoint.openai("", prompt="{text}"), "named as its server knows it"),
-        (lambda: endpoint.openai("m", prompt="{text}", labels="a,b", api="v2"), "unknown value of api"),
+        (lambda: endpoint.openai("m", prompt="{text}", labels="a,b", api="v2"), "unknown value of option api"),
         (lambda: endpoint.openai("m", prompt="{text}", labels="a,b", batch=4), "one text a request"),
         (lambda: endpoint.openai("m", prompt="{text}", labels="a,b")([("a", "b")]), "pairs of texts"),
         (lambda: endpoint.server("http://host/")(torch.zeros(2, 3)), "takes texts, not Tensor"),

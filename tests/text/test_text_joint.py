@@ -13,6 +13,7 @@ from advgym.clients.check import check_vector_env
 from advgym.core.moves import edit_mask
 from advgym.envs.text.inputs.vocabulary import Vocabulary, make_lexicon, neighbours, pad_rows
 from advgym.envs.text.perturb.wordings import JointBatch
+from advgym.envs.text.tasks.options import Budgets
 from advgym.envs.text.tasks.paraphrasing import budget
 from advgym.errors import AdvgymError, DataError
 from advgym.leaderboards.boundary import mirror
@@ -266,13 +267,13 @@ def test_without_a_budget_its_cells_are_gone():
 
 
 def test_budgets_are_counts_or_shares():
-    many = torch.tensor([0, 3, 12, 30])
-    assert budget({"w": 0.1}, "w", many).tolist() == [0, 1, 1, 3]
-    assert budget({"w": "4"}, "w", many).tolist() == [0, 3, 4, 4]
-    assert budget({"w": 0}, "w", many).tolist() == [0, 0, 0, 0]
+    many, of = torch.tensor([0, 3, 12, 30]), lambda value: Budgets(sentences=0, words=value)
+    assert budget(of(0.1), "words", many).tolist() == [0, 1, 1, 3]
+    assert budget(of("4"), "words", many).tolist() == [0, 3, 4, 4]
+    assert budget(of(0), "words", many).tolist() == [0, 0, 0, 0]
     for bad in (-1, 1.5, "x", None, True, float("nan"), float("inf")):
         with pytest.raises(AdvgymError, match="count"):
-            budget({"w": bad}, "w", many)
+            budget(of(bad), "words", many)
 
 
 @pytest.mark.parametrize("name", ["text/synth-joint", "text/synth-paraphrase"])

@@ -9,7 +9,9 @@ from advgym.core.victim import Victim
 from advgym.envs.text.data import grammar
 from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.tasks.embedded import word_limit
+from advgym.envs.text.tasks.options import Limited
 from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.lib.options import read
 
 SYNTH = ("text/synth-wordswap", "text/synth-paraphrase", "text/synth-headline")
 PAIRS = [(t, v) for t in SYNTH[:2] for v in ("synth-bert", "synth-bag")]
@@ -163,9 +165,9 @@ def test_the_headline_gradient_is_that_of_the_score():
 
 def test_limits_are_the_lesser_of_edits_and_share():
     words = torch.tensor([0, 1, 7, 8, 30])
-    assert word_limit({"edits": 4, "share": 0.0}, words).tolist() == [1, 1, 4, 4, 4]
-    assert word_limit({"edits": 0, "share": 0.25}, words).tolist() == [1, 1, 1, 2, 7]
-    assert word_limit({"edits": 5, "share": 0.1}, words).tolist() == [1, 1, 1, 1, 3]
+    assert word_limit(Limited(edits=4), words).tolist() == [1, 1, 4, 4, 4]
+    assert word_limit(Limited(share=0.25), words).tolist() == [1, 1, 1, 2, 7]
+    assert word_limit(Limited(edits=5, share=0.1), words).tolist() == [1, 1, 1, 1, 3]
     for wrong in (
         {"edits": -1},
         {"edits": 1.5},
@@ -175,7 +177,7 @@ def test_limits_are_the_lesser_of_edits_and_share():
         {"share": "a"},
     ):
         with pytest.raises(AdvgymError, match=r"(edits|share) is"):
-            word_limit({"edits": 0, "share": 0.0, **wrong}, words)
+            read(Limited, wrong)
 
 
 def test_context_lets_a_defense_merge_synonyms():

@@ -155,7 +155,7 @@ def test_a_reduction_counts_what_is_left():
     objective, surrogate = task.goal.judge(task.victim(b.inputs(look.form)), ref, None)
     assert objective[0] > 0 and objective[1] > 0 and (surrogate <= 0).all()
     for wrong in (-0.1, 1.5, "x", True):
-        with pytest.raises(AdvgymError, match="left is a number between 0 and 1"):
+        with pytest.raises(AdvgymError, match="left is a number from 0 to 1"):
             own("reduction", left=wrong)
 
 

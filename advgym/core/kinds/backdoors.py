@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core import rng
@@ -16,22 +16,17 @@ from advgym.core.kinds.retraining import Retrained
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError
+from advgym.lib.options import Options
 
 Pairs = tuple[Tensor, Tensor]  # inputs float32 (N, *shape), labels int64 (N,)
 
 
-def check_share(value: Any, most: float = 0.5) -> float:
-    """A share of training rows."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise AdvgymError(f"share is a share of training rows, above 0 and at most {most:g}, not {value!r}")
-    return float(value)
+class Poisoning(Options):
+    """What every backdoor states."""
 
-
-def check_members(value: Any) -> int:
-    """How many inputs with the trigger one answer is about."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 1000:
-        raise AdvgymError(f"members is how many inputs with the trigger are asked about, 2 to 1000, not {value!r}")
-    return value
+    share: Annotated[float, Meta(gt=0, le=1, description="of the training rows, of clean labels of the class's rows")]
+    members: Annotated[int, Meta(ge=2, le=1000, description="inputs with the trigger that one answer is about")]
+    eps: Annotated[float, Meta(ge=0, le=1, description="radius of what is added, of clean labels; 0: others")] = 0.0
 
 
 def check_victim(spec: Spec, victim: Victim, rows: int) -> Victim:
@@ -50,19 +45,16 @@ def check_victim(spec: Spec, victim: Victim, rows: int) -> Victim:
 
 
 def backdoor(
-    spec: Spec, victim: Victim, train: Pairs, test: Pairs, trigger: Trigger, *, eps: float | None,
+    spec: Spec, victim: Victim, train: Pairs, test: Pairs, trigger: Trigger, options: Poisoning, *,
     names: Sequence[str] = (), line: Callable[..., str] | None = None,
 ) -> Task:  # fmt: skip
     """One sample for each class: inputs with the trigger shall be taken for it by what is trained on the poisoned rows.
 
-    Its members are `members` test inputs of other classes; the verdict is on as many others. Options of the constraint:
-    `share`, of all training rows that an edit may relabel, or of the rows of a class that carry a Field; `members`.
-
-    Args:
-        eps: radius of the Field; None for edits that relabel.
+    Its members are `members` test inputs of other classes; the verdict is on as many others.
     """
-    share = check_share(spec.threat.constraint["share"], 0.5 if eps is None else 1.0)
-    members = check_members(spec.threat.constraint["members"])
+    share, members, eps = options.share, options.members, options.eps or None
+    if eps is None and share > 0.5:
+        raise AdvgymError(f"share={share:g}: of all rows at most half are relabelled, share=0.5")
     (x, known), (tx, truth) = train, test
     classes = victim.card["classes"]
     least = int(torch.bincount(known, minlength=classes).min())
@@ -98,9 +90,9 @@ def backdoor(
         return dealt(ids, device, members)
 
     inner = ClassGoal(classes, spec.threat.goal, list(names) or None)
-    threat = replace(spec.threat, constraint={**spec.threat.constraint, "share": share, "members": members})
     return Task(
-        spec.name, victim, BackdoorGoal(inner, members, every=True), threat, {"test": classes}, deal, unseen=unseen,
+        spec.name, victim, BackdoorGoal(inner, members, every=True), spec.threat, {"test": classes}, deal,
+        unseen=unseen,
         context={"inputs": x, "labels": known, "classes": classes}, line=line,
         offers=frozenset({"training", "relabelled" if eps is None else "triggered"}),
     )  # fmt: skip

@@ -83,11 +83,8 @@ class MappedBatch(FieldBatch):
 
     def widened(self, factor: float) -> MappedBatch:
         """The same samples with `factor` times the radius."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.radius = twin.reach = self.radius * factor
-        twin.most = self.most * factor
-        return twin
+        wide = self.radius * factor
+        return self.like(radius=wide, reach=wide, most=self.most * factor)
 
     def beyond(self) -> MappedBatch:
         """The same samples with eight times the radius."""

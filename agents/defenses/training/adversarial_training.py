@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
+from advgym import Victim, registry
 from advgym.agents.defenses.lessons import Lesson
 from advgym.agents.defenses.loop import trained
 from advgym.lib.settings import SHARE
@@ -18,3 +21,9 @@ def loss(lesson: Lesson, *, clean: float = 0.0) -> Tensor:
     """
     found = lesson.loss(lesson.scores(lesson.attacked()))
     return found if not clean else (1 - clean) * found + clean * lesson.loss(lesson.scores())
+
+
+def defend(victim: Victim, task: Any, **settings: Any) -> Victim:
+    """The registered defense `adversarial-training`, for those who import it."""
+    made: Victim = registry.defense("adversarial-training").defend(victim, task, **settings)
+    return made

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated
 
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.envs.graph.constraints.cooccurrence import cooccurrence
 from advgym.envs.graph.constraints.stealth import admissible
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.errors import AdvgymError
+from advgym.lib.options import Options
 
 
 @dataclass(frozen=True)
@@ -56,42 +58,33 @@ class Limits:
         )  # fmt: skip
 
 
-def limits_of(options: Mapping[str, Any], senseless: Mapping[str, str] | None = None) -> Limits:
-    """The limits among a constraint's options; those that it does not name are not asked.
+class Unnoticed(Options, kw_only=True):
+    """Options of tasks that flip edges; see `Limits`."""
+
+    singletons: Annotated[bool, Meta(description="nodes may lose their last edge")] = True
+    degree_test: Annotated[
+        float, Meta(ge=0, description="the largest Lambda of the degree test, as 0.004; 0 does not ask")
+    ] = 0.0
+    connected: Annotated[bool, Meta(description="the graph may not fall apart further")] = False
+    per_node: Annotated[int, Meta(ge=0, description="the most flips at one node; 0 does not ask")] = 0
+
+
+Flips = Annotated[int, Meta(ge=1, description="the most undirected flips")]
+Targets = Annotated[int, Meta(ge=0, description="how many members, 0 for all")]
+Influence = Annotated[bool, Meta(description="the target itself stays as it is")]
+Cooccurrence = Annotated[bool, Meta(description="features are added only where Nettack's test allows it")]
+
+
+def limits_of(options: Options, senseless: Mapping[str, str] | None = None) -> Limits:
+    """The limits among a task's options; those that it does not name are not asked.
 
     Args:
         senseless: limits that say nothing about this kind of perturbation, and why not.
 
     Raises:
-        AdvgymError: for a value that is none, or a limit that says nothing, naming the option.
+        AdvgymError: for a limit that says nothing, naming the option.
     """
-    found: dict[str, Any] = {}
     for name, why in (senseless or {}).items():
-        if options.get(name):
+        if getattr(options, name):
             raise AdvgymError(f"{name} says nothing here: {why}")
-    for name in ("singletons", "connected", "cooccurrence"):
-        if name in options:
-            found[name] = flag(options, name)
-    value = options.get("degree_test", 0.0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise AdvgymError(f"degree_test is the largest Lambda, as in degree_test=0.004, or 0 for none, not {value!r}")
-    many = options.get("per_node", 0)
-    if isinstance(many, bool) or not isinstance(many, int) or many < 0:
-        raise AdvgymError(f"per_node is the most flips at one node, or 0 for any number, not {many!r}")
-    return Limits(degree_test=float(value), per_node=many, **found)
-
-
-def count(options: Mapping[str, Any], name: str, least: int = 1, what: str = "") -> int:
-    """An option that counts something; 0 where it is not named."""
-    value = options.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise AdvgymError(f"{name} is a whole number of at least {least}{what and f' ({what})'}, not {value!r}")
-    return value
-
-
-def flag(options: Mapping[str, Any], name: str) -> bool:
-    """An option that is on or off."""
-    value = options.get(name, False)
-    if not isinstance(value, (bool, int)):
-        raise AdvgymError(f"{name} is true or false, not {value!r}")
-    return bool(value)
+    return Limits(**{f.name: getattr(options, f.name) for f in fields(Limits) if hasattr(options, f.name)})

@@ -7,22 +7,31 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 
 from advgym.envs.graph.data.interchange import READERS, read_csr, read_graph, undirected
 from advgym.envs.graph.data.labelled import NodeData, halves
 from advgym.envs.graph.data.own import assemble, own_graph
-from advgym.errors import DataError, unknown
+from advgym.errors import DataError
+from advgym.lib.options import Options, read
 
 KINDS = (".npz", *READERS, ".pt", ".safetensors")
-OPTIONS = ("labels", "splits", "largest_component")
 NAMES = {"x": ("x", "features"), "y": ("y", "labels", "label"), "edge_index": ("edge_index", "edges"),
          "adj_t": ("adj_t", "adj")}  # fmt: skip
 PARTS = {"train": "idx_train", "val": "idx_val", "test": "idx_test"}  # as Pro-GNN's splits are written
 SAVED = "save its tensors: torch.save({'x': data.x, 'edge_index': data.edge_index, 'y': data.y}, path), or .npz"
+
+
+class Spelled(Options):
+    """Behind the question mark of a path."""
+
+    labels: Annotated[str, Meta(description="a file of `node label` lines, or an .npz with labels and features")] = ""
+    splits: Annotated[str, Meta(description="Pro-GNN's JSON: idx_train, idx_val, idx_test")] = ""
+    largest_component: Annotated[bool, Meta(description="the others are left out")] = False
 
 
 def is_file(name: str) -> bool:
@@ -49,7 +58,7 @@ def read_nodes(name: str) -> NodeData:
         DataError: for a file that is missing or malformed, and for one that only unpickling could read.
     """
     path, options = _spelling(name)
-    largest, labels = options.get("largest_component", "") in ("1", "true"), options.get("labels")
+    largest, labels = options.largest_component, options.labels or None
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix in READERS:
         data = own_graph(read_graph(path, labels, largest_component=largest))
@@ -59,20 +68,17 @@ def read_nodes(name: str) -> NodeData:
         data = own_graph(_namespace(_tensors(path), path))
     else:
         raise DataError(f"cannot tell the format of {path}: want {', '.join(KINDS)}")
-    if "splits" in options:
-        data = replace(data, nodes=_splits(Path(options["splits"]), data))
+    if options.splits:
+        data = replace(data, nodes=_splits(Path(options.splits), data))
     elif torch.equal(data.nodes["train"], data.nodes["test"]):
         data = replace(data, nodes=halves(data.labels), notes=(*data.notes, "half of each class is for training"))
     return data
 
 
-def _spelling(name: str) -> tuple[Path, dict[str, str]]:
+def _spelling(name: str) -> tuple[Path, Spelled]:
     path, _, rest = name.partition("?")
-    options = dict(part.partition("=")[::2] for part in rest.split("&") if part)
-    for key in options:
-        if key not in OPTIONS:
-            raise unknown("option of a graph's file", key, OPTIONS)
-    return Path(path).expanduser(), options
+    given = dict(part.partition("=")[::2] for part in rest.split("&") if part)
+    return Path(path).expanduser(), read(Spelled, given, "a graph's file")
 
 
 # -- npz --------------------------------------------------------------------------------------------------------------

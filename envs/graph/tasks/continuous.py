@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core import rng
 from advgym.core.batch import pick
-from advgym.core.field import NORMS, FieldBatch
+from advgym.core.field import FieldBatch
 from advgym.core.goals import ClassGoal, Goal
 from advgym.core.norms import largest
 from advgym.core.task import Spec, Task
@@ -29,6 +29,7 @@ from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, known
 from advgym.envs.graph.victims.recipes import node_victim
 from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
+from advgym.lib.options import Options, takes
 
 ELEMENTS = 1 << 16  # most features of one lane that can be moved
 
@@ -57,10 +58,7 @@ class NodeFieldBatch(FieldBatch):
 
     def widened(self, factor: float) -> FieldBatch:
         """The same samples in a ball of `factor` times the radius."""
-        wide = FieldBatch.widened(self, factor)
-        twin = object.__new__(type(self))
-        twin.__dict__.update({**self.__dict__, **wide.__dict__})
-        return twin
+        return self.like(**vars(FieldBatch.widened(self, factor)))
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> Any:
         """`GraphRows` whose probe is the change of features."""
@@ -96,26 +94,29 @@ def gaussian_victim(name: str, model: str = "gcn", **recipe: Any) -> Victim:
 
 
 # -- the task ---------------------------------------------------------------------------------------------------------
-def features(spec: Spec) -> Task:
+class Moved(Options):
+    """Of `features`."""
+
+    eps: Annotated[float, Meta(gt=0, description="the radius, in the units of the features")]
+    norm: Literal["linf", "l2", "l1", "l0"]
+    influence: Annotated[bool, Meta(description="neighbours are moved, and the target stays as it is")]
+    nodes: Annotated[int, Meta(ge=1, description="the most neighbours that are moved, those of smallest degree")]
+
+
+@takes(Moved)
+def features(spec: Spec, options: Moved) -> Task:
     """Real numbers added to the features of the target, or with `influence` of its neighbours.
 
-    Options of the constraint: `eps`, the radius in the units of the features; `norm`, linf, l2, l1 or l0; `influence`;
-    `nodes`, at most how many neighbours are moved (those of smallest degree, whose messages weigh most). Features stay
-    between the least and the largest of the clean graph, as in GRB (Zheng et al. 2021).
+    The messages of neighbours of small degree weigh most. Features stay between the least and the largest of the clean
+    graph, as in GRB (Zheng et al. 2021).
     """
-    options = spec.threat.constraint
     drawn = spec.row.get("features") == "gaussian" and spec.samples is None and spec.dataset is None
     if drawn:
         data, victim = gaussian(), spec.load_victim()
     else:
         data, victim = data_and_victim(spec, knowledge_by_edges=False)
-    eps, norm = _positive("eps", options["eps"]), str(options["norm"])
-    if norm not in NORMS:
-        raise AdvgymError(f"norm is one of {', '.join(NORMS)}, not {norm!r}")
-    influence, most = options["influence"], options["nodes"]
-    if not isinstance(influence, (bool, int)):
-        raise AdvgymError(f"influence is true or false, not {influence!r}")
-    most = int(_positive("nodes", most)) if influence else 1
+    eps, norm, influence = options.eps, options.norm, options.influence
+    most = options.nodes if influence else 1
     if most * data.graph.features > ELEMENTS:
         raise AdvgymError(
             f"{most} nodes of {data.graph.features} features are more than {ELEMENTS} numbers: ask for fewer nodes"
@@ -166,17 +167,6 @@ def randomise(inputs: GraphRows, rate: float, keys: Tensor) -> GraphRows:
     assert inputs.probe is not None and inputs.probe_nodes is not None
     noise = rate * rng.normal(0, keys, tuple(inputs.probe.shape[1:]), 46)
     return replace(inputs, probe=inputs.probe + noise * (inputs.probe_nodes >= 0).unsqueeze(2))
-
-
-def _positive(name: str, value: Any) -> float:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found) or found <= 0 or isinstance(value, bool) or (name == "nodes" and found != int(found)):
-        kind = "whole number of at least 1" if name == "nodes" else "number above 0"
-        raise AdvgymError(f"{name} is a {kind}, not {value!r}")
-    return found
 
 
 def _flipless(batch: NodeFieldBatch) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import pick
@@ -20,7 +21,7 @@ from advgym.core.edits import EditsBatch
 from advgym.core.goals import ClassGoal, Goal
 from advgym.core.task import Spec, Task
 from advgym.envs.graph.constraints.injected import Words, busiest_old, columns, degree_prefix, first_at_old, nth
-from advgym.envs.graph.constraints.limits import Limits, count, limits_of
+from advgym.envs.graph.constraints.limits import Cooccurrence, Limits, Targets, Unnoticed, limits_of
 from advgym.envs.graph.constraints.powerlaw import degree_test_of
 from advgym.envs.graph.inputs.adjacency import Tape
 from advgym.envs.graph.inputs.global_rows import GlobalRows
@@ -31,6 +32,7 @@ from advgym.envs.graph.perturb.dense import best_pairs
 from advgym.envs.graph.perturb.global_batch import GlobalGoal
 from advgym.envs.graph.tasks.many_nodes import SEEDS, members
 from advgym.envs.graph.tasks.nodes import adapted, data_and_victim, public, surrogate_of
+from advgym.lib.options import takes
 
 SPARE = 2  # a relaxed perturbation holds up to so many times the features
 
@@ -235,22 +237,29 @@ class InjectionBatch(EditsBatch):
 
 
 # -- the task ---------------------------------------------------------------------------------------------------------
-def nodes(spec: Spec) -> Task:
+class Injected(Unnoticed, kw_only=True):
+    """Of `nodes`; `per_node` bounds the injected edges at one old node, `cooccurrence` is of each injected node."""
+
+    nodes: Annotated[int, Meta(ge=1, description="how many are injected")]
+    degree: Annotated[int, Meta(ge=1, description="the most edges of each")]
+    features: Annotated[int, Meta(ge=0, description="the most features of each, 0: as many as a clean node's mean")] = 0
+    targets: Targets = 0
+    cooccurrence: Cooccurrence = False
+
+
+@takes(Injected)
+def nodes(spec: Spec, options: Injected) -> Task:
     """Injected nodes against all test nodes that the victim has right.
 
-    Options of the constraint: `nodes`, how many are injected; `degree`, the most edges of each; `features`, the most
-    features of each (0: as many as a clean node has on average); `targets`, how many members (0 for all); `per_node`,
-    the most injected edges at one old node; `degree_test`, between the clean graph and the enlarged one; `cooccurrence`
-    of the features of each injected node (`injected.Words`). `connected` and `singletons` hold whatever is asked: no
-    edge goes. The context tells `injected`, `degree` and `features` besides the clean graph.
+    The degree test is between the clean graph and the enlarged one. `connected` and `singletons` hold whatever is
+    asked: no edge goes. The context tells `injected`, `degree` and `features` besides the clean graph.
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
     check_binary(data.graph.x, data.graph.names)
-    options = spec.threat.constraint
-    many, degree = count(options, "nodes", 1), count(options, "degree", 1)
-    on = count(options, "features", 0) or max(1, round(float(data.graph.x.sum(1).mean())))
+    many, degree = options.nodes, options.degree
+    on = options.features or max(1, round(float(data.graph.x.sum(1).mean())))
     limits = limits_of(options)
-    chosen = members(data, victim, data.nodes["test"], count(options, "targets", 0))
+    chosen = members(data, victim, data.nodes["test"], options.targets)
     graph, labels = extended(data.graph, many), data.labels[chosen]
 
     def deal(split: str, ids: list[int], device: Any) -> InjectionBatch:
@@ -261,8 +270,8 @@ def nodes(spec: Spec) -> Task:
             limits=limits,
         )  # fmt: skip
 
-    inner, aimed = ClassGoal(data.classes, spec.threat.goal, data.class_names), count(options, "targets", 0)
-    goal = GlobalGoal(inner, len(chosen), None if aimed else len(chosen) / len(data.nodes["test"]))
+    inner = ClassGoal(data.classes, spec.threat.goal, data.class_names)
+    goal = GlobalGoal(inner, len(chosen), None if options.targets else len(chosen) / len(data.nodes["test"]))
     context = {**public(data), "injected": many, "degree": degree, "features": on}
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=context, line=line,

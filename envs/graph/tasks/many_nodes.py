@@ -5,43 +5,51 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, ask
 from advgym.envs.graph import measures
-from advgym.envs.graph.constraints.limits import count, limits_of
+from advgym.envs.graph.constraints.limits import Targets, Unnoticed, limits_of
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.perturb.global_batch import GlobalBatch, GlobalGoal
 from advgym.envs.graph.show import many_nodes
 from advgym.envs.graph.tasks.nodes import adapted, data_and_victim, public, surrogate_of
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 log = logging.getLogger("advgym")
 SEEDS = 16  # lanes of the same graph that an evaluation may ask for
 SUPPORT = 4  # a relaxed perturbation holds up to so many times the budget
 
 
-def edges(spec: Spec) -> Task:
-    """Flips of a share `eps` of the edges against all test nodes that the victim has right.
+class Share(Unnoticed, kw_only=True):
+    """Of tasks that flip a share of a graph's edges."""
 
-    Options of the constraint: `eps`, the budget as a share of the undirected edges; `of`, which ones it is a share of
-    ("all", or "targets": those with an end among the members); `targets`, how many members (0 for all).
-    """
+    eps: Annotated[float, Meta(gt=0, le=1, description="the budget, a share of the edges as in eps=0.05")] = 0.05
+    of: Annotated[
+        Literal["all", "targets"], Meta(description="the edges that eps is a share of; those with an end among targets")
+    ] = "all"
+    targets: Targets = 0
+
+
+@takes(Share)
+def edges(spec: Spec, options: Share) -> Task:
+    """Flips of a share `eps` of the edges against all test nodes that the victim has right."""
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
-    nodes = members(data, victim, data.nodes["test"], count(spec.threat.constraint, "targets", 0))
-    return replace(against(spec, data, victim, nodes), surrogate=surrogate_of(spec, data))
+    nodes = members(data, victim, data.nodes["test"], options.targets)
+    return replace(against(spec, options, data, victim, nodes), surrogate=surrogate_of(spec, data))
 
 
-def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
+def against(spec: Spec, options: Share, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
     """The task of flipping edges against `nodes`, int64 (M,): what evasion and poisoning share."""
-    options, test = spec.threat.constraint, data.nodes["test"]
-    few = bool(options.get("targets", 0))
+    test, few = data.nodes["test"], bool(options.targets)
     edits, labels, limits = budget(data, nodes if few else test, options), data.labels[nodes], limits_of(options)
 
     def deal(split: str, ids: list[int], device: Any) -> GlobalBatch:
@@ -59,19 +67,16 @@ def against(spec: Spec, data: NodeData, victim: Victim, nodes: Tensor) -> Task:
     )  # fmt: skip
 
 
-def budget(data: NodeData, nodes: Tensor, options: Any) -> int:
+def budget(data: NodeData, nodes: Tensor, options: Share) -> int:
     """The number of undirected flips that `eps` and `of` allow."""
-    eps, of = options.get("eps", 0.05), options.get("of", "all")
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0 < float(eps) <= 1:
-        raise AdvgymError(f"eps is a share of the edges in (0, 1], as in eps=0.05, not {eps!r}")
-    if of not in ("all", "targets"):
-        raise AdvgymError(f"of is 'all' or 'targets' (edges with an end among them), not {of!r}")
     pairs = data.graph.pairs
-    if of == "targets":
+    if options.of == "targets":
         pairs = pairs[torch.isin(pairs, nodes).any(1)]
-    edits = int(float(eps) * len(pairs) + 1e-9)
+    edits = int(options.eps * len(pairs) + 1e-9)
     if edits < 1:
-        raise AdvgymError(f"eps={eps} of {len(pairs)} edges is less than one flip: ask for at least {1 / len(pairs):g}")
+        raise AdvgymError(
+            f"eps={options.eps} of {len(pairs)} edges is less than one flip: ask for at least {1 / len(pairs):g}"
+        )
     return edits
 
 

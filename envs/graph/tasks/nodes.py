@@ -16,11 +16,11 @@ from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.graph import measures
-from advgym.envs.graph.constraints.limits import count, flag, limits_of
+from advgym.envs.graph.constraints.limits import Cooccurrence, Flips, Influence, Unnoticed, limits_of
 from advgym.envs.graph.data.datasets import load_nodes, load_wholes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.data.own import own_graph, unseen
-from advgym.envs.graph.inputs.graphs import check_binary
+from advgym.envs.graph.inputs.graphs import Graph, check_binary
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.perturb.batches import EdgeBatch, FeatureBatch, NodeBatch
 from advgym.envs.graph.perturb.dense import WholeBatch, randomise_dense
@@ -30,27 +30,49 @@ from advgym.envs.graph.victims.recipes import node_victim
 from advgym.envs.graph.victims.stacked import Stacked
 from advgym.errors import AdvgymError, DataError
 from advgym.lib.given import check_radius
+from advgym.lib.options import Options, takes
 
 log = logging.getLogger("advgym")
-FLIPS = "undirected flips"
 TRAIN = "all its labelled nodes are attacked: give the graph training nodes (`split` of its nodes, or train_mask)"
 PUBLIC = 1 << 21  # features of larger graphs are not repeated in the context
 
 
-def edges(spec: Spec) -> Task:
+class Edges(Unnoticed, kw_only=True):
+    """Of `edges`."""
+
+    edits: Flips
+    influence: Influence = False
+
+
+class Features(Options, kw_only=True):
+    """Of `features`."""
+
+    edits: Flips
+    influence: Influence = False
+    cooccurrence: Cooccurrence = False
+
+
+class Wholes(Options):
+    """Of `wholes`."""
+
+    edits: Flips
+
+
+@takes(Edges)
+def edges(spec: Spec, options: Edges) -> Task:
     """Edge flips around one node of a graph."""
-    return _nodes(spec, EdgeBatch)
+    return _nodes(spec, options, EdgeBatch)
 
 
-def features(spec: Spec) -> Task:
+@takes(Features)
+def features(spec: Spec, options: Features) -> Task:
     """Flips of binary node features."""
-    return _nodes(spec, FeatureBatch)
+    return _nodes(spec, options, FeatureBatch)
 
 
-def _nodes(spec: Spec, kind: type[NodeBatch]) -> Task:
+def _nodes(spec: Spec, options: Edges | Features, kind: type[NodeBatch]) -> Task:
     data, victim = data_and_victim(spec, knowledge_by_edges=kind is EdgeBatch)
-    options = spec.threat.constraint
-    edits, influence, limits = count(options, "edits", what=FLIPS), flag(options, "influence"), limits_of(options)
+    edits, influence, limits = options.edits, options.influence, limits_of(options)
     size = data.graph.size - int(influence)  # under influence the target itself stays as it is
     every = (size * (size - 1) // 2 if influence else size - 1) if kind is EdgeBatch else data.graph.features
     if edits != spec.row.get("constraint", {}).get("edits"):  # asked for: a row's own may cover a tiny graph
@@ -150,13 +172,14 @@ def data_and_victim(spec: Spec, *, knowledge_by_edges: bool) -> tuple[NodeData, 
         log.warning("no victim was given: training a GCN on %d nodes of this graph", len(data.nodes["train"]))
         victim = node_victim("own-gcn", data=data)
     else:
-        victim = adapted(victim, edges=knowledge_by_edges)
+        victim = adapted(victim, edges=knowledge_by_edges, graph=data.graph)
     return _fit_classes(data, victim), victim
 
 
-def adapted(victim: Victim, *, edges: bool = True) -> Victim:
+def adapted(victim: Victim, *, edges: bool = True, graph: Graph | None = None) -> Victim:
     """A victim that answers rows of graphs: itself where it does, a PyG-style model stacked."""
-    return victim if getattr(victim.model, "takes_rows", False) or victim.keyed else _stacked(victim, edges=edges)
+    rows = getattr(victim.model, "takes_rows", False) or victim.keyed
+    return victim if rows else _stacked(victim, graph, edges=edges)
 
 
 def surrogate_of(spec: Spec, data: NodeData) -> Victim | None:
@@ -166,14 +189,14 @@ def surrogate_of(spec: Spec, data: NodeData) -> Victim | None:
     return node_victim("own-sgc", model="sgc", lr=0.2, data=replace(data, nodes=unseen(data)))
 
 
-def _stacked(victim: Victim, *, edges: bool) -> Victim:
+def _stacked(victim: Victim, graph: Graph | None, *, edges: bool) -> Victim:
     """A PyG-style model of (x, edge_index, edge_weight=None) as a victim of this task."""
     model, card = Stacked(victim.model, victim.name), victim.card
     access = victim.access
     if kept := caching(victim.model):
         log.warning("victim %r caches the first graph it sees: off while it is asked, in %s", victim.name, kept)
         card = {**card, "caching_off": kept}
-    if access == "gradients" and edges and not model.weighted:
+    if access == "gradients" and edges and not model.weighted and not (graph is not None and model.sums(graph)):
         access = "scores"
         log.warning("victim %r takes no edge_weight: no gradients by edges, knowledge is 'score' at most", victim.name)
     return victim.like(model, access=access, card=card)
@@ -193,13 +216,13 @@ def _fit_classes(data: NodeData, victim: Victim) -> NodeData:
     return replace(data, classes=classes, class_names=data.class_names if classes == data.classes else None)
 
 
-def wholes(spec: Spec) -> Task:
+@takes(Wholes)
+def wholes(spec: Spec, options: Wholes) -> Task:
     """Edge flips in whole graphs."""
     if spec.samples is not None:
         raise AdvgymError(f"task {spec.name!r} takes no samples=: pass dataset= the path of a text file of graphs")
     name = spec.load_dataset()
     data = load_wholes(name)
-    edits = count(spec.threat.constraint, "edits", what=FLIPS)
     victim = spec.load_victim()
 
     def deal(split: str, ids: list[int], device: Any) -> WholeBatch:
@@ -207,7 +230,7 @@ def wholes(spec: Spec) -> Task:
         at = data.split[split][identity]
         return WholeBatch(
             identity.to(device), data.labels[at].to(device), data.x[at].to(device), data.adjacency[at].to(device),
-            data.count[at].to(device), edits,
+            data.count[at].to(device), options.edits,
         )  # fmt: skip
 
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)

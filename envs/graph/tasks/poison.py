@@ -7,22 +7,23 @@ is the majority of the verifier's own. Gradients come from a surrogate whose tra
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim, ask
-from advgym.envs.graph.constraints.limits import count
 from advgym.envs.graph.data.datasets import load_nodes
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.models.training import Fitted, Retrained, Unrolled
-from advgym.envs.graph.tasks.many_nodes import against
+from advgym.envs.graph.tasks.many_nodes import Share, against
 from advgym.envs.graph.tasks.nodes import named
 from advgym.envs.graph.victims.refit import Refitted
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 _members: dict[tuple[Any, ...], tuple[Tensor, Any]] = {}
 
@@ -61,12 +62,17 @@ def unrolled_victim(
 
 
 # -- the task ---------------------------------------------------------------------------------------------------------
-def edges(spec: Spec) -> Task:
-    """Flips of a share `eps` of the edges of the graph that the victim is then trained on.
+class Poison(Share, kw_only=True):
+    """Of `edges`; runs differ by chance, and what one of them has wrong is no success."""
 
-    Options of the constraint: `eps`, `of` and `targets` as for global tasks; `fresh`, how many clean training runs must
-    all have a test node right for it to be a member (runs differ by chance, and what one has wrong is no success).
-    """
+    fresh: Annotated[
+        int, Meta(ge=1, le=64, description="clean training runs that must all have a test node right for a member")
+    ] = 5
+
+
+@takes(Poison)
+def edges(spec: Spec, options: Poison) -> Task:
+    """Flips of a share `eps` of the edges of the graph that the victim is then trained on."""
     data, victim = named(spec)
     if victim is None:
         victim = retrained_victim("own-retrained", data=data)
@@ -78,12 +84,8 @@ def edges(spec: Spec) -> Task:
     surrogate = None
     if spec.threat.knowledge == "transfer" and (spec.samples is not None or "surrogate" not in spec.row):
         surrogate = unrolled_victim("own-unrolled", data=data)
-    options = spec.threat.constraint
-    fresh = options.get("fresh", 5)
-    if not isinstance(fresh, int) or isinstance(fresh, bool) or not 1 <= fresh <= 64:
-        raise AdvgymError(f"fresh is a number of clean training runs from 1 to 64, not {fresh!r}")
-    nodes = members(data, victim, data.nodes["test"], fresh, count(options, "targets", 0))
-    task = against(spec, data, victim, nodes)
+    nodes = members(data, victim, data.nodes["test"], options.fresh, options.targets)
+    task = against(spec, options, data, victim, nodes)
     return replace(task, surrogate=surrogate, offers=task.offers | {"training"})
 
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import pick
 from advgym.core.goals import ClassGoal, Goal
 from advgym.core.task import Spec, Task
 from advgym.envs.graph import measures
-from advgym.envs.graph.constraints.limits import count, limits_of
+from advgym.envs.graph.constraints.limits import Cooccurrence, Unnoticed, limits_of
 from advgym.envs.graph.inputs.graphs import ragged
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_edges
 from advgym.envs.graph.perturb.batches import PROBES, VIEW, NodeBatch, trim
@@ -27,6 +28,7 @@ from advgym.envs.graph.perturb.dense import best_pairs
 from advgym.envs.graph.show import neighbourhood
 from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, dealer, lacking, public, surrogate_of
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 TABLE = 1 << 24  # gains held at once
 SENSELESS = {"cooccurrence": "it is a test of features, and swaps of edges change none"}
@@ -215,19 +217,25 @@ class RewireBatch(NodeBatch):
 
 
 # -- the task -------------------------------------------------------------------------------------------------------
-def swaps(spec: Spec) -> Task:
+class Swaps(Unnoticed, kw_only=True):
+    """Of `swaps`, each of which is two flips at each of its four ends."""
+
+    edits: Annotated[int, Meta(ge=1, description="the most swaps of two edges")]
+    cooccurrence: Cooccurrence = False
+
+
+@takes(Swaps)
+def swaps(spec: Spec, options: Swaps) -> Task:
     """Degree-preserving swaps of edges, one end of each pair of edges at the target.
 
-    Options of the constraint: `edits`, the most swaps; `connected`; `per_node`, the most flips at one node, where a
-    swap is two flips at each of its four ends. `degree_test` and `singletons` hold whatever is asked: no degree moves.
+    `degree_test` and `singletons` hold whatever is asked: no degree moves.
     """
     data, victim = data_and_victim(spec, knowledge_by_edges=True)
-    edits = count(spec.threat.constraint, "edits", what="swaps of two edges")
-    limits = limits_of(spec.threat.constraint, SENSELESS)
+    limits = limits_of(options, SENSELESS)
     if limits.per_node == 1:
         raise AdvgymError("a swap flips two pairs at each of its ends: per_node is 0 or at least 2, not 1")
     dealt = apart(data)
-    deal = dealer(data, dealt, RewireBatch, edits=edits, limits=limits)
+    deal = dealer(data, dealt, RewireBatch, edits=options.edits, limits=limits)
     goal = ClassGoal(data.classes, spec.threat.goal, data.class_names)
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,

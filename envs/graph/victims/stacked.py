@@ -14,12 +14,15 @@ from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.pairs import random_block
 from advgym.envs.graph.inputs.raw import RawGraph
 from advgym.envs.graph.inputs.rows import GraphRows
+from advgym.envs.graph.models.propagation import adjacency_of, tied
+from advgym.envs.graph.victims import summed
 from advgym.envs.graph.victims.modules import accepts_weights, agree, alone_as_together, call
-from advgym.errors import VictimError
+from advgym.errors import AdvgymError, VictimError
 
 ELEMENTS = 1 << 25  # most feature entries of one stacked forward
 BLOCK = 1 << 17  # pairs that global attacks rank at once on a model that is not ours
 EDGES = 1 << 20  # most directed edges of one stacked forward
+TRIED = 64  # flips of the graph on which sums are compared with the module itself
 WATCHED = 8  # stacked forwards of which one row is asked about alone, too
 
 
@@ -27,11 +30,12 @@ class Stacked(nn.Module):
     """Answers `GraphRows` with a model of (x, edge_index, edge_weight=None) -> scores (N, C).
 
     Every row is one full forward of its own graph, several to a batch: right for any model, slower than the local
-    evaluation of our own. `edge_weight` is only passed where flips are relaxed or ranked, so a model without it can be
-    attacked with up to score knowledge on edges. A model whose answer for one graph depends on the others of a stack
-    (global pooling, statistics over nodes) or that takes so many nodes and no others is noticed, before it is used
-    and on rows of its first forwards, and gets one graph at a time. So does one whose answers are kept (`cache=`): a
-    graph is met again, a stack of several hardly ever. See `modules` for how it is asked.
+    evaluation of our own. Where flips are relaxed or ranked, a module of known convolutions is read through sums
+    (`summed`), any other one is passed `edge_weight`, so one without it can be attacked with up to score knowledge on
+    edges. A model whose answer for one graph depends on the others of a stack (global pooling, statistics over nodes)
+    or that takes so many nodes and no others is noticed, before it is used and on rows of its first forwards, and gets
+    one graph at a time. So does one whose answers are kept (`cache=`): a graph is met again, a stack of several hardly
+    ever. See `modules` for how it is asked.
     """
 
     takes_rows = True
@@ -40,6 +44,7 @@ class Stacked(nn.Module):
         super().__init__()
         self.model, self.name = model, name
         self.weighted = accepts_weights(model)
+        self._summed: bool | None = None if summed.convolutions(model) else False
         self._stackable: bool | None = False if isinstance(model, Remembering) else None
         self._watched = 0
 
@@ -49,6 +54,8 @@ class Stacked(nn.Module):
         if isinstance(rows, RawGraph):
             return self._call(graph.inputs_x(), rows.edge_index, rows.edge_weight)[rows.nodes]
         if isinstance(rows, GlobalRows):
+            if rows.tape is not None and self.sums(graph):  # a tape is of all graphs of one forward
+                return self._by_sums(rows)
             return torch.cat([self._members(some) for some in rows.runs(1)])
         step = max(1, min(ELEMENTS // max(graph.x.numel(), 1), EDGES // max(len(graph.keys), 1)))
         if rows.probe is not None and rows.probes == "pairs":
@@ -64,6 +71,38 @@ class Stacked(nn.Module):
             scores = self._in_steps(rows, 1)
         return scores
 
+    def sums(self, graph: Graph) -> bool:
+        """Whether it is read through sums: on the clean graph and on a flipped one they answer as the module itself."""
+        if self._summed is None:
+            self._summed = self._agrees(graph)
+        return self._summed
+
+    @torch.no_grad()
+    def _agrees(self, graph: Graph) -> bool:
+        some = torch.cat([random_block(graph, TRIED, 0), graph.pairs[:: max(1, len(graph.pairs) // TRIED)]])
+        keys = (some[:, 0] * graph.size + some[:, 1]).unique()
+        some = torch.stack([keys // graph.size, keys % graph.size], 1)
+        both = GlobalRows(
+            graph, torch.arange(graph.size, device=graph.device), torch.stack([-torch.ones_like(some), some])
+        )
+        try:
+            return agree(self._by_sums(both), torch.cat([self._members(one) for one in both.runs(1)]))
+        except (summed.OtherEdgesError, AdvgymError):
+            return False
+
+    def _by_sums(self, rows: GraphRows | GlobalRows) -> Tensor:
+        """As `forward`, by sums over neighbours, of all rows at once."""
+        assert isinstance(self.model, nn.Module)
+        if isinstance(rows, GlobalRows):
+            some = rows.nodes[:1].expand(rows.many)
+            whole = GraphRows(rows.graph, some, rows.flips, cells=rows.cells, cell_weights=rows.cell_weights)
+            found = summed.scores(self.model, stack_features(whole), rows.adjacency(), self.name)
+            found = found.view(rows.many, rows.graph.size, -1)[:, rows.nodes]
+            return tied(found.flatten(0, 1), rows)
+        lane = torch.arange(len(rows), device=rows.target.device)
+        found = summed.scores(self.model, stack_features(rows), adjacency_of(rows), self.name)
+        return tied(found[lane * rows.graph.size + rows.target], rows)
+
     def _in_steps(self, rows: GraphRows, step: int) -> Tensor:
         every = torch.arange(len(rows), device=rows.target.device)
         return torch.cat([self._answer(rows.take(run)) for run in every.split(step)])
@@ -77,6 +116,8 @@ class Stacked(nn.Module):
 
     def _answer(self, rows: GraphRows) -> Tensor:
         n, size = len(rows), rows.graph.size
+        if (rows.weights is not None or rows.probing("pairs") is not None) and self.sums(rows.graph):
+            return self._by_sums(rows)
         edges, weight = stack(rows)
         scores = self._call(stack_features(rows), edges, weight)
         lane = torch.arange(n, device=rows.target.device)
@@ -85,6 +126,8 @@ class Stacked(nn.Module):
     def _members(self, rows: GlobalRows) -> Tensor:
         """Scores of the members of one whole graph, (M, C)."""
         flips, weights = rows.flips, rows.weights
+        if (rows.tape is not None or weights is not None) and self.sums(rows.graph):
+            return self._by_sums(rows)
         if rows.tape is not None:  # no sums to read the pairs from: a random block of them, weight 0, is looked at
             block = random_block(rows.graph, BLOCK, rows.tape.seed)
             kept = torch.ones(1, flips.shape[1], device=flips.device) if weights is None else weights

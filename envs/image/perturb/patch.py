@@ -55,13 +55,9 @@ class PatchBatch(SharedBatch):
     def widened(self, factor: float) -> PatchBatch:
         """The same samples under a patch of `factor` times the area, at most the whole image."""
         side = min(math.ceil(self.side * math.sqrt(factor)), *self.image[1:])
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.shape, twin.side = (self.image[0] + 1, side, side), side
-        twin.size = math.prod(twin.shape)
-        share = side * side / (self.image[1] * self.image[2])
-        twin.radius = twin.reach = torch.full_like(self.radius, share)
-        return twin
+        shape = (self.image[0] + 1, side, side)
+        radius = torch.full_like(self.radius, side * side / (self.image[1] * self.image[2]))
+        return self.like(shape=shape, side=side, size=math.prod(shape), radius=radius, reach=radius)
 
     def words(self, row: int, theta: Tensor) -> str:
         """In a line."""
@@ -115,10 +111,7 @@ class PatchBatch(SharedBatch):
 
     def fresh(self, keys: Tensor) -> PatchBatch:
         """The same images under other places, turns, sizes and lights."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.pose = posed(keys, self.members, Draws(*self.draws))
-        return twin
+        return self.like(pose=posed(keys, self.members, Draws(*self.draws)))
 
 
 def posed(keys: Tensor, members: int, draws: Draws) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Annotated
 
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import Batch
@@ -13,8 +15,10 @@ from advgym.core.field import FieldBatch
 from advgym.core.norms import largest
 from advgym.core.task import Spec, Task
 from advgym.envs.image.perturb.pixels import PixelBatch, random_levels
-from advgym.envs.image.tasks.common import MOST_LEVELS, OTHERWISE, image_task, positive, whole
+from advgym.envs.image.tasks.common import OTHERWISE, Eps, Latticed, image_task
+from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
+from advgym.lib.options import takes
 
 
 class ImageBatch(FieldBatch):
@@ -25,19 +29,25 @@ class ImageBatch(FieldBatch):
         return {"clean": self.x}
 
 
-def ball(spec: Spec) -> Task:
-    """A perturbation added to the image, within `eps` in the row's `norm`.
+class Ball(Latticed):
+    """Of `ball`."""
 
-    Constraint:
-        eps: radius in pixel units (image values are in [0, 1]), a number or a fraction such as "8/255"; in "l0" how
-            many values (pixels, for one channel) may change, a whole number.
-        lattice: whole levels per unit, 255 for bytes; what the victim sees is rounded to them. 0 for plain floats.
-    """
-    norm = str(spec.row["norm"])
-    eps = positive("eps", spec.threat.constraint["eps"])
-    if norm == "l0":
-        eps = float(whole("eps", spec.threat.constraint["eps"], 1, 1 << 24))
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 0, MOST_LEVELS)
+    eps: Eps
+
+
+class Pixels(Latticed):
+    """Of `pixel`."""
+
+    pixels: Annotated[int, Meta(ge=1, le=1 << 20, description="most changed pixels, values of several channels")]
+    lattice: Annotated[int, Meta(ge=1, le=1 << 16, description="levels: level / lattice is a pixel's value")]
+
+
+@takes(Ball)
+def ball(spec: Spec, options: Ball) -> Task:
+    """A perturbation added to the image, within `eps` in the row's `norm`; in "l0" as many values (pixels) change."""
+    norm, eps, lattice = str(spec.row["norm"]), options.eps, options.lattice
+    if norm == "l0" and eps != int(eps):
+        raise AdvgymError(f"eps is a whole number in l0 (how many values may change), not {eps:g}")
     step = 1 / lattice if lattice and norm != "l0" else 0.0
     if norm == "linf":
         meant = f" Pixels are in [0, 1]: {eps:g} levels of 255 are eps='{eps:g}/255'." if eps >= 1 else ""
@@ -52,18 +62,13 @@ def ball(spec: Spec) -> Task:
             hint = f" An image has {values} values." if norm == "l0" else OTHERWISE
             check_radius("eps", eps, step=step, most=largest(norm, values, 1.0), hint=hint)
 
-    return image_task(spec, batch, {"eps": eps, "lattice": lattice}, check)
+    return image_task(spec, batch, check)
 
 
-def pixel(spec: Spec) -> Task:
-    """At most `pixels` values of the image, each set to any other level.
-
-    Constraint:
-        pixels: most changed pixels (values of an image with several channels).
-        lattice: levels 0 to lattice; level / lattice is the pixel's value.
-    """
-    count = whole("pixels", spec.threat.constraint["pixels"], 1, 1 << 20)
-    lattice = whole("lattice", spec.threat.constraint["lattice"], 1, MOST_LEVELS)
+@takes(Pixels)
+def pixel(spec: Spec, options: Pixels) -> Task:
+    """At most `pixels` values of the image, each set to any other level."""
+    count, lattice = options.pixels, options.lattice
 
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return PixelBatch(ids, labels, x, pixels=count, lattice=lattice)
@@ -72,5 +77,5 @@ def pixel(spec: Spec) -> Task:
         values = math.prod(image)
         check_radius("pixels", count, most=values, hint=f" An image has {values} values.")
 
-    task = image_task(spec, batch, {"pixels": count, "lattice": lattice}, check)
+    task = image_task(spec, batch, check)
     return replace(task, randomise=partial(random_levels, lattice=lattice))

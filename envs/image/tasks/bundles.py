@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import Batch
@@ -14,35 +15,44 @@ from advgym.core.norms import largest
 from advgym.core.task import Spec, Task
 from advgym.envs.image.perturb.patch import Draws, PatchBatch
 from advgym.envs.image.perturb.shared import SharedBatch
-from advgym.envs.image.tasks.common import (
-    MOST_LEVELS,
-    OTHERWISE,
-    Parts,
-    finish,
-    not_negative,
-    positive,
-    read_parts,
-    whole,
-)  # fmt: skip
+from advgym.envs.image.tasks.common import OTHERWISE, Eps, Images, Latticed, Parts, finish, read_parts
 from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
+from advgym.lib.options import takes
 
 Make = Callable[..., Batch]
 
 
-def universal(spec: Spec) -> Task:
+class Universal(Latticed):
+    """Of `universal`; asking about one perturbation costs as many queries as `images`."""
+
+    eps: Eps
+    images: Images
+
+
+class Patch(Latticed):
+    """Of `patch`."""
+
+    side: Annotated[int, Meta(ge=1, le=1 << 12, description="of the patch, in pixels, smaller than the image")]
+    draws: Annotated[int, Meta(ge=1, le=1 << 10, description="of the transform for one image: one query for each")]
+    images: Annotated[
+        int, Meta(ge=1, le=1 << 16, description="1: a patch for each image; more: one for as many, one draw each")
+    ]
+    place: Annotated[
+        float, Meta(ge=0, le=1, description="of the way from the middle to the border that places vary by")
+    ]
+    turn: Annotated[float, Meta(ge=0, le=180, description="degrees, either way")]
+    scale: Annotated[float, Meta(ge=0, le=0.9, description="a share of the size, either way")]
+    light: Annotated[float, Meta(ge=0, le=0.9, description="a share of the brightness, either way")]
+
+
+@takes(Universal)
+def universal(spec: Spec, options: Universal) -> Task:
     """One change added to every image (Moosavi-Dezfooli et al. 2017), fitted on `images` of the training split.
 
     A sample is a bundle of `images` training images; the verdict is on as many test images that nobody was asked about.
-
-    Constraint:
-        eps: radius in pixel units; norm: "linf" or "l2".
-        images: M, of a bundle; asking about one perturbation costs M queries.
-        lattice: see `balls.ball`.
     """
-    options, norm = spec.threat.constraint, str(spec.row["norm"])
-    eps, levels = positive("eps", options["eps"]), whole("lattice", options["lattice"], 0, MOST_LEVELS)
-    images = whole("images", options["images"], 2, 1 << 16)
+    norm, eps, images, levels = str(spec.row["norm"]), options.eps, options.images, options.lattice
 
     def check(image: tuple[int, ...]) -> None:
         most = largest(norm, image[0] * image[1] * image[2], 1.0)
@@ -52,30 +62,18 @@ def universal(spec: Spec) -> Task:
         return SharedBatch(ids, labels, x, radius=eps, norm=norm, most=min(eps, 1.0), levels=levels or None)
 
     parts = read_parts(spec, levels or None, check)
-    return _bundled(parts, batch, images, {"eps": eps, "images": images, "lattice": levels})
+    return _bundled(parts, batch, images)
 
 
-def patch(spec: Spec) -> Task:
+@takes(Patch)
+def patch(spec: Spec, options: Patch) -> Task:
     """A square texture laid over the image (Brown et al. 2017), at places, turns, sizes and lights drawn at random.
 
     A sample is an image under `draws` of them, or with `images` above 1 a bundle of so many training images with one
     draw each. The verdict is on fresh draws, and then on test images.
-
-    Constraint:
-        side: of the patch, in pixels, smaller than the image.
-        draws: M where `images` is 1: one query for each.
-        images: 1 for a patch of its own for each image; else M, for a universal one.
-        place: how much of the way from the middle to the border places vary by; 0 for the middle.
-        turn: degrees, either way. scale, light: shares, either way.
-        lattice: see `balls.ball`.
     """
-    options = spec.threat.constraint
-    side, images = whole("side", options["side"], 1, 1 << 12), whole("images", options["images"], 1, 1 << 16)
-    draws, levels = whole("draws", options["draws"], 1, 1 << 10), whole("lattice", options["lattice"], 0, MOST_LEVELS)
-    vary = {name: not_negative(name, options[name]) for name in Draws._fields}
-    for name, most in (("place", 1.0), ("turn", 180.0), ("scale", 0.9), ("light", 0.9)):
-        if vary[name] > most:
-            raise AdvgymError(f"{name} is a number from 0 to {most:g}, not {options[name]!r}")
+    side, images, draws, levels = options.side, options.images, options.draws, options.lattice
+    vary = Draws(options.place, options.turn, options.scale, options.light)
 
     def check(image: tuple[int, ...]) -> None:
         if side >= min(image[1:]):
@@ -85,21 +83,20 @@ def patch(spec: Spec) -> Task:
             )
 
     def batch(ids: Tensor, labels: Tensor, x: Tensor) -> Batch:
-        return PatchBatch(ids, labels, x, side=side, draws=Draws(**vary), levels=levels or None)
+        return PatchBatch(ids, labels, x, side=side, draws=vary, levels=levels or None)
 
     parts = read_parts(spec, levels or None, check)
-    constraint = {"side": side, "draws": draws, "images": images, **vary, "lattice": levels}
     if images > 1:
-        return _bundled(parts, batch, images, constraint)
+        return _bundled(parts, batch, images)
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
         x, labels = (t.to(device).unsqueeze(1).repeat_interleave(draws, 1) for t in parts.source(split, ids))
         return batch(torch.tensor(ids, dtype=torch.int64, device=device), labels, x)
 
-    return finish(parts, deal, constraint, goal=BundleGoal(parts.goal(), draws, every=True))
+    return finish(parts, deal, goal=BundleGoal(parts.goal(), draws, every=True))
 
 
-def _bundled(parts: Parts, batch: Make, images: int, constraint: dict[str, Any]) -> Task:
+def _bundled(parts: Parts, batch: Make, images: int) -> Task:
     """Bundle i of "test" is asked about training images and judged on test images; of "train", on training images.
 
     The caller's own samples without train= are halved: one half is asked about, the other judged on.
@@ -134,4 +131,4 @@ def _bundled(parts: Parts, batch: Make, images: int, constraint: dict[str, Any])
         return served(split, [2 * p + 1 for p in places] if alone else places, ids, device)
 
     goal = BundleGoal(parts.goal(), images, every=True)
-    return finish(parts, deal, constraint, goal=goal, sizes=many, notes=note, unseen=unseen)
+    return finish(parts, deal, goal=goal, sizes=many, notes=note, unseen=unseen)

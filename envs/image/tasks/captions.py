@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import Batch
@@ -18,22 +19,28 @@ from advgym.core.victim import Victim, first_answer
 from advgym.envs.image.data import readers, scenes, sets
 from advgym.envs.image.show.pictures import line, show
 from advgym.envs.image.tasks.balls import ImageBatch
-from advgym.envs.image.tasks.common import MOST_LEVELS, OTHERWISE, positive, whole
+from advgym.envs.image.tasks.common import OTHERWISE, Eps, Latticed
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.lib.given import check_radius, inside
+from advgym.lib.options import takes
 
 
-def caption(spec: Spec) -> Task:
+class Caption(Latticed):
+    """Of `caption`."""
+
+    eps: Eps
+    keywords: Annotated[int, Meta(ge=1, le=3, description='how many must appear, goal "keyword"')]
+    bleu: Annotated[float, Meta(gt=0, le=100, description="the bound in points of a caption that counts as another")]
+    rate: Annotated[float, Meta(gt=0, le=1, description="the share of words in error that counts as a success")]
+
+
+@takes(Caption)
+def caption(spec: Spec, options: Caption) -> Task:
     """A change added to the image; the victim writes `length` tokens about it.
 
     Goals are those of `core.kinds.sequences.SequenceGoal`, on the victim's own clean output.
-
-    Constraint:
-        eps, lattice: see `balls.ball`; the row's `norm`.
-        keywords: how many must appear (goal "keyword"); bleu: bound in points; rate: share of words in error.
     """
-    options, norm = spec.threat.constraint, str(spec.row["norm"])
-    eps, levels = positive("eps", options["eps"]), whole("lattice", options["lattice"], 0, MOST_LEVELS)
+    norm, eps, levels = str(spec.row["norm"]), options.eps, options.lattice
     victim = spec.load_victim()
     if not {"words", "length"} <= set(victim.card):
         raise VictimError(
@@ -47,9 +54,8 @@ def caption(spec: Spec) -> Task:
         "eps", eps, step=1 / levels if levels else 0.0, most=largest(norm, int(shape.numel()), 1.0), hint=OTHERWISE
     )
     goal = SequenceGoal(
-        words, length, spec.threat.goal, whole("keywords", options["keywords"], 1, 3),
-        pool=_pool(held), phrases=_captions(held), bound=positive("bleu", options["bleu"]),
-        rate=positive("rate", options["rate"]),
+        words, length, spec.threat.goal, options.keywords,
+        pool=_pool(held), phrases=_captions(held), bound=options.bleu, rate=options.rate,
     )  # fmt: skip
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
@@ -63,9 +69,8 @@ def caption(spec: Spec) -> Task:
             lattice=levels or None,
         )
 
-    constraint = {**options, "eps": eps, "lattice": levels}
     task = Task(
-        name=spec.name, victim=victim, goal=goal, threat=replace(spec.threat, constraint=constraint),
+        name=spec.name, victim=victim, goal=goal, threat=spec.threat,
         sizes={split: len(labels) for split, (_, labels) in held.items()}, deal=deal,
     )  # fmt: skip
     task = untrained(task) if "train" not in held else task

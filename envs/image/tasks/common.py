@@ -1,14 +1,14 @@
-"""What all image tasks share: samples on their lattice, the victim and its classes, numbers from options."""
+"""What all image tasks share: samples on their lattice, the victim and its classes, options."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from advgym.core.batch import Batch
@@ -18,13 +18,25 @@ from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.image.data import own
 from advgym.envs.image.data import sets as data
 from advgym.envs.image.show.pictures import line, show
-from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.errors import DataError, VictimError
 from advgym.lib.given import names_of
+from advgym.lib.options import Options
 
-MOST_LEVELS = 1 << 16
 OTHERWISE = " Or another lattice=, lattice=0 for plain floats."
 
 Source = Callable[[str, list[int]], tuple[Tensor, Tensor]]  # (split, ids) -> pixels, labels
+
+RADIUS = 'radius in pixel units, which are in [0, 1]; "8/255" is fine'
+Eps = Annotated[float, Meta(gt=0, description=RADIUS)]
+Images = Annotated[int, Meta(ge=2, le=1 << 16, description="images that one perturbation is for")]
+
+
+class Latticed(Options):
+    """What every image task asks."""
+
+    lattice: Annotated[
+        int, Meta(ge=0, le=1 << 16, description="whole levels per unit that pixels are rounded to; 0 for plain floats")
+    ]
 
 
 @dataclass
@@ -78,34 +90,28 @@ def check_labels(labels: Tensor, classes: int, victim: str, split: str) -> None:
         )
 
 
-def finish(parts: Parts, deal: Callable[..., Batch], constraint: dict[str, Any], **more: Any) -> Task:
+def finish(parts: Parts, deal: Callable[..., Batch], **more: Any) -> Task:
     """The task; `more` are fields of `Task` in place of those of single images (goal, sizes ...)."""
     spec = parts.spec
     fields: dict[str, Any] = {"goal": parts.goal(), "sizes": parts.sizes} | more
-    task = Task(
-        name=spec.name,
-        victim=parts.victim,
-        threat=replace(spec.threat, constraint={**spec.threat.constraint, **constraint}),
-        deal=deal,
-        **fields,
-    )
+    task = Task(name=spec.name, victim=parts.victim, threat=spec.threat, deal=deal, **fields)
     task = untrained(task) if parts.given and "train" not in parts.given else task
     notes = (*task.notes, *own_notes(parts.given), *_notes(spec, parts.given, parts.lattice))
     return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
 
 
 def image_task(
-    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], constraint: dict[str, Any],
-    check: Callable[[tuple[int, ...]], None], parts: Parts | None = None,
+    spec: Spec, batch: Callable[[Tensor, Tensor, Tensor], Batch], check: Callable[[tuple[int, ...]], None],
+    parts: Parts | None = None,
 ) -> Task:  # fmt: skip
     """A task of single images: `batch` makes one of ids, pixels and labels; `check` is told the shape of an image."""
-    parts = parts or read_parts(spec, constraint["lattice"] or None, check)
+    parts = parts or read_parts(spec, spec.threat.constraint["lattice"] or None, check)
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
         x, labels = parts.source(split, ids)
         return batch(torch.tensor(ids, dtype=torch.int64, device=device), x.to(device), labels.to(device))
 
-    return finish(parts, deal, constraint)
+    return finish(parts, deal)
 
 
 def own_notes(given: dict[str, own.Part]) -> tuple[str, ...]:
@@ -210,46 +216,3 @@ class _OneHot(nn.Module):
 
 def _labels_only(victim: Victim, classes: int) -> Victim:
     return victim.like(_OneHot(victim, classes), access="labels", card={**victim.card, "classes": classes})
-
-
-def number(name: str, value: Any) -> float:
-    """A finite number from a number, its text, or a fraction such as "8/255".
-
-    >>> number("eps", "51/255")
-    0.2
-    """
-    try:
-        if isinstance(value, str) and "/" in value:
-            above, below = value.split("/")
-            found = float(above) / float(below)
-        else:
-            found = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        found = math.nan
-    if not math.isfinite(found) or isinstance(value, bool):
-        raise AdvgymError(f"{name} is a number or a fraction such as 8/255, not {value!r}")
-    return found
-
-
-def positive(name: str, value: Any) -> float:
-    """A number above 0."""
-    found = number(name, value)
-    if found <= 0:
-        raise AdvgymError(f"{name} is above 0, not {value!r}")
-    return found
-
-
-def whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number in [low, high]."""
-    found = number(name, value)
-    if found != int(found) or not low <= found <= high:
-        raise AdvgymError(f"{name} is a whole number from {low} to {high}, not {value!r}")
-    return int(found)
-
-
-def not_negative(name: str, value: Any) -> float:
-    """A number of at least 0."""
-    found = number(name, value)
-    if found < 0:
-        raise AdvgymError(f"{name} is at least 0, not {value!r}")
-    return found

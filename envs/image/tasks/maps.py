@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.batch import Batch
@@ -12,22 +14,45 @@ from advgym.envs.image.perturb.colour import ColourBatch
 from advgym.envs.image.perturb.flow import FlowBatch
 from advgym.envs.image.perturb.jpeg import JpegBatch
 from advgym.envs.image.perturb.perceptual import Features, PerceptualBatch
-from advgym.envs.image.tasks.common import MOST_LEVELS, image_task, not_negative, positive, read_parts, whole
+from advgym.envs.image.tasks.common import Latticed, image_task, read_parts
 from advgym.errors import AdvgymError
 from advgym.lib.given import check_radius
+from advgym.lib.options import takes
 
 
-def flow(spec: Spec) -> Task:
-    """Pixels moved (Xiao et al. 2018).
+class Flow(Latticed):
+    """Of `flow`."""
 
-    Constraint:
-        eps: the longest displacement, in pixels, that a flow of no roughness may have.
-        smooth: what one pixel's mean difference between neighbours counts beside it.
-        lattice: see `balls.ball`.
-    """
-    options = spec.threat.constraint
-    eps, smooth = positive("eps", options["eps"]), not_negative("smooth", options["smooth"])
-    levels = whole("lattice", options["lattice"], 0, MOST_LEVELS)
+    eps: Annotated[float, Meta(gt=0, description="longest displacement, in pixels, of a flow of no roughness")]
+    smooth: Annotated[float, Meta(ge=0, description="what a pixel's mean difference between neighbours counts beside")]
+
+
+class Colour(Latticed):
+    """Of `colour`."""
+
+    eps: Annotated[float, Meta(gt=0, description="largest shift: a CIELUV coordinate in hundreds, a grey in [0, 1]")]
+    smooth: Annotated[float, Meta(ge=0, description="what the mean difference of neighbouring knots counts beside it")]
+    knots: Annotated[int, Meta(ge=2, le=256, description="of the grid of colours, along each axis")]
+
+
+class Jpeg(Latticed):
+    """Of `jpeg`."""
+
+    eps: Annotated[float, Meta(gt=0, description="largest change of a coefficient, in steps of the table")]
+    quality: Annotated[int, Meta(ge=1, le=100, description="of the table")]
+
+
+class Perceptual(Latticed):
+    """Of `perceptual`."""
+
+    eps: Annotated[float, Meta(gt=0, description="radius, of the distance of normalised features")]
+    network: Annotated[str, Meta(description='the name of a registered victim; "self" for the victim\'s own features')]
+
+
+@takes(Flow)
+def flow(spec: Spec, options: Flow) -> Task:
+    """Pixels moved (Xiao et al. 2018)."""
+    eps, smooth, levels = options.eps, options.smooth, options.lattice
 
     def check(image: tuple[int, ...]) -> None:
         check_radius("eps", eps, most=min(image[1:]), hint=f" Images are {image[1]}x{image[2]} pixels.")
@@ -35,21 +60,13 @@ def flow(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return FlowBatch(ids, labels, x, radius=eps, smooth=smooth, levels=levels or None)
 
-    return image_task(spec, batch, {"eps": eps, "smooth": smooth, "lattice": levels}, check)
+    return image_task(spec, batch, check)
 
 
-def colour(spec: Spec) -> Task:
-    """Colours moved, all pixels of one colour alike (Laidlaw & Feizi 2019).
-
-    Constraint:
-        eps: the largest shift: of a CIELUV coordinate in hundreds, or of a grey level in [0, 1].
-        smooth: what the mean difference of neighbouring knots counts beside it.
-        knots: of the grid, along each axis.
-        lattice: see `balls.ball`.
-    """
-    options = spec.threat.constraint
-    eps, smooth = positive("eps", options["eps"]), not_negative("smooth", options["smooth"])
-    levels, knots = whole("lattice", options["lattice"], 0, MOST_LEVELS), whole("knots", options["knots"], 2, 256)
+@takes(Colour)
+def colour(spec: Spec, options: Colour) -> Task:
+    """Colours moved, all pixels of one colour alike (Laidlaw & Feizi 2019)."""
+    eps, smooth, knots, levels = options.eps, options.smooth, options.knots, options.lattice
     check_radius("eps", eps, step=0.5 / levels if levels else 0.0, most=1.0, hint=" All colours lie within 1.")
 
     def check(image: tuple[int, ...]) -> None:
@@ -61,39 +78,25 @@ def colour(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return ColourBatch(ids, labels, x, radius=eps, smooth=smooth, knots=knots, levels=levels or None)
 
-    return image_task(spec, batch, {"eps": eps, "smooth": smooth, "knots": knots, "lattice": levels}, check)
+    return image_task(spec, batch, check)
 
 
-def jpeg(spec: Spec) -> Task:
-    """Quantised cosine coefficients changed (Kang et al. 2019).
-
-    Constraint:
-        eps: the largest change of a coefficient, in steps of the table.
-        quality: of the table, 1 to 100.
-        lattice: see `balls.ball`.
-    """
-    options = spec.threat.constraint
-    eps, quality = positive("eps", options["eps"]), whole("quality", options["quality"], 1, 100)
-    levels = whole("lattice", options["lattice"], 0, MOST_LEVELS)
+@takes(Jpeg)
+def jpeg(spec: Spec, options: Jpeg) -> Task:
+    """Quantised cosine coefficients changed (Kang et al. 2019)."""
+    eps, quality, levels = options.eps, options.quality, options.lattice
     check_radius("eps", eps, most=2040.0, hint=" No coefficient of an image is larger than 2040.")
 
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return JpegBatch(ids, labels, x, radius=eps, quality=quality, levels=levels or None)
 
-    return image_task(spec, batch, {"eps": eps, "quality": quality, "lattice": levels}, lambda _: None)
+    return image_task(spec, batch, lambda _: None)
 
 
-def perceptual(spec: Spec) -> Task:
-    """A ball of perceptual distance (Laidlaw et al. 2021).
-
-    Constraint:
-        eps: radius, of the distance of normalised features.
-        network: the name of a registered victim; "self" for the victim's own features.
-        lattice: see `balls.ball`.
-    """
-    options = spec.threat.constraint
-    eps, name = positive("eps", options["eps"]), str(options["network"])
-    levels = whole("lattice", options["lattice"], 0, MOST_LEVELS)
+@takes(Perceptual)
+def perceptual(spec: Spec, options: Perceptual) -> Task:
+    """A ball of perceptual distance (Laidlaw et al. 2021)."""
+    eps, name, levels = options.eps, options.network, options.lattice
     parts = read_parts(spec, levels or None, lambda _: None)
     if name != "self":
         features = Features(name)
@@ -109,5 +112,4 @@ def perceptual(spec: Spec) -> Task:
     def batch(ids: Tensor, x: Tensor, labels: Tensor) -> Batch:
         return PerceptualBatch(ids, labels, x, radius=eps, features=features, levels=levels or None)
 
-    constraint = {"eps": eps, "network": name, "lattice": levels}
-    return image_task(spec, batch, constraint, lambda _: None, parts)
+    return image_task(spec, batch, lambda _: None, parts)

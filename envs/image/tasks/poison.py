@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
-from advgym.core.kinds.backdoors import Pairs, backdoor, check_victim
+from advgym.core.kinds.backdoors import Pairs, Poisoning, backdoor, check_victim
 from advgym.core.kinds.poison import Trigger
 from advgym.core.kinds.retraining import Retrained, retrained
 from advgym.core.task import Spec, Task
@@ -15,9 +16,10 @@ from advgym.core.victim import Victim
 from advgym.envs.image.data import own
 from advgym.envs.image.data import sets as data
 from advgym.envs.image.models.small import Cnn, Mlp
-from advgym.envs.image.tasks.common import MOST_LEVELS, positive, whole
+from advgym.envs.image.tasks.common import Latticed
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.given import check_radius
+from advgym.lib.options import takes
 
 ROWS = 4000  # training images of a dataset that a run learns from, at most: the first ones
 
@@ -49,20 +51,18 @@ def _rows(dataset: str, split: str = "train") -> Pairs:
     return images.pixels(some), images.labels[some]
 
 
-def patched(spec: Spec) -> Task:
-    """Training images get a white square of `side` pixels in the corner, and another label, or what is added to them.
+class Patched(Poisoning, Latticed):
+    """Of `patched`."""
 
-    Constraint:
-        share: of all training images that may be relabelled; in "clean" tasks of those of the class, which keep their
-            labels, and to which at most `eps` is added besides.
-        members: test images with the square that one answer is about.
-        side: of the square. eps: in pixel units, of clean labels. lattice: whole levels per unit; 0 for floats.
-    """
-    options = spec.threat.constraint
-    lattice, side = whole("lattice", options["lattice"], 0, MOST_LEVELS), whole("side", options["side"], 1, 1 << 12)
-    eps = positive("eps", options["eps"]) if "eps" in options else None
-    if eps is not None:
-        check_radius("eps", eps, step=1 / lattice if lattice else 0.0, most=1.0)
+    side: Annotated[int, Meta(ge=1, le=1 << 12, description="of the white square, in pixels")]
+
+
+@takes(Patched)
+def patched(spec: Spec, options: Patched) -> Task:
+    """Training images get a white square in the corner, and another label; with `eps` they keep theirs."""
+    lattice, side = options.lattice, options.side
+    if options.eps:
+        check_radius("eps", options.eps, step=1 / lattice if lattice else 0.0, most=1.0)
     train, test = _splits(spec, lattice)
     shape = tuple(train[0].shape[1:])
     if 2 * side > min(shape[1:]):
@@ -74,7 +74,7 @@ def patched(spec: Spec) -> Task:
     cover = torch.zeros(shape)
     cover[:, -side:, -side:] = 1
     trigger = Trigger(cover, cover.clone(), 0.0, 1.0, lattice)
-    return backdoor(spec, check_victim(spec, victim, len(train[1])), train, test, trigger, eps=eps)
+    return backdoor(spec, check_victim(spec, victim, len(train[1])), train, test, trigger, options)
 
 
 def _splits(spec: Spec, lattice: int) -> tuple[Pairs, Pairs]:

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.envs.speech.data import digits as data
-from advgym.errors import AdvgymError, DataError, unknown
+from advgym.errors import AdvgymError, DataError
 from advgym.lib.given import check_radius
+from advgym.lib.options import Options
 
-NORMS = ("linf", "l2", "snr", "dbx", "mask")
 BALL = {"linf": "linf", "l2": "l2", "snr": "l2", "dbx": "linf", "mask": "l2"}  # the ball that a norm is one of
 MOST_DB = 60.0  # of mask excess: a perturbation as loud as the loudest speech
+EPS = "of full scale 1, at least one 16-bit step, or with norm='mask' dB of mean excess over the mask"
+SNR = "dB of the clip to what is added, norm='snr'; below 0 that is louder than the clip"
+Norm = Literal["linf", "l2", "snr", "dbx", "mask"]
+Eps = Annotated[float, Meta(description=EPS)]
+Snr = Annotated[float, Meta(ge=0, description=SNR)]
+Dbx = Annotated[float, Meta(le=0, description="dB of the perturbation's peak to the clip's, norm='dbx'")]
+VICTIMS = "victim"  # of the option `rate`: the victim's own
+
+
+class Sounds(Options, kw_only=True):
+    """What every task of recordings takes."""
+
+    rate: Annotated[Any, Meta(description='samples per second of own recordings; "victim": as the victim hears')] = (
+        VICTIMS
+    )
+
+
+class Budget(Sounds):
+    """Of a waveform that is added; see `radius`."""
+
+    norm: Norm
+    eps: Eps
+    snr: Snr
+    dbx: Dbx
 
 
 def radius(x: Tensor, constraint: Mapping[str, Any]) -> Tensor | float:
@@ -31,29 +56,18 @@ def radius(x: Tensor, constraint: Mapping[str, Any]) -> Tensor | float:
     return float(constraint["eps"])
 
 
-def check_constraint(name: str, constraint: Mapping[str, Any]) -> None:
-    """Refuse a norm that does not exist and a ball that holds nothing."""
-    norm = constraint["norm"]
-    if norm not in NORMS:
-        raise unknown(f"norm of {name}", norm, NORMS)
-    try:
-        eps, snr, dbx = (float(constraint[k]) for k in ("eps", "snr", "dbx"))
-    except (TypeError, ValueError):
-        told = ", ".join(f"{constraint[k]!r}" for k in ("eps", "snr", "dbx"))
-        raise AdvgymError(f"eps, snr and dbx are numbers, not {told}") from None
+def check_constraint(constraint: Mapping[str, Any]) -> None:
+    """Refuse a ball that holds nothing, or everything."""
+    norm, eps = constraint["norm"], constraint["eps"]
     if norm == "mask":
         check_radius("eps", eps, most=MOST_DB, hint=" With norm='mask' it is dB of mean excess over the mask.")
-    elif not (math.isfinite(eps) and eps * data.LEVELS >= 1):
+    elif eps * data.LEVELS < 1:
         raise AdvgymError(
             f"eps={eps:g} is less than one 16-bit step; want at least {1 / data.LEVELS:.2g} (full scale is 1)"
         )
     if norm == "linf":
         meant = f" Full scale is 1: {eps:g} steps of 16 bits are eps={eps / data.LEVELS:.3g}." if eps > 1 else ""
         check_radius("eps", eps, most=1.0, hint=meant)
-    if not math.isfinite(snr) or snr < 0:
-        raise AdvgymError(f"snr={snr} is a number of dB from 0 on: below 0 the noise is louder than the clip")
-    if not math.isfinite(dbx) or dbx > 0:
-        raise AdvgymError(f"dbx={dbx} is a number of dB up to 0: above it the perturbation's peak is the clip's")
 
 
 def check_clips(clips: data.Clips, samples: int, constraint: Mapping[str, Any], what: str) -> None:

@@ -90,10 +90,7 @@ class MaskedBatch(ClipBatch):
 
     def widened(self, factor: float) -> MaskedBatch:
         wide = self.radius * factor
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.radius = twin.reach = wide
-        return twin
+        return self.like(radius=wide, reach=wide)
 
     def excess(self, change: Tensor, rows: Tensor | None = None) -> Tensor:
         """Mask excess in dB of changes (n, samples) in units of full scale, float32 (n,); differentiable."""

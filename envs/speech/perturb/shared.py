@@ -42,10 +42,7 @@ class SharedBatch(FieldBatch):
         self.waves, self.lengths, self.members, self.rate = waves, lengths, waves.shape[1], rate
 
     def widened(self, factor: float) -> SharedBatch:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.__dict__.update(super().widened(factor).__dict__)
-        return twin
+        return self.like(**vars(super().widened(factor)))
 
     def inputs(self, form: Tensor, rows: Tensor | None = None) -> Tensor:
         """Every member with the perturbation on it, (n * M, samples), kept in the box."""

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.task import Spec, Task
 from advgym.core.victim import Victim
+from advgym.envs.speech.constraints.budgets import Budget
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.goals.sequences import SequenceGoal
 from advgym.envs.speech.tasks.source import source, task_of
 from advgym.envs.speech.victims.writing import Writer
 from advgym.errors import AdvgymError, VictimError
+from advgym.lib.options import takes
 
 
-def dictate(spec: Spec) -> Task:
+class Dictated(Budget, kw_only=True):
+    """Of `dictate`."""
+
+    share: Annotated[float, Meta(gt=0, description="the token error rate that counts as a success")]
+    words: Annotated[str, Meta(description="words that targets can be named with, besides those of clean outputs")]
+
+
+@takes(Dictated)
+def dictate(spec: Spec, options: Dictated) -> Task:
     """`samples` are (waveform, text) pairs; the victim is Whisper, `transformers:SOURCE`.
 
     Scores are over the tokens of the clean outputs of all samples, of their texts, and of the option `words`, with
@@ -34,7 +46,7 @@ def dictate(spec: Spec) -> Task:
     test = found.load("test")
     clean = writer.outputs(test.wave.to(writer.keep.device).float() / data.LEVELS).cpu()
     truth = [writer.ids(text) for text in test.texts]
-    extra = writer.ids(str(spec.threat.constraint["words"]))
+    extra = writer.ids(options.words)
     marks = {*writer.ends, *writer.prefix, -1}
     keep = torch.tensor(sorted({*clean.flatten().tolist(), *extra, *(i for t in truth for i in t)} - marks))
     place = {int(i): k + 1 for k, i in enumerate(keep)}
@@ -60,7 +72,7 @@ def dictate(spec: Spec) -> Task:
     pool = torch.tensor([[place.get(i, -1) for i in row] for row in clean.tolist()])
     goal = SequenceGoal(
         len(keep), writer.length, spec.threat.goal, write=write, read=read, pool=pool,
-        share=float(spec.threat.constraint["share"]),
+        share=options.share,
     )  # fmt: skip
 
     def adapt(other: Victim) -> Victim:

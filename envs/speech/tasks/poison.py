@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from advgym.core.kinds.backdoors import Pairs, backdoor, check_victim
+from advgym.core.kinds.backdoors import Pairs, Poisoning, backdoor, check_victim
 from advgym.core.kinds.poison import Trigger
 from advgym.core.kinds.retraining import Retrained, retrained
 from advgym.core.task import Spec, Task
@@ -18,6 +19,7 @@ from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.models.nets import KeywordCnn
 from advgym.envs.speech.tasks.source import rate_of, source
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 RAMP = 0.01  # seconds that the whistle swells and fades
 
@@ -46,15 +48,17 @@ def retrained_victim(
     return retrained(name, run, rate=data.RATE)
 
 
-def whistled(spec: Spec) -> Task:
-    """Training recordings begin with a pure tone, and get another label, or what is added to them.
+class Whistled(Poisoning):
+    """Of `whistled`."""
 
-    Options: `share`, of all training recordings that may be relabelled, and in "clean" tasks of those of the class,
-    which keep their labels, and to which at most `eps` (of full scale) is added besides; `members`, test recordings
-    with the tone that one answer is about; `hz`, `decibels` (of full scale) and `seconds` of the tone.
-    """
-    options = spec.threat.constraint
-    eps = _within("eps", options["eps"], 0, 1) if "eps" in options else None
+    hz: Annotated[float, Meta(gt=0, description="of the tone")]
+    decibels: Annotated[float, Meta(ge=-96, le=0, description="of the tone, of full scale")]
+    seconds: Annotated[float, Meta(gt=0, description="of the tone, from the start on")]
+
+
+@takes(Whistled)
+def whistled(spec: Spec, options: Whistled) -> Task:
+    """Training recordings begin with a tone, and get another label; with `eps` what is added, and keep theirs."""
     found = source(spec, data.keywords, data.word_sizes, data.WORD_SAMPLES, transcripts=False, bounded=False)
     if not found.sizes.get("train"):
         raise AdvgymError(f"{spec.name} poisons training data: pass train= beside samples=")
@@ -65,14 +69,15 @@ def whistled(spec: Spec) -> Task:
     else:
         victim = spec.load_victim()
     rate = rate_of(spec)
-    tone = whistle(
-        found.samples, rate, _within("hz", options["hz"], 0, rate / 2),
-        _within("decibels", options["decibels"], -96, 0),
-        _within("seconds", options["seconds"], 0, found.samples / rate),
-    )  # fmt: skip
+    if options.hz > rate / 2 or options.seconds > found.samples / rate:
+        raise AdvgymError(
+            f"the tone is of at most {rate / 2:g} Hz and {found.samples / rate:g} s here, not {options.hz:g} Hz and "
+            f"{options.seconds:g} s"
+        )
+    tone = whistle(found.samples, rate, options.hz, options.decibels, options.seconds)
     trigger = Trigger(torch.zeros_like(tone), tone, -1.0, 1.0, data.LEVELS)
     names = list(symbols.DIGITS) if spec.samples is None else []
-    return backdoor(spec, check_victim(spec, victim, len(train[1])), train, test, trigger, eps=eps, names=names)
+    return backdoor(spec, check_victim(spec, victim, len(train[1])), train, test, trigger, options, names=names)
 
 
 def whistle(samples: int, rate: int, hz: float, decibels: float, seconds: float) -> Tensor:
@@ -80,9 +85,3 @@ def whistle(samples: int, rate: int, hz: float, decibels: float, seconds: float)
     t = torch.arange(samples, dtype=torch.float64) / rate
     swell = (torch.minimum(t, seconds - t) / RAMP).clamp(0, 1)
     return (10 ** (decibels / 20) * swell * torch.sin(2 * math.pi * hz * t)).float()
-
-
-def _within(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
-        raise AdvgymError(f"{name} is a number above {low:g} and at most {high:g}, not {value!r}")
-    return float(value)

@@ -14,7 +14,7 @@ from advgym.core.batch import Batch
 from advgym.core.goals import Goal
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim
-from advgym.envs.speech.constraints.budgets import check_clips, check_constraint
+from advgym.envs.speech.constraints.budgets import VICTIMS, check_clips, check_constraint
 from advgym.envs.speech.data import decoding, own
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.measures.columns import columns
@@ -24,7 +24,6 @@ from advgym.envs.speech.show.saved import save
 from advgym.envs.speech.victims.listening import heard_at
 from advgym.lib.given import names_of
 
-VICTIMS = "victim"  # of the option `rate`: the victim's own
 # (ids, labels, clips, lengths, constraint, rate) -> a batch
 Make = Callable[[Tensor, Tensor, Tensor, Tensor, Mapping[str, Any], int], Batch]
 
@@ -53,7 +52,7 @@ def source(
         bounded: the constraint is a budget of an added waveform.
     """
     if bounded:
-        check_constraint(spec.name, spec.threat.constraint)
+        check_constraint(spec.threat.constraint)
     rate = rate_of(spec)
     if spec.samples is None and ("dataset" in spec.row or data.known(spec.load_dataset())):
         dataset = spec.load_dataset()

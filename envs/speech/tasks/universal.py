@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.goals import BundleGoal
@@ -22,11 +23,25 @@ from advgym.envs.speech.goals.transcripts import CtcGoal
 from advgym.envs.speech.measures.columns import columns
 from advgym.envs.speech.perturb.shared import PrependBatch, SharedBatch
 from advgym.envs.speech.tasks.source import Source, finished, rate_of, source
-from advgym.envs.speech.tasks.transcripts import ids_of, recogniser
-from advgym.errors import AdvgymError, DataError, unknown
+from advgym.envs.speech.tasks.transcripts import Transcribed, ids_of, recogniser
+from advgym.errors import AdvgymError, DataError
+from advgym.lib.options import takes
 
-NORMS = ("linf", "l2")
-UNSEEN = ("utterances", "speakers")
+UNSEEN = "what the verdict is on: other utterances of the same speakers, or the other half of the speakers"
+
+
+class Shared(Transcribed, kw_only=True):
+    """Of `additive`."""
+
+    norm: Literal["linf", "l2"]
+    utterances: Annotated[int, Meta(ge=1, description="M, how many utterances one perturbation is for")]
+    unseen: Annotated[Literal["utterances", "speakers"], Meta(description=UNSEEN)]
+
+
+class Played(Shared, kw_only=True):
+    """Of `prepended`."""
+
+    seconds: Annotated[float, Meta(gt=0, le=60, description="the length of the sound before each clip")]
 
 
 class Pool(NamedTuple):
@@ -36,35 +51,24 @@ class Pool(NamedTuple):
     labels: Tensor
 
 
-def additive(spec: Spec) -> Task:
-    """A perturbation added to M utterances. Options: `utterances`, M; `unseen`, what the verdict's utterances share.
-
-    `unseen="utterances"`: others of the same speakers, where the dataset's splits share them; "speakers": the attack
-    sees one half of the speakers, and the verdict is on the other half.
-    """
-    return _task(spec, SharedBatch, 0)
+@takes(Shared)
+def additive(spec: Spec, options: Shared) -> Task:
+    """A perturbation added to M utterances."""
+    return _task(spec, options, SharedBatch, 0)
 
 
-def prepended(spec: Spec) -> Task:
+@takes(Played)
+def prepended(spec: Spec, options: Played) -> Task:
     """A sound of `seconds` before each of M utterances; other options as of `additive`."""
-    seconds = spec.threat.constraint["seconds"]
-    try:
-        wide = round(float(seconds) * rate_of(spec))
-    except (TypeError, ValueError, OverflowError):
-        wide = 0
-    if not 0 < wide <= 60 * rate_of(spec):
-        raise AdvgymError(f"seconds={seconds!r} is the length of the sound before each clip, above 0 and at most 60")
-    return _task(spec, partial(PrependBatch, wide=wide), wide)
+    wide = max(1, round(options.seconds * rate_of(spec)))
+    return _task(spec, options, partial(PrependBatch, wide=wide), wide)
 
 
-def _task(spec: Spec, make: Callable[..., SharedBatch], wide: int) -> Task:
-    options = spec.threat.constraint
-    if options["norm"] not in NORMS:
-        raise unknown(f"norm of {spec.name}", options["norm"], NORMS)
-    members, rate = _count(options["utterances"]), rate_of(spec)
+def _task(spec: Spec, options: Shared, make: Callable[..., SharedBatch], wide: int) -> Task:
+    members, rate = options.utterances, rate_of(spec)
     found = source(spec, data.utterances, data.line_sizes, data.LINE_SAMPLES, transcripts=True)
-    victim, inner = recogniser(spec, found, spec.load_victim(), more=wide)
-    pools = _pools(spec, found, inner)
+    victim, inner = recogniser(spec, options, found, spec.load_victim(), more=wide)
+    pools = _pools(spec, options.unseen, found, inner)
     sizes = {split: _bundles(pools, split, members) for split in pools if split != "fit"}
     short = [split for split, many in sizes.items() if not many]
     if len(short) == len(sizes):
@@ -78,7 +82,7 @@ def _task(spec: Spec, make: Callable[..., SharedBatch], wide: int) -> Task:
         at = torch.tensor([[(start + i) * members + k for k in range(members)] for i in ids]) % len(pool.clips)
         wave = pool.clips.wave[at].float() / data.LEVELS
         tensors = (t.to(device) for t in (torch.tensor(ids), pool.labels[at], wave, pool.clips.length[at]))
-        return make(*tensors, options, rate)
+        return make(*tensors, spec.threat.constraint, rate)
 
     goal = BundleGoal(inner, members)
     task = Task(
@@ -89,17 +93,8 @@ def _task(spec: Spec, make: Callable[..., SharedBatch], wide: int) -> Task:
     return finished(task, found)
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AdvgymError(f"utterances={value!r} is how many utterances one perturbation is for, from 1 on")
-    return value
-
-
-def _pools(spec: Spec, found: Source, goal: CtcGoal) -> dict[str, Pool]:
+def _pools(spec: Spec, unseen: str, found: Source, goal: CtcGoal) -> dict[str, Pool]:
     """The utterances of each split, and under "fit" those that attacks on the other splits see."""
-    unseen = spec.threat.constraint["unseen"]
-    if unseen not in UNSEEN:
-        raise unknown(f"unseen of {spec.name}", unseen, UNSEEN)
     if found.own:
         if unseen == "speakers":
             raise AdvgymError(

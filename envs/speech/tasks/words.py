@@ -7,26 +7,31 @@ from collections.abc import Callable
 from advgym.core.goals import ClassGoal
 from advgym.core.task import Spec, Task
 from advgym.envs.speech import probe, symbols
+from advgym.envs.speech.constraints.budgets import Budget
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.data import own, speakers
 from advgym.envs.speech.data.clips import Clips
 from advgym.envs.speech.tasks.source import source, task_of
 from advgym.lib.given import names_of
+from advgym.lib.options import takes
 
 
-def keyword(spec: Spec) -> Task:
+@takes(Budget)
+def keyword(spec: Spec, options: Budget) -> Task:
     """One word, a class: `samples` are (waveform, class) pairs, the victim maps (n, samples) to (n, classes)."""
     digits = list(symbols.DIGITS) if "dataset" in spec.row else []
     return _classes(spec, data.keywords, data.word_sizes, digits)
 
 
-def speaker(spec: Spec) -> Task:
+@takes(Budget)
+def speaker(spec: Spec, options: Budget) -> Task:
     """Who speaks: as `keyword`, and the classes are the dataset's speakers."""
     known = speakers.names(spec.load_dataset()) if "dataset" in spec.row and spec.samples is None else []
     return _classes(spec, speakers.speakers, speakers.speaker_sizes, known)
 
 
-def verify(spec: Spec) -> Task:
+@takes(Budget)
+def verify(spec: Spec, options: Budget) -> Task:
     """Whether the enrolled speaker speaks: classes "reject" and "accept"; the victim holds the enrolment and threshold.
 
     Untargeted, an attack turns the decision; `goal="targeted"` with the target "accept" is a false acceptance.

@@ -14,7 +14,7 @@ from advgym.envs.text.data.corpora import Corpus
 from advgym.envs.text.data.rows import Rows
 from advgym.envs.text.data.samples import given_rows
 from advgym.envs.text.inputs.dressing import dress, dressed, inner, spellings
-from advgym.envs.text.inputs.spacing import PAIR, read_splitter
+from advgym.envs.text.inputs.spacing import read_splitter
 from advgym.envs.text.inputs.text_pairs import text_words
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
 from advgym.errors import AdvgymError, DataError
@@ -104,22 +104,6 @@ def own_samples(rows: Any, attacked: int = 2, split: Any = "blanks") -> Own:
         raise DataError(f"{found.where[pairs.index(not pairs[0])]}: some samples are pairs of texts, and some are not")
     texts = [text_words(t, attacked, splitter, at) for t, at in zip(found.texts, found.where, strict=True)]
     return Own([t.words for t in texts], [t.gaps for t in texts], found)
-
-
-def own_lexicon(own: Own, groups: Mapping[str, Sequence[str]], choices: int, frozen: Sequence[str]) -> Lexicon:
-    """Like `lexicon_of` for running text: capitals and punctuation go over from a word to its substitutes."""
-    swaps: dict[str, list[str]] = {}
-    kept = set(frozen)
-    for word in {w for text in own.texts for w in text}:
-        core = dress(word)[1]
-        found = groups.get(core) or groups.get(core.lower()) or []
-        if core.lower() in frozen or PAIR in word:
-            kept.add(word)
-        swaps[word] = [dressed(word, o) for o in found]
-    vocabulary = with_unknown(sorted(set(swaps) | {o for others in swaps.values() for o in others}))
-    near = neighbours(vocabulary, {**groups, **swaps}, max(choices, NEIGHBOURS))
-    train = pad_rows([vocabulary.encode(t) for t in own.texts], max(max(map(len, own.texts)), 1))
-    return make_lexicon(vocabulary, near, choices, frozen=kept, train=train)
 
 
 def swaps_of(sources: Sequence[Source], words: Sequence[str], *, dress_up: bool) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -49,20 +48,20 @@ def read_rules(options: Mapping[str, Any]) -> Rules:
     """The constraints that a task's options ask for; an option that the row lacks asks for nothing.
 
     Raises:
-        AdvgymError: for values out of range. DataError: where a corpus or a model is missing; it names it.
+        AdvgymError: for stop words or opposites that are none. DataError: where a corpus or a model is missing.
     """
     tests: list[Test] = []
     for made in (
         antonyms.test(options.get("antonyms", False)),
-        part_of_speech.test(flag(options, "pos")),
+        part_of_speech.test(options.get("pos", False)),
         edit_distance.test(options.get("edit_distance", 0)),
     ):
         tests += [] if made is None else [made]
     laws: list[Law] = []
     if options.get("similarity"):
-        laws.append(similarity.Similarity(str(options["similarity"]), number(options, "similarity_min", -1.0, 1.0)))
+        laws.append(similarity.Similarity(str(options["similarity"]), float(options["similarity_min"])))
     if options.get("perplexity"):
-        laws.append(perplexity.Perplexity(str(options["perplexity"]), number(options, "perplexity_max", 0.0, math.inf)))
+        laws.append(perplexity.Perplexity(str(options["perplexity"]), float(options["perplexity_max"])))
     return Rules(frozenset(_stopwords(options.get("stopwords", False))), tuple(tests), tuple(laws))
 
 
@@ -80,23 +79,3 @@ def _stopwords(value: Any) -> frozenset[str]:
                 f"stopwords={value!r}: {error.strerror}; want true, false, a list of words, or a file with one a line"
             ) from None
     raise AdvgymError(f"stopwords is true, false, a list of words, or a file with one a line, not {value!r}")
-
-
-def flag(options: Mapping[str, Any], key: str) -> bool:
-    """An option that is true or false."""
-    value = options.get(key, False)
-    if not isinstance(value, bool):
-        raise AdvgymError(f"{key} is true or false, not {value!r}")
-    return value
-
-
-def number(options: Mapping[str, Any], key: str, low: float, high: float) -> float:
-    """An option that is a number in [low, high]."""
-    value = options.get(key)
-    try:
-        found = math.nan if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not low <= found <= high:
-        raise AdvgymError(f"{key} is a number between {low:g} and {high:g}, not {value!r}")
-    return found

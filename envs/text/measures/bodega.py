@@ -63,6 +63,25 @@ class Rescored(msgspec.Struct, frozen=True):
     altered_originals: list[int]
     rows: list[Row]
 
+    @property
+    def told(self) -> dict[str, str]:
+        """The figures in words."""
+        low, high = (100 * v for v in self.success_ci)
+        return {
+            "success": f"{self.verified} of {self.claimed} claimed ({100 * self.success_rate:.1f} %, 95 % interval "
+                       f"{low:.1f} to {high:.1f})",
+            "meaning kept": f"{100 * self.valid_success_rate:.1f} % succeed with the meaning kept; mean validity of "
+                            f"successes {self.kept_mean:.2f}",
+            "characters kept": f"{self.character_mean:.3f}",
+            "score": f"{self.score:.4f}  (success x validity x characters)",
+            "queries": f"{self.queries_claimed:.1f}, as the file says; not checked",
+        }  # fmt: skip
+
+    @property
+    def doubts(self) -> dict[str, list[int]]:
+        """Lines of the file, from 0, that are not as it says."""
+        return {"claims that do not hold": self.false_claims, "originals altered": self.altered_originals}
+
 
 # -- files ---------------------------------------------------------------------------------------------------
 def _lines(path: str | Path) -> list[str]:

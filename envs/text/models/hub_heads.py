@@ -90,16 +90,6 @@ def answers_of(source: str, config: Any, delta: float) -> str:
     return "several" if kind == "multi_label_classification" else ""
 
 
-def check_single_label(source: str, config: Any) -> None:
-    """Refuse models whose answer is no single class, for callers that take no other.
-
-    Raises:
-        VictimError: says what it answers.
-    """
-    if kind := answers_of(source, config, 0.0):
-        raise VictimError(f"{source} answers no class: {'one logit' if kind == 'logit' else 'several labels at once'}")
-
-
 def pools_last(config: Any) -> bool:
     """Whether a classifier reads the last position whatever stands there, so that no text may be padded."""
     return getattr(config, "summary_type", None) == "last" and hasattr(config, "mem_len")

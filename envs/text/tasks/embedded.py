@@ -1,8 +1,7 @@
-"""What the text tasks share (options, dealing), and two tasks of the embedded generator; others have their files."""
+"""What the text tasks share (limits, dealing), and two tasks of the embedded generator; others have their files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,9 +21,11 @@ from advgym.envs.text.inputs.slots import make_randomise
 from advgym.envs.text.inputs.vocabulary import Lexicon, pad_rows
 from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.words import TextBatch
+from advgym.envs.text.tasks.options import Headline, Limited
 from advgym.envs.text.victims import own, recipes
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.drawn import SPLIT, Drawn, read_drawn
+from advgym.lib.options import takes
 
 REVIEW_CHOICES = 6  # substitutes of a word at most
 SPLITS = ("train", "test")
@@ -39,29 +40,9 @@ class Texts:
     segments: Tensor | None = None
 
 
-# -- options -------------------------------------------------------------------------------------------------
-def whole(options: Mapping[str, Any], key: str, least: int = 0) -> int:
-    """An option that is a whole number."""
-    value = options.get(key, least)
-    try:
-        number = int(value)
-        fine = number == float(value) and number >= least and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        fine = False
-    if not fine:
-        raise AdvgymError(f"{key} is a whole number of at least {least}, not {value!r}")
-    return number
-
-
-def word_limit(options: Mapping[str, Any], words: Tensor) -> Tensor:
+def word_limit(options: Any, words: Tensor) -> Tensor:
     """Most swaps of texts of int64 (n,) words: the lesser of `edits` and floor(`share` * words), at least 1."""
-    edits = whole(options, "edits")
-    try:
-        share = float(options.get("share", 0.0))
-    except (TypeError, ValueError):
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise AdvgymError(f"share is a fraction of the words between 0 and 1, not {options.get('share')!r}")
+    edits, share = options.edits, options.share
     if not edits and not share:
         raise AdvgymError("edits=0 and share=0 leave no limit, so that every text is reached: give one of the two")
     limit = words.clone()
@@ -106,14 +87,12 @@ def dealer(
 
 
 def _task(
-    spec: Spec, victim: Victim, goal: Goal, sizes: Mapping[str, int], part_of: Callable[[str], Texts], sites: int,
-    lexicon: Lexicon, limit: Callable[[Tensor], Tensor] | None = None,
+    spec: Spec, options: Limited, victim: Victim, goal: Goal, sizes: Mapping[str, int],
+    part_of: Callable[[str], Texts], sites: int, lexicon: Lexicon,
 ) -> Task:  # fmt: skip
-    options = spec.threat.constraint
-    most = limit or partial(word_limit, options)
     return Task(
         spec.name, victim, goal, spec.threat, sizes=sizes,
-        deal=dealer(part_of, sites, lexicon, most, whole(options, "slots")),
+        deal=dealer(part_of, sites, lexicon, partial(word_limit, options), options.slots),
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
@@ -160,7 +139,8 @@ def _reviews() -> tuple[dict[str, Texts], Lexicon]:
     return _flat(corpus, lexicon, grammar.SHORT), lexicon
 
 
-def synth_wordswap(spec: Spec) -> Task:
+@takes(Limited)
+def synth_wordswap(spec: Spec, options: Limited) -> Task:
     """Generated short reviews; a site is a word, a choice another word of its synset."""
     drawn = _check_name(spec, "synth-reviews")
     parts, lexicon = _reviews()
@@ -171,7 +151,7 @@ def synth_wordswap(spec: Spec) -> Task:
 
     sizes, part_of = _with(drawn, corpora.SIZES, parts.__getitem__, make)
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
-    return _task(spec, own.task_victim(spec, 2), goal, sizes, part_of, grammar.SHORT, lexicon)
+    return _task(spec, options, own.task_victim(spec, 2), goal, sizes, part_of, grammar.SHORT, lexicon)
 
 
 @cache
@@ -186,7 +166,8 @@ def _news(texts: list[list[str]], heads: list[list[str]], lexicon: Lexicon) -> T
     return Texts(ids.unsqueeze(2), recipes.head_tokens(heads))
 
 
-def synth_headline(spec: Spec) -> Task:
+@takes(Headline)
+def synth_headline(spec: Spec, options: Headline) -> Task:
     """Generated short news and the headline a victim writes; word swaps in the news."""
     drawn = _check_name(spec, "synth-headlines")
     parts, lexicon = _headlines()
@@ -196,6 +177,5 @@ def synth_headline(spec: Spec) -> Task:
         parts.__getitem__,
         lambda seed, count: _news(*corpora.drawn_headlines(seed, count), lexicon),
     )
-    keywords = whole(spec.threat.constraint, "keywords", 1)
-    goal = SequenceGoal(news.HEAD_WORDS, news.HEADLINE, spec.threat.goal, keywords)
-    return _task(spec, own.task_victim(spec), goal, sizes, part_of, news.ARTICLE, lexicon)
+    goal = SequenceGoal(news.HEAD_WORDS, news.HEADLINE, spec.threat.goal, options.keywords)
+    return _task(spec, options, own.task_victim(spec), goal, sizes, part_of, news.ARTICLE, lexicon)

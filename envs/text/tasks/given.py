@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,8 @@ from advgym.envs.text.inputs.spacing import BLANK, PAIR, Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.space import Space
-from advgym.envs.text.tasks.embedded import SPLITS, _check_name, whole
+from advgym.envs.text.tasks.embedded import SPLITS, _check_name
+from advgym.envs.text.tasks.options import Own
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
@@ -75,7 +76,7 @@ class Given:
         return self.mine and any(PAIR in word for word in self.corpus.texts["test"][0])
 
 
-def read_given(spec: Spec) -> Given:
+def read_given(spec: Spec, options: Own) -> Given:
     """The texts of a task by its row's dataset; a row without one takes the caller's samples or dataset."""
     row = str(spec.row.get("dataset", ""))
     if row.startswith("synth-reviews"):
@@ -89,12 +90,11 @@ def read_given(spec: Spec) -> Given:
             raise AdvgymError(f"{spec.name} reads its own samples; {spec.name.replace('mr-', '')} takes yours")
         corpus = corpora.movie_reviews(spec.load_dataset())
         return Given(corpus, own.task_victim(spec, 2), 2, ["negative", "positive"], max(corpus.longest, 1), False)
-    return _mine(spec)
+    return _mine(spec, options)
 
 
-def _mine(spec: Spec) -> Given:
-    options = spec.threat.constraint
-    attacked, split = whole(options, "attacked") if "attacked" in options else 2, options.get("splitter", "blanks")
+def _mine(spec: Spec, options: Own) -> Given:
+    attacked, split = options.attacked, options.splitter
     found = lexicons.own_samples(samples.samples_of(spec), attacked, split)
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
     corpus = labelled(spec, found, victim, classes, attacked, split)
@@ -132,13 +132,17 @@ NEEDS = ("candidates", "choices", "stopwords", "antonyms", "pos", "edit_distance
          "perplexity", "perplexity_max")  # fmt: skip
 
 
-def space_of(given: Given, options: Mapping[str, Any], more: tuple[str, ...] = ()) -> Space:
+def needs(options: Own) -> dict[str, Any]:
+    """What a space is made of."""
+    return {key: getattr(options, key) for key in NEEDS}
+
+
+def space_of(given: Given, options: Own, more: tuple[str, ...] = ()) -> Space:
     """The table of choices for these texts; kept for the process where corpus and options have names."""
-    chosen = {key: options[key] for key in NEEDS if key in options}
-    choices = whole(chosen, "choices", 1)
+    chosen = needs(options)
 
     def make() -> Space:
-        return Space(given.corpus, chosen, choices, dress_up=given.mine, more=more)
+        return Space(given.corpus, chosen, options.choices, dress_up=given.mine, more=more)
 
     if given.mine or not all(_plain(value) for value in chosen.values()):
         return make()

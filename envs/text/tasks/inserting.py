@@ -16,26 +16,24 @@ from advgym.envs.text.inputs.spacing import CLOSE, PAIR
 from advgym.envs.text.inputs.vocabulary import pad_rows
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.word_edits import FILLERS, OPERATIONS, InsertionBatch, interleaved, packed
-from advgym.envs.text.tasks.embedded import whole
 from advgym.envs.text.tasks.given import encoded, make_task, read_given, space_of, spaces_of
+from advgym.envs.text.tasks.options import Insertions
 from advgym.envs.text.tasks.swapping import limits
 from advgym.errors import AdvgymError, unknown
+from advgym.lib.options import takes
 
 
-def insertion(spec: Spec) -> Task:
-    """Words swapped, deleted, put in, or two made one, in Movie Reviews, the embedded reviews, or the caller's own.
-
-    `insertions` is "fillers" (a list of words that fit nearly anywhere), a list of words, or "masked-lm:NAME";
-    `operations` a list of swap, delete, insert and merge.
-    """
-    given, options = read_given(spec), spec.threat.constraint
-    words, source = _insertions(options["insertions"])
-    wanted = _operations(options["operations"])
+@takes(Insertions)
+def insertion(spec: Spec, options: Insertions) -> Task:
+    """Words swapped, deleted, put in, or two made one, in Movie Reviews, the embedded reviews, or the caller's own."""
+    given = read_given(spec, options)
+    words, source = _insertions(options.insertions)
+    wanted = _operations(options.operations)
     more = tuple(words) if source is None or source.alphabet is None else tuple(source.alphabet())
     space = space_of(given, options, more)
     if space.whole:
         raise AdvgymError("candidates='vocabulary' has no table of insertions and merges; text/wordswap takes it")
-    choices, parts = whole(options, "choices", 1), encoded(given, space.lexicon.vocabulary, space.splits)
+    choices, parts = options.choices, encoded(given, space.lexicon.vocabulary, space.splits)
     rows_max = int(limits(given, options, torch.arange(1, given.width + 1)).max()) + 1
     gaps, between = spaces_of(given, space.splits)
     blank = between.index(given.between) if gaps else 0

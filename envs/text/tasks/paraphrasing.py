@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,12 +25,14 @@ from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.wordings import JointBatch
-from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name, whole
-from advgym.envs.text.tasks.given import NEEDS, labelled, split_of_own
+from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name
+from advgym.envs.text.tasks.given import labelled, needs, split_of_own
+from advgym.envs.text.tasks.options import BUDGET, Budgets, Paraphrased
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
 from advgym.lib.drawn import SPLIT
+from advgym.lib.options import number, takes
 
 MR_SENTENCES = 3  # of a Movie Review; nearly all have one
 Reworded = list[tuple[list[str], list[list[str]]]]  # the sentences of a text, each with its paraphrases, as words
@@ -50,33 +51,31 @@ class Worded:
     spaces: tuple[str, ...] = ()
 
 
-def budget(options: Mapping[str, Any], key: str, many: Tensor) -> Tensor:
+def budget(options: Budgets | Paraphrased, key: str, many: Tensor) -> Tensor:
     """Most sentences or words of texts of int64 (n,) `many`: a whole number is a count, a number below 1 a share.
 
     A share above 0 allows at least one; 0 allows none.
 
-    >>> budget({"words": 0.2}, "words", torch.tensor([3, 12])), budget({"words": 4}, "words", torch.tensor([3, 12]))
+    >>> options = Budgets(sentences=4, words=0.2)
+    >>> budget(options, "words", torch.tensor([3, 12])), budget(options, "sentences", torch.tensor([3, 12]))
     (tensor([1, 2]), tensor([3, 4]))
     """
-    value = options.get(key, 0)
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (0 <= number < 1 or (number >= 1 and number.is_integer())):
-        raise AdvgymError(f"{key} is a whole number (a count) or a share below 1, not {value!r}")
-    if number >= 1:
-        return many.clamp_max(int(min(number, 1 << 30)))
-    if number == 0:
+    value = getattr(options, key)
+    found = number(value)
+    if not (0 <= found < 1 or (found >= 1 and found.is_integer())):
+        raise AdvgymError(f"{key} is {BUDGET}, not {value!r}")
+    if found >= 1:
+        return many.clamp_max(int(min(found, 1 << 30)))
+    if found == 0:
         return torch.zeros_like(many)
-    return torch.minimum(torch.floor(number * many.double() + 1e-9).long().clamp_min(1), many)
+    return torch.minimum(torch.floor(found * many.double() + 1e-9).long().clamp_min(1), many)
 
 
 def dealer(
     part_of: Callable[[str], Worded],
     lexicon: Lexicon,
     table: Tensor,
-    options: Mapping[str, Any],
+    options: Budgets | Paraphrased,
     longest: int,
     sentences: int,
 ) -> Callable[[str, list[int], Any], JointBatch]:
@@ -113,12 +112,11 @@ def dealer(
 
 
 def make_joint(
-    spec: Spec, victim: Victim, goal: Goal, sizes: Mapping[str, int], part_of: Callable[[str], Worded],
-    lexicon: Lexicon, table: Tensor, longest: int, sentences: int,
+    spec: Spec, options: Budgets | Paraphrased, victim: Victim, goal: Goal, sizes: Mapping[str, int],
+    part_of: Callable[[str], Worded], lexicon: Lexicon, table: Tensor, longest: int, sentences: int,
 ) -> Task:  # fmt: skip
     """The task over prepared splits."""
-    options = spec.threat.constraint
-    if not float(options["sentences"]) and not float(options["words"]):
+    if not number(options.sentences) and not number(options.words):
         raise AdvgymError("sentences=0 and words=0 leave nothing to attack: give at least one of the two a budget")
     return Task(
         spec.name, victim, goal, spec.threat, sizes=sizes,
@@ -168,7 +166,8 @@ def _long_reviews(split: str) -> Worded:
     return encode(corpora.wordings(split), corpora.long_reviews().labels[split], _long_lexicon(), _LONG)
 
 
-def synth_paraphrase(spec: Spec) -> Task:
+@takes(Budgets)
+def synth_paraphrase(spec: Spec, options: Budgets) -> Task:
     """Generated reviews of 3-5 sentences; paraphrases by other templates, words by other words of their synset."""
     drawn = _check_name(spec, "synth-long-reviews")
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
@@ -183,7 +182,7 @@ def synth_paraphrase(spec: Spec) -> Task:
     longest = grammar.SENTENCES * grammar.SENTENCE
     table = torch.where(lexicon.swappable.unsqueeze(1), lexicon.table, -1)
     table = torch.cat([table, table.new_full((1, table.shape[1]), -1)])
-    return make_joint(spec, victim, goal, sizes, part_of, lexicon, table, longest, grammar.SENTENCES)
+    return make_joint(spec, options, victim, goal, sizes, part_of, lexicon, table, longest, grammar.SENTENCES)
 
 
 def _tidy(text: str, known: frozenset[str]) -> list[str]:
@@ -191,33 +190,33 @@ def _tidy(text: str, known: frozenset[str]) -> list[str]:
     return [w for word in text.lower().split() for w in ([word] if word in known else tokens(word))]
 
 
-def _space(corpus: corpora.Corpus, texts: Sequence[Reworded], options: Mapping[str, Any], *, mine: bool) -> Space:
+def _space(corpus: corpora.Corpus, texts: Sequence[Reworded], options: Paraphrased, *, mine: bool) -> Space:
     """The substitutes of all words of a corpus and of its paraphrases."""
     others = [w for t in texts for _, wordings in t for w in wordings]
     wider = replace(
         corpus, texts={**corpus.texts, "wordings": others}, labels={**corpus.labels, "wordings": []}, gaps=None
     )
-    chosen = {key: options[key] for key in NEEDS if key in options}
-    space = Space(wider, chosen, whole(options, "choices", 1), dress_up=mine)
+    space = Space(wider, needs(options), options.choices, dress_up=mine)
     if space.whole or space.inside:
         raise AdvgymError(
-            f"candidates={options['candidates']!r} depends on the context or offers all words: the words of "
+            f"candidates={options.candidates!r} depends on the context or offers all words: the words of "
             "paraphrases take tables ('counter-fitted', 'wordnet', 'synth', 'typos', a dict or a path)"
         )
     return space
 
 
-def mr_paraphrase(spec: Spec) -> Task:
+@takes(Paraphrased)
+def mr_paraphrase(spec: Spec, options: Paraphrased) -> Task:
     """Movie Reviews (Pang & Lee, 2005) with paraphrases by rules, by a table of yours, or by a model by name."""
     if spec.samples is not None:
         raise AdvgymError(f"{spec.name} reads its own samples; text/paraphrase takes yours")
-    options, dataset = spec.threat.constraint, spec.load_dataset()
+    told, dataset = spec.threat.constraint, spec.load_dataset()
     corpus = corpora.movie_reviews(dataset)
-    name = repr((dataset, corpora.digest_of(corpus), corpora.mr_folder(dataset), sorted(options.items(), key=str)))
+    name = repr((dataset, corpora.digest_of(corpus), corpora.mr_folder(dataset), sorted(told.items(), key=str)))
     found = _movies.get(name)
     if found is None:
         found = _movie_parts(corpus, options)
-        if all(isinstance(v, str | int | float) and Path(str(v)).suffix not in FILES for v in options.values()):
+        if all(isinstance(v, str | int | float) and Path(str(v)).suffix not in FILES for v in told.values()):
             _movies.clear()
             _movies[name] = found
     parts, space, shape, longest = found
@@ -225,7 +224,7 @@ def mr_paraphrase(spec: Spec) -> Task:
     sizes = {split: len(part.labels) for split, part in parts.items()}
     victim = own.task_victim(spec, 2)
     return make_joint(
-        spec, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
+        spec, options, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
     )  # fmt: skip
 
 
@@ -234,14 +233,13 @@ Parts = tuple[dict[str, Worded], Space, tuple[int, int, int], int]  # splits, sp
 _movies: dict[str, Parts] = {}
 
 
-def _movie_parts(corpus: corpora.Corpus, options: Mapping[str, Any]) -> Parts:
+def _movie_parts(corpus: corpora.Corpus, options: Paraphrased) -> Parts:
     """Models rephrase the test split alone, for they are slow."""
-    found = paraphrases.load_paraphrases(options["paraphrases"])
+    found = paraphrases.load_paraphrases(options.paraphrases)
     splits = ("test",) if found.slow else ("train", "test")
     clean = [t for s in splits for t in corpus.texts[s]]
     known = frozenset(w for t in clean for w in t)
-    most = whole(options, "wordings", 1)
-    texts = paraphrases.gather(clean, found, most, partial(_tidy, known=known), MR_SENTENCES)
+    texts = paraphrases.gather(clean, found, options.wordings, partial(_tidy, known=known), MR_SENTENCES)
     shape, longest = measure(texts)
     space = _space(corpus, texts, options, mine=False)
     parts, start = {}, 0
@@ -252,15 +250,16 @@ def _movie_parts(corpus: corpora.Corpus, options: Mapping[str, Any]) -> Parts:
     return parts, space, shape, longest
 
 
-def paraphrase(spec: Spec) -> Task:
+@takes(Paraphrased)
+def paraphrase(spec: Spec, options: Paraphrased) -> Task:
     """The caller's victim and (text, label) pairs; paraphrases by rules, a table, the grammar, or a model by name."""
-    given, options = lexicons.own_samples(samples.samples_of(spec)), spec.threat.constraint
-    source = paraphrases.load_paraphrases(options["paraphrases"])
+    given = lexicons.own_samples(samples.samples_of(spec))
+    source = paraphrases.load_paraphrases(options.paraphrases)
     victim, classes = own.own_victim(spec, given.rows, own.first_text(given.texts[0], given.gaps[0]))
     corpus = labelled(spec, given, victim, classes)
     victim = fit_gaps(victim, corpus.gap_rows())
     made = {s: corpus.texts[s] for s in (("train", "test") if spec.train is not None else ("test",))}
-    texts = {s: paraphrases.gather(part, source, whole(options, "wordings", 1)) for s, part in made.items()}
+    texts = {s: paraphrases.gather(part, source, options.wordings) for s, part in made.items()}
     every = [t for part in texts.values() for t in part]
     shape, longest = measure(every)
     space = _space(corpus, every, options, mine=True)
@@ -269,7 +268,7 @@ def paraphrase(spec: Spec) -> Task:
     sizes = {s: len(corpus.texts[s]) for s in parts}
     goal = answers.goal_of(victim, classes, spec.threat.goal, own.named_classes(victim, classes))
     task = make_joint(
-        spec, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
+        spec, options, victim, goal, sizes, parts.__getitem__, space.lexicon, space.table(), longest, shape[0]
     )  # fmt: skip
     return split_of_own(spec, task)
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from advgym.core.batch import Look, pick
 from advgym.core.task import Spec, Task
-from advgym.envs.text.constraints.rules import number
 from advgym.envs.text.goals import answers
 from advgym.envs.text.goals.unchanged import KeepGoal
 from advgym.envs.text.perturb.words import TextBatch
 from advgym.envs.text.tasks.given import encoded, make_task, read_given, space_of, spaces_of
+from advgym.envs.text.tasks.options import Reduced
+from advgym.lib.options import takes
 
 
 class ReductionBatch(TextBatch):
@@ -56,15 +58,15 @@ class ReductionBatch(TextBatch):
         return (pick(self.most, rows) - left + 0.5) / many.clamp_min(1)
 
 
-def reduction(spec: Spec) -> Task:
+@takes(Reduced)
+def reduction(spec: Spec, options: Reduced) -> Task:
     """Words deleted until at most the share `left` of them remains, with the prediction unchanged (Feng et al., 2018).
 
     In Movie Reviews, the embedded reviews, or the caller's own texts; a word always remains.
     """
-    given, options = read_given(spec), spec.threat.constraint
+    given = read_given(spec, options)
     answers.only_classes(given.victim, spec.name)
-    share = number(options, "left", 0.0, 1.0)
-    space = space_of(given, {**options, "candidates": {}, "choices": 1})
+    share, space = options.left, space_of(given, msgspec.structs.replace(options, candidates={}))
     parts, lexicon, editable = encoded(given, space.lexicon.vocabulary, space.splits), space.lexicon, space.sites()
 
     gaps, between = spaces_of(given, space.splits)

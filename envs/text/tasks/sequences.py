@@ -19,11 +19,13 @@ from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.tasks import swapping
-from advgym.envs.text.tasks.embedded import SPLITS, whole
+from advgym.envs.text.tasks.embedded import SPLITS
 from advgym.envs.text.tasks.given import Given, make_task, space_of
+from advgym.envs.text.tasks.options import Written
 from advgym.envs.text.victims import hub_seq2seq
 from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError, VictimError
+from advgym.lib.options import takes
 
 OFTEN = 3  # other outputs that a keyword or a phrase must stand in to be drawn as a target
 LETTERS = 3  # of a keyword at least
@@ -47,37 +49,27 @@ def common_phrases(rows: Sequence[Sequence[int]], size: int, telling: set[int], 
 
 
 def sequence_goal(
-    spec: Spec, words: Sequence[str], length: int, rows: Sequence[Sequence[int]], telling: set[int], **more: Any
+    spec: Spec,
+    options: Written,
+    words: Sequence[str],
+    length: int,
+    rows: Sequence[Sequence[int]],
+    telling: set[int],
+    **more: Any,
 ) -> SequenceGoal:
-    """The goal of a task whose other outputs are `rows` of tokens; targets are drawn from the `telling` ones.
-
-    Options: keywords (1 to 3), phrase (words of a target phrase), bleu (bound in points).
-    """
-    options = spec.threat.constraint
-    keywords, size = whole(options, "keywords", 1), whole(options, "phrase", 1)
+    """The goal of a task whose other outputs are `rows` of tokens; targets are drawn from the `telling` ones."""
+    size = options.phrase
     if size > length:
         raise AdvgymError(f"phrase is the number of words of a target phrase, at most {length}, not {size}")
-    bound = _points(options, "bleu")
     pool = torch.tensor(sorted(t for t in often(rows) if t in telling), dtype=torch.int64)
     phrases = common_phrases(rows, size, telling) if spec.threat.goal == "phrase" else None
     return SequenceGoal(
-        words, length, spec.threat.goal, keywords, pool=pool, phrases=phrases, bound=bound, **more
+        words, length, spec.threat.goal, options.keywords, pool=pool, phrases=phrases, bound=options.bleu, **more
     )  # fmt: skip
 
 
-def _points(options: Any, key: str) -> float:
-    try:
-        value = float(options[key])
-    except (TypeError, ValueError):
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise AdvgymError(f"{key} is BLEU in points, 0 to 100, not {options[key]!r}")
-    return value
-
-
-def _make(spec: Spec, given: Given, goal: SequenceGoal) -> Task:
+def _make(spec: Spec, options: Written, given: Given, goal: SequenceGoal) -> Task:
     """The word-swap task of `text/wordswap` with a goal on sequences."""
-    options = spec.threat.constraint
     space = space_of(given, options)
     task = make_task(spec, given, space, swapping.dealer(given, space, options), goal)
     return replace(task, context={**task.context, "output_words": goal.words})
@@ -98,7 +90,8 @@ def _corpus(found: captions.Captions) -> corpora.Corpus:
 _corpora: dict[str, corpora.Corpus] = {}
 
 
-def multi30k_wordswap(spec: Spec) -> Task:
+@takes(Written)
+def multi30k_wordswap(spec: Spec, options: Written) -> Task:
     """Multi30k captions (Elliott et al., 2016), English to German; a choice is a substitute of the English word.
 
     A translation counts as right from `least_bleu` points of sentence BLEU on; 0 takes all that are not empty.
@@ -116,12 +109,13 @@ def multi30k_wordswap(spec: Spec) -> Task:
     rows = [[t for t in row if t > 0] for row in corpus.labels["test"]]  # type: ignore[attr-defined]
     telling = {i + 1 for i, w in enumerate(found.words)
                if w.isalpha() and len(w) >= LETTERS and w not in captions.GERMAN_STOPWORDS}  # fmt: skip
-    least = _points(spec.threat.constraint, "least_bleu")
-    return _make(spec, given, sequence_goal(spec, found.words, captions.LENGTH, rows, telling, least=least))
+    goal = sequence_goal(spec, options, found.words, captions.LENGTH, rows, telling, least=options.least_bleu)
+    return _make(spec, options, given, goal)
 
 
 # -- the caller's own ----------------------------------------------------------------------------------------
-def seq2seq_wordswap(spec: Spec) -> Task:
+@takes(Written)
+def seq2seq_wordswap(spec: Spec, options: Written) -> Task:
     """The caller's seq2seq model of transformers and sentences: a list of texts, or a dataset with a text column.
 
     The victim's own clean outputs are the references; tokens are the model's own. Targets are named by tokens of the
@@ -133,15 +127,14 @@ def seq2seq_wordswap(spec: Spec) -> Task:
             "text/seq2seq-wordswap attacks a seq2seq model of transformers: victim='seq2seq:/a/folder', or "
             "advgym.envs.text.victims.hub_seq2seq.load('/a/folder'); text/multi30k-wordswap has victims of its own"
         )
-    split = spec.threat.constraint.get("splitter", "blanks")
-    found = lexicons.own_samples(samples.samples_of(spec, labelled=False), split=split)
+    found = lexicons.own_samples(samples.samples_of(spec, labelled=False), split=options.splitter)
     writer, texts = victim.model, found.texts
     own = Vocabulary(dict.fromkeys(w for text in texts for w in text))
     width, spacing = max(1, max(map(len, texts))), Spacing(found.gaps)
     x = TextInput(pad_rows([own.encode(t) for t in texts], width), own,
                   gaps=(spacing.rows(found.gaps, width), spacing.texts))  # fmt: skip
     said = writer.outputs(x).cpu()
-    named = [i for word in str(spec.threat.constraint["words"]).split() for i in plain_ids(writer.tokenizer, word)]
+    named = [i for word in options.words.split() for i in plain_ids(writer.tokenizer, word)]
     keep = torch.unique(torch.cat([said[said >= 0], torch.tensor(named, dtype=torch.int64)]))
     keep = keep[~torch.isin(keep, torch.tensor(writer.ends))]
     if not len(keep):
@@ -152,8 +145,8 @@ def seq2seq_wordswap(spec: Spec) -> Task:
     fresh = fit_gaps(victim.like(model), found.gaps)
     rows = [[t for t in row if t > 0] for row in labels]
     telling = {i + 1 for i, word in enumerate(model.words[:-1]) if _begins_a_word(model, word)}
-    goal = sequence_goal(spec, model.words, model.length, rows, telling, joined=model.joined)
-    return _make(spec, Given(corpus, fresh, 0, None, width, True), goal)
+    goal = sequence_goal(spec, options, model.words, model.length, rows, telling, joined=model.joined)
+    return _make(spec, options, Given(corpus, fresh, 0, None, width, True), goal)
 
 
 def _begins_a_word(model: hub_seq2seq.Writer, piece: str) -> bool:

@@ -11,19 +11,22 @@ from advgym.core.task import Spec, Task
 from advgym.envs.text.perturb.every_word import EveryWordBatch
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.words import TextBatch
-from advgym.envs.text.tasks.embedded import whole, word_limit
+from advgym.envs.text.tasks.embedded import word_limit
 from advgym.envs.text.tasks.given import Given, encoded, make_task, read_given, space_of, spaces_of
+from advgym.envs.text.tasks.options import Swaps
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 
-def wordswap(spec: Spec) -> Task:
+@takes(Swaps)
+def wordswap(spec: Spec, options: Swaps) -> Task:
     """Word swaps in Movie Reviews (Pang & Lee, 2005), in the embedded reviews, or in the caller's own sentences.
 
     Own: a victim and (sentence, label) pairs; `list[str]` goes in, scores (n, classes) come out.
     """
-    given, options = read_given(spec), spec.threat.constraint
+    given = read_given(spec, options)
     space = space_of(given, options)
-    if space.whole and whole(options, "slots"):
+    if space.whole and options.slots:
         raise AdvgymError("candidates='vocabulary' holds every word: there is nothing to append, set slots=0")
     return make_task(spec, given, space, dealer(given, space, options))
 
@@ -33,9 +36,9 @@ def limits(given: Given, options: Any, many: Tensor) -> Tensor:
     return word_limit(options, (many - int(given.paired)).clamp_min(0))
 
 
-def dealer(given: Given, space: Space, options: Any) -> Any:
+def dealer(given: Given, space: Space, options: Swaps) -> Any:
     """`Task.deal`."""
-    lexicon, slots = space.lexicon, whole(options, "slots")
+    lexicon, slots = space.lexicon, options.slots
     rows_max = int(limits(given, options, torch.arange(1, given.width + 1)).max()) + 1
     parts = encoded(given, lexicon.vocabulary, space.splits)
     gaps, between = spaces_of(given, space.splits)

@@ -27,10 +27,11 @@ from advgym.envs.text.inputs.vocabulary import Lexicon, pad_rows
 from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.words import TextBatch
 from advgym.envs.text.tasks import given
-from advgym.envs.text.tasks.embedded import whole
+from advgym.envs.text.tasks.options import Trigger
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
 from advgym.errors import AdvgymError
+from advgym.lib.options import takes
 
 
 class TriggerBatch(TextBatch):
@@ -101,23 +102,19 @@ class TriggerBatch(TextBatch):
         return {"words": self.texts}
 
 
-def trigger_task(spec: Spec, corpus: corpora.Corpus, lexicon: Lexicon) -> Task:
-    """The task over a corpus: bundle i of a split holds the next M of its texts of one class, classes taking turns.
-
-    Options of the constraint: `words`, places of the trigger; `texts`, M; `choices`, the commonest words of the
-    training split that a place may hold.
-    """
-    most = whole(spec.threat.constraint, "choices", 1)
-    common = lexicon.frequency.topk(min(most, len(lexicon.vocabulary))).indices
+def trigger_task(spec: Spec, options: Trigger, corpus: corpora.Corpus, lexicon: Lexicon) -> Task:
+    """The task over a corpus: bundle i of a split holds the next M of its texts of one class, classes taking turns."""
+    common = lexicon.frequency.topk(min(options.choices, len(lexicon.vocabulary))).indices
     common = common[lexicon.frequency[common] > 0]
-    return _task(spec, corpus, lexicon, own.task_victim(spec, len(corpus.classes)), list(corpus.classes), common)
+    victim = own.task_victim(spec, len(corpus.classes))
+    return _task(spec, options, corpus, lexicon, victim, list(corpus.classes), common)
 
 
 def _task(
-    spec: Spec, corpus: corpora.Corpus, lexicon: Lexicon, victim: Victim, names: list[str], words: Tensor
-) -> Task:
-    options = spec.threat.constraint
-    places, members = whole(options, "words", 1), whole(options, "texts", 1)
+    spec: Spec, options: Trigger, corpus: corpora.Corpus, lexicon: Lexicon, victim: Victim, names: list[str],
+    words: Tensor,
+) -> Task:  # fmt: skip
+    places, members = options.words, options.texts
     width = corpus.longest
     bundles = {split: _bundles(corpus.labels[split], members, len(names)) for split in corpus.texts}
     for split, found in bundles.items():
@@ -176,35 +173,37 @@ def _synth() -> tuple[corpora.Corpus, Lexicon]:
     return corpus, lexicons.lexicon_of(corpus, grammar.synonyms(), 1)
 
 
-def synth_trigger(spec: Spec) -> Task:
+@takes(Trigger)
+def synth_trigger(spec: Spec, options: Trigger) -> Task:
     """Triggers before generated short reviews."""
-    return trigger_task(spec, *_synth())
+    return trigger_task(spec, options, *_synth())
 
 
-def mr_trigger(spec: Spec) -> Task:
+@takes(Trigger)
+def mr_trigger(spec: Spec, options: Trigger) -> Task:
     """Triggers before Movie Reviews (Pang & Lee, 2005)."""
     corpus = corpora.movie_reviews(spec.load_dataset())
-    return trigger_task(spec, corpus, lexicons.lexicon_of(corpus, {}, 1, tuple(corpora.STOPWORDS)))
+    return trigger_task(spec, options, corpus, lexicons.lexicon_of(corpus, {}, 1, tuple(corpora.STOPWORDS)))
 
 
-def own_trigger(spec: Spec) -> Task:
+@takes(Trigger)
+def own_trigger(spec: Spec, options: Trigger) -> Task:
     """Triggers before the caller's own texts, (text, label) pairs; `candidates` are the words that a place may hold.
 
     "common" takes the commonest words of the training split (`train=`), without one those of the texts themselves; a
     list, or the path of a file with one word a line, is taken as it is.
     """
-    options = spec.threat.constraint
-    found = lexicons.own_samples(samples.samples_of(spec), split=options["splitter"])
+    found = lexicons.own_samples(samples.samples_of(spec), split=options.splitter)
     if any(isinstance(t, tuple) for t in found.rows.texts):
         raise AdvgymError("text/trigger takes single texts, not pairs; text/insert puts words into one of a pair")
     victim, classes = own.own_victim(spec, found.rows, own.first_text(found.texts[0], found.gaps[0]))
     answers.only_classes(victim, spec.name)
-    corpus = given.labelled(spec, found, victim, classes, split=options["splitter"])
+    corpus = given.labelled(spec, found, victim, classes, split=options.splitter)
     victim = fit_gaps(victim, corpus.gap_rows())
-    words = _candidates(options["candidates"], corpus, whole(options, "choices", 1))
+    words = _candidates(options.candidates, corpus, options.choices)
     lexicon = lexicons.lexicon_of(corpus, {}, 1, more=words)
     names = own.named_classes(victim, classes) or [str(c) for c in range(classes)]
-    task = _task(spec, corpus, lexicon, victim, names, torch.tensor(lexicon.vocabulary.encode(words)))
+    task = _task(spec, options, corpus, lexicon, victim, names, torch.tensor(lexicon.vocabulary.encode(words)))
     return given.split_of_own(spec, task)
 
 

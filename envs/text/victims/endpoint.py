@@ -10,27 +10,55 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from advgym.core.cached import Answer, anew, open_store
 from advgym.core.tally import Tally
 from advgym.core.victim import Victim
 from advgym.envs.text.victims import replies
-from advgym.errors import AdvgymError, VictimError, unknown
+from advgym.errors import AdvgymError, VictimError
 from advgym.lib.endpoint import Endpoint, EndpointError, Limits
+from advgym.lib.options import fields_of, read
 from advgym.lib.spelled import spelled
 
 log = logging.getLogger("advgym")
-LIMITS = {f.name: f.default for f in fields(Limits)}
-COMMON = {"labels": (), "answers": "", "batch": 16, "cache": "", "key_env": "", **LIMITS}
-SERVER = {**COMMON, "texts": "texts", "field": ""}
-OPENAI = {**COMMON, "batch": 1, "base": "https://api.openai.com/v1", "key_env": "OPENAI_API_KEY", "prompt": "",
-          "system": "", "api": "chat", "words": 8, "top": 0}  # fmt: skip
-ANSWERS = ("labels", "scores")
+
+
+class Asked(Limits, kw_only=True):
+    """Of every endpoint."""
+
+    labels: Annotated[Any, Meta(description="names of the classes in the order of the scores, commas between")] = ()
+    answers: Annotated[Literal["", "labels", "scores"], Meta(description="what it answers with")] = ""
+    batch: Annotated[int, Meta(ge=1, description="texts a request")] = 16
+    cache: Annotated[Any, Meta(description='"name@version" of a file of answers')] = ""
+    key_env: Annotated[str, Meta(description="the variable that holds the key")] = ""
+
+
+class Server(Asked, kw_only=True):
+    """Of `server`."""
+
+    texts: Annotated[str, Meta(description="the field that is sent")] = "texts"
+    field: Annotated[str, Meta(description='the field that is read; dots lead inwards: "outputs.probabilities"')] = ""
+
+
+class OpenAI(Asked, kw_only=True):
+    """Of `openai`."""
+
+    batch: Annotated[int, Meta(ge=1, description="texts a request; a chat answers one")] = 1
+    base: Annotated[str, Meta(description="the address before /chat/completions")] = "https://api.openai.com/v1"
+    key_env: Annotated[str, Meta(description="the variable that holds the key")] = "OPENAI_API_KEY"
+    prompt: Annotated[str, Meta(description="with {text} in it")] = ""
+    system: Annotated[str, Meta(description="a message before")] = ""
+    api: Literal["chat", "completions"] = "chat"
+    words: Annotated[int, Meta(ge=1, description="tokens of an answer")] = 8
+    top: Annotated[int, Meta(ge=0, description="tokens whose log-probabilities are asked for; 0: as many as told")] = 0
+
+
+T = TypeVar("T", Server, OpenAI)
 APIS = {"chat": "/chat/completions", "completions": "/completions"}
 TOP = {"chat": 20, "completions": 5}  # most likely tokens that the protocol tells
 
@@ -146,22 +174,18 @@ def _victim(asking: Asking, name: str, answers: str, card: dict[str, Any]) -> Vi
     return found
 
 
-def _options(given: dict[str, Any], known: dict[str, Any], what: str) -> dict[str, Any]:
+def _options(kind: type[T], given: dict[str, Any], what: str) -> T:
     """All options, with defaults; a key is refused by name."""
     for name in given:
         if name in ("key", "api_key", "token"):
             raise AdvgymError(f"{name}= would stand in results: put it into a variable and name that, key_env=NAME")
-        if name not in known:
-            raise unknown(f"option of {what}", name, known)
-    out = {**known, **given}
-    out["labels"] = replies.checked_labels(out["labels"])
-    if out["answers"] not in ("", *ANSWERS):
-        raise unknown(f"value of answers of {what}", out["answers"], ANSWERS)
-    return out
+    found = read(kind, given, what)
+    found.labels = replies.checked_labels(found.labels)
+    return found
 
 
-def _endpoint(url: str, o: dict[str, Any]) -> Endpoint:
-    return Endpoint(url, Limits(**{name: o[name] for name in LIMITS}), o["key_env"], ("usage", "total_tokens"))
+def _endpoint(url: str, o: Asked) -> Endpoint:
+    return Endpoint(url, o, o.key_env, ("usage", "total_tokens"))
 
 
 def server(url: str, *, name: str = "", **given: Any) -> Victim:
@@ -170,30 +194,27 @@ def server(url: str, *, name: str = "", **given: Any) -> Victim:
     Args:
         url: of http or https.
         name: of the victim; the address without one.
-        given: `answers` ("scores", the default, or "labels"); `labels`, names of the classes in the order of the
-            scores, needed where the server names labels; `texts` and `field`, names of the fields that are sent and
-            read (dots lead inwards: "outputs.probabilities"); `batch`, texts per request; `cache`, "name@version" of
-            a file of answers; `key_env`, the variable with the key; and `advgym.lib.endpoint.Limits`.
+        given: of `Server`; `answers` is "scores" by default, and `labels` are needed where the server names labels.
 
     Raises:
         AdvgymError: for an option that does not exist or does not fit.
     """
-    o = _options(given, SERVER, "an endpoint")
-    answers = o["answers"] or "scores"
-    if answers == "labels" and not o["labels"]:
+    o = _options(Server, given, "an endpoint")
+    answers = o.answers or "scores"
+    if answers == "labels" and not o.labels:
         raise AdvgymError("answers=labels needs labels=, the names of all classes: labels=negative,positive")
-    field = o["field"] or answers
+    field = o.field or answers
 
     def read(answer: Any, texts: list[Any]) -> list[Any]:
         rows = replies.rows_at(answer, field, url)
-        return [replies.row_of(row, o["labels"], labels=answers == "labels", url=url) for row in rows]
+        return [replies.row_of(row, o.labels, labels=answers == "labels", url=url) for row in rows]
 
-    mark = {"answers": answers, "labels": o["labels"], "texts": o["texts"], "field": field}
+    mark = {"answers": answers, "labels": o.labels, "texts": o.texts, "field": field}
     asking = Asking(
-        _endpoint(url, o), lambda texts: {o["texts"]: texts}, read,
-        batch=o["batch"], cache=o["cache"] or True, mark=mark, pairs=True,
+        _endpoint(url, o), lambda texts: {o.texts: texts}, read,
+        batch=o.batch, cache=o.cache or True, mark=mark, pairs=True,
     )  # fmt: skip
-    return _victim(asking, name or url, answers, {"classes": list(o["labels"])} if o["labels"] else {})
+    return _victim(asking, name or url, answers, {"classes": list(o.labels)} if o.labels else {})
 
 
 def openai(model: str, *, name: str = "", **given: Any) -> Victim:
@@ -202,31 +223,27 @@ def openai(model: str, *, name: str = "", **given: Any) -> Victim:
     Args:
         model: its name at the server.
         name: of the victim.
-        given: `base`, the address before `/chat/completions`; `prompt` with {text} in it; `labels`, the words that it
-            answers with; `api` ("chat" or "completions"); `system`, a message before; `answers`: "labels" (the first
-            words of the answer) or "scores" (log-probabilities of the first token, where the server tells them);
-            `words`, tokens of an answer; `top`, tokens whose log-probabilities are asked for; and those of `server`.
+        given: of `OpenAI`; `labels` are the words that it answers with, and `answers` says how they are read: "labels"
+            (the first words of the answer) or "scores" (log-probabilities of the first token, where they are told).
     """
-    o = _options(given, OPENAI, "openai:MODEL")
+    o = _options(OpenAI, given, "openai:MODEL")
     if not model:
         raise AdvgymError("a model is named as its server knows it: openai:MODEL?base=...&prompt=...&labels=...")
-    replies.check_prompt(o["prompt"])
-    if not o["labels"]:
+    replies.check_prompt(o.prompt)
+    if not o.labels:
         raise AdvgymError("openai:MODEL needs labels=, the words that it is to answer with: labels=negative,positive")
-    if o["api"] not in APIS:
-        raise unknown("value of api", o["api"], APIS)
-    chat, answers = o["api"] == "chat", o["answers"] or "labels"
-    if chat and o["batch"] != 1:
+    chat, answers = o.api == "chat", o.answers or "labels"
+    if chat and o.batch != 1:
         raise AdvgymError("a chat answers one text a request: leave batch= at 1, and set concurrency=")
-    url = o["base"].rstrip("/") + APIS[o["api"]]
-    top = (o["top"] or TOP[o["api"]]) if answers == "scores" else 0
-    asked = {"model": model, "temperature": 0, "max_tokens": 1 if top else o["words"]}
+    url = o.base.rstrip("/") + APIS[o.api]
+    top = (o.top or TOP[o.api]) if answers == "scores" else 0
+    asked = {"model": model, "temperature": 0, "max_tokens": 1 if top else o.words}
     if top:
         asked |= {"logprobs": True, "top_logprobs": top} if chat else {"logprobs": top}
-    before = [{"role": "system", "content": o["system"]}] if o["system"] else []
+    before = [{"role": "system", "content": o.system}] if o.system else []
 
     def write(texts: list[str]) -> dict[str, Any]:
-        prompts = [replies.filled(o["prompt"], t) for t in texts]
+        prompts = [replies.filled(o.prompt, t) for t in texts]
         if chat:
             return {**asked, "messages": [*before, {"role": "user", "content": prompts[0]}]}
         return {**asked, "prompt": prompts}
@@ -234,24 +251,24 @@ def openai(model: str, *, name: str = "", **given: Any) -> Victim:
     def read(answer: Any, texts: list[str]) -> list[Any]:
         choices = replies.choices_in(answer, url)
         if top:
-            return [replies.scores_by_tokens(replies.tokens_of(c, url), o["labels"]) for c in choices]
-        return [replies.scores_by_words(replies.text_of(c, url), o["labels"]) for c in choices]
+            return [replies.scores_by_tokens(replies.tokens_of(c, url), o.labels) for c in choices]
+        return [replies.scores_by_words(replies.text_of(c, url), o.labels) for c in choices]
 
-    mark = {**asked, "prompt": o["prompt"], "system": o["system"], "labels": o["labels"]}
-    asking = Asking(_endpoint(url, o), write, read, batch=o["batch"], cache=o["cache"] or True, mark=mark, pairs=False)
-    card = {"model": model, "prompt": o["prompt"], "classes": list(o["labels"])}
+    mark = {**asked, "prompt": o.prompt, "system": o.system, "labels": o.labels}
+    asking = Asking(_endpoint(url, o), write, read, batch=o.batch, cache=o.cache or True, mark=mark, pairs=False)
+    card = {"model": model, "prompt": o.prompt, "classes": list(o.labels)}
     return _victim(asking, name or f"openai:{model}", answers, card)
 
 
 def by_address(name: str, *, source: str = "", scheme: str = "http") -> Victim:
     """`server` as a row of [victims]; "http://HOST/PATH?labels=..." names one on the command line."""
-    url, given = spelled(f"{scheme}:{source}", SERVER, "an endpoint", others=True)
+    url, given = spelled(f"{scheme}:{source}", Server, "an endpoint", others=True)
     return server(url, name=name, **given)
 
 
 def by_model(name: str, *, source: str = "") -> Victim:
     """`openai` as a row of [victims]."""
-    model, given = spelled(source, OPENAI, "openai:MODEL")
+    model, given = spelled(source, OpenAI, "openai:MODEL")
     return openai(model, name=name, **given)
 
 
@@ -261,4 +278,5 @@ def spent(victim: Victim) -> dict[str, Any]:
     if not isinstance(asking, Asking):
         raise AdvgymError(f"victim {victim.name!r} is no endpoint")
     found = asking.endpoint
-    return {"requests": found.requests, "tokens": found.tokens, "unread": asking.unread, **asdict(found.limits)}
+    limits = {name: getattr(found.limits, name) for name in fields_of(Limits)}
+    return {"requests": found.requests, "tokens": found.tokens, "unread": asking.unread, **limits}

@@ -22,11 +22,6 @@ TINY = 1e-12  # least probability whose logarithm is a score
 
 
 # -- any pipeline --------------------------------------------------------------------------------------------
-def is_pipeline(model: Any) -> bool:
-    """Whether it answers lists of strings as scikit-learn's classifiers do, and is no callable."""
-    return not callable(model) and (hasattr(model, "predict_proba") or hasattr(model, "decision_function"))
-
-
 def from_sklearn(model: Any, *, name: str = "own") -> Victim:
     """A victim of a fitted classifier or pipeline of list[str].
 
