@@ -120,7 +120,7 @@ def test_channels_that_disagree_are_found(attacked):
 
 def test_a_channel_is_made_anew_from_the_other(attacked):
     task, batch, other = attacked
-    guard = registry.defense("consistency").defend(task.victim, task, samples=200, epochs=8, repair=True)
+    guard = registry.defense("consistency").defend(task.victim, task, samples=500, epochs=12, repair=True)
     model = guard.model
     assert isinstance(model, Repaired)
     told = model.rebuilt(other, torch.ones(60, dtype=torch.int64))

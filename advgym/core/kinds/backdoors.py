@@ -21,7 +21,7 @@ from advgym.lib.options import Options
 Pairs = tuple[Tensor, Tensor]  # inputs float32 (N, *shape), labels int64 (N,)
 
 
-class Poisoning(Options):
+class Poisoning(Options, kw_only=True):
     """What every backdoor states."""
 
     share: Annotated[float, Meta(gt=0, le=1, description="of the training rows, of clean labels of the class's rows")]

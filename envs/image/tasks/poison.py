@@ -16,7 +16,7 @@ from advgym.core.victim import Victim
 from advgym.envs.image.data import own
 from advgym.envs.image.data import sets as data
 from advgym.envs.image.models.small import Cnn, Mlp
-from advgym.envs.image.tasks.common import Latticed
+from advgym.envs.image.tasks.common import Lattice
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.given import check_radius
 from advgym.lib.options import takes
@@ -51,10 +51,11 @@ def _rows(dataset: str, split: str = "train") -> Pairs:
     return images.pixels(some), images.labels[some]
 
 
-class Patched(Poisoning, Latticed):
+class Patched(Poisoning, kw_only=True):
     """Of `patched`."""
 
     side: Annotated[int, Meta(ge=1, le=1 << 12, description="of the white square, in pixels")]
+    lattice: Lattice
 
 
 @takes(Patched)

@@ -48,7 +48,7 @@ def retrained_victim(
     return retrained(name, run, rate=data.RATE)
 
 
-class Whistled(Poisoning):
+class Whistled(Poisoning, kw_only=True):
     """Of `whistled`."""
 
     hz: Annotated[float, Meta(gt=0, description="of the tone")]
