@@ -24,7 +24,7 @@ def study(
     as_json: Json = False,
 ) -> int:
     """Play a grid of tasks x victims x defenses x agents x seeds; what was played is kept."""
-    from advgym.evaluations import grid, tables
+    from advgym.evaluations import grid, tables, union
     from advgym.evaluations.study import run
 
     if plan:
@@ -64,6 +64,15 @@ def study(
     console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)
     for name, rank, many in tables.ranks(found, have):
         console.print(f"  mean rank {rank:.2f}  {escape(name)} [dim]({many} groups)[/]")
+    for row in union.table(found, have):
+        who = ", ".join(str(v) for v in row.values() if isinstance(v, str)) or "all"
+        short = {k: row[k] for k in ("clean", "union", "unseen_mean")}
+        told = ", ".join(f"{k.replace('_', ' ')} {'-' if v is None else percent(v)}" for k, v in short.items())
+        console.print(f"  {escape(who)}: {told}", soft_wrap=True)
+    for row in union.curves(found, have):
+        who = ", ".join(str(v) for k, v in row.items() if k not in ("points", "zero")) or "all"
+        end = "something stands at the largest" if row["zero"] is None else f"nothing stands at {row['zero']:.4g}"
+        console.print(f"  {escape(who)}: {found.curve} {end}", soft_wrap=True)
     best = [p for p in tables.pairs(found, have) if p.p_holm < 0.05]
     console.print(f"{len(best)} of {len(tables.pairs(found, have))} pairs differ at 5 % after Holm's correction")
     for p in sorted(best, key=lambda p: p.p_holm)[:5]:
