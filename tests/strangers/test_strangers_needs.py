@@ -10,7 +10,7 @@ from advgym import AdvgymError, attack, make_task, registry, verify
 from advgym.core.env import AttackEnv
 from advgym.core.offers import check_fit, fits, lacking, offers
 from advgym.judge.evaluator import evaluator
-from advgym.lib.needs import vocabulary
+from advgym.lib.rooms import vocabulary
 
 # Others of their kind stand for these.
 SLOW = {"graph/sbm-poison", "graph/sbm-poison-jaccard", "graph/sbm-poison-rgcn", "graph/sbm-rewire",
