@@ -10,10 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from advgym import _moved
-from advgym.ids import register_id
-from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
+from advgym.registry import (
+    add_rows,
+    register_agent,
+    register_built_in,
+    register_defense,
+    register_task,
+    register_victim,
+)
 
 if TYPE_CHECKING:
+    from advgym.catalogue.describe import describe
+    from advgym.catalogue.names import list_agents, list_defenses, list_tasks, list_victims
     from advgym.clients.check import check_vector_env
     from advgym.core.env import AttackEnv
     from advgym.core.task import Task, make_task
@@ -38,14 +46,16 @@ _LAZY = {
     "WandB": "judge.callbacks", "export": "report.written", "load_graph": "report.graphs",
     "augment": "evaluations.augment", "harden": "evaluations.augment",
     "check_vector_env": "clients.check", "AdvgymError": "errors", "BudgetExhausted": "errors", "DataError": "errors",
-    "Malformed": "errors", "VictimError": "errors",
+    "Malformed": "errors", "VictimError": "errors", "describe": "catalogue.describe",
+    "list_agents": "catalogue.names", "list_defenses": "catalogue.names", "list_tasks": "catalogue.names",
+    "list_victims": "catalogue.names",
 }  # fmt: skip
 
 __all__ = [
     "AdvgymError", "AttackEnv", "BudgetExhausted", "Callback", "DataError", "MLflow", "Malformed", "Result", "Task",
     "TensorBoard", "Victim", "VictimError", "WandB", "add_rows", "attack", "audit", "augment", "check_vector_env",
-    "export", "harden", "load_graph", "make", "make_task", "register_agent", "register_defense", "register_task",
-    "register_victim", "verify",
+    "describe", "export", "harden", "list_agents", "list_defenses", "list_tasks", "list_victims", "load_graph",
+    "make", "make_task", "register_agent", "register_defense", "register_task", "register_victim", "verify",
 ]  # fmt: skip
 
 
@@ -58,9 +68,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted(__all__)
 
 
 _moved.install()
-for _task in built_in_tasks():
-    register_id(_task)
+register_built_in()

@@ -209,6 +209,8 @@ NAMES = {  # names that left their module for another: (module before, names, mo
     ("envs.graph.local", "envs.graph.models.two_hop"): "Weights Tables tables distinct Pass",
     ("envs.graph.data", "envs.graph.data.labelled"): "NodeData WholeData halves",
     ("envs.graph.inductive", "envs.graph.data.cora_ml"): "CORA_ML_SHA256 PER_CLASS SHARE load split",
+    ("envs.text.task", "envs.text.tasks.given"): "SPLITS",
+    ("envs.text.task", "envs.text.tasks.options"): "word_limit",
     ("envs.image.task", "envs.image.tasks.common"): "OTHERWISE Source",
     ("envs.image.victims", "envs.image.models.small"): "Cnn Mlp",
     ("envs.speech.task", "envs.speech.tasks.words"): "keyword",

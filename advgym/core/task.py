@@ -20,6 +20,7 @@ from advgym.errors import AdvgymError, unknown
 from advgym.lib import content
 from advgym.lib.drawn import read_drawn
 from advgym.lib.given import whole_number, widening
+from advgym.lib.settings import check_named
 
 _ACCESS = {"labels": "decision", "scores": "score", "gradients": "white-box"}
 
@@ -84,6 +85,7 @@ class Task:
     unseen: Callable[[str, list[int], Any], Batch] | None = None
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
+    draw: Callable[..., Any] | None = None  # (batch, row, form) -> uint8 (H, W, 3) of one size: `advgym.lib.canvas`
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     columns: Columns | None = None  # what is measured of final perturbations besides success
     tells: Callable[[str, list[int]], Mapping[str, list[Any]]] | None = None  # (split, ids) -> what samples are
@@ -234,6 +236,7 @@ def make_task(
             raise AdvgymError("a task object is complete: options go to make_task, or make the task by name")
         return defend(name, defenses)
     name, row = registry.task_row(name)
+    check_named(victim=victim, surrogate=surrogate, dataset=dataset, train=train)
     constraint = dict(row.get("constraint", {}))
     fields = {"knowledge", "goal", "queries", "gradients", "least", "probes", "widen"}
     for key in options:

@@ -24,6 +24,8 @@ from advgym.judge.results import Result
 from advgym.judge.run import attack
 from advgym.judge.verdict import victim_card
 from advgym.lib import machine
+from advgym.lib.extras import says_missing
+from advgym.lib.settings import check_seed
 
 CLEAN = 1000  # samples that clean accuracy is over, where the split has more
 Told = Callable[[str], None]
@@ -45,6 +47,7 @@ class Order:
     folder: Path | None
 
 
+@says_missing
 def audit(
     model: Any, data: Any = None, *, domain: str | None = None, task: str | None = None, budget: str = "standard",
     episodes: int = 100, defenses: Any = (), out: str | Path | None = None, device: Any = "cpu", seed: int = 0,
@@ -74,7 +77,7 @@ def audit(
     Raises:
         AdvgymError: for a model that is none, data without labels, a domain that cannot be told, a budget too small.
     """
-    started = time.perf_counter()
+    started, seed = time.perf_counter(), check_seed(seed)
     say = told or (lambda _: None)
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")

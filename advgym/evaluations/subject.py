@@ -22,6 +22,7 @@ from advgym import registry
 from advgym.core.own.known import kind_of, task_of, task_of_model
 from advgym.core.own.samples import read_samples
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.lib.hub import settle
 
 PEEK = 64  # files of a folder that are looked at
 
@@ -172,6 +173,7 @@ def _of_name(model: Any) -> str | None:
     if config.is_file():
         about = json.loads(config.read_text(encoding="utf-8"))
     else:
+        settle(source, "model")
         from transformers import AutoConfig
 
         try:

@@ -32,13 +32,15 @@ from advgym.judge.play import chunks, clean_ids, clean_pass, control_rate, play
 from advgym.judge.results import Result, Sample
 from advgym.judge.verdict import victim_card
 from advgym.lib import machine
+from advgym.lib.extras import says_missing
 from advgym.lib.rates import wilson
-from advgym.lib.settings import checked, settings_of
+from advgym.lib.settings import check_seed, checked, settings_of
 from advgym.lib.weights import fingerprint
 
 Progress = Callable[[int, int, int], None]  # (done, total, successes)
 
 
+@says_missing
 def attack(
     task: str | Task, agent: str | registry.Agent | Callable[..., Any] = "pgd", *, episodes: int = 100,
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
@@ -62,7 +64,7 @@ def attack(
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
-    entry = _entry(agent)
+    entry, seed = _entry(agent), check_seed(seed)
     settings = check_settings(entry, settings or {})
     made, before = _made(task, entry, options, defenses)
     tally, place = made.victim.tally, resolve_device(device)

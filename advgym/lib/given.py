@@ -80,13 +80,13 @@ def names_of(victim: Any) -> list[str]:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """A whole number of at least 1, or an error with the name of what it is for."""
+    """A whole number from 1 to 2^31 - 1, or an error with the name of what it is for."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = 0
-    if number < 1 or number != float(value):
-        raise AdvgymError(f"{name} is a whole number of at least 1, not {value!r}")
+    if not 1 <= number < 2**31 or number != float(value):
+        raise AdvgymError(f"{name} is a whole number of at least 1 and at most {2**31 - 1}, not {value!r}")
     return number
 
 

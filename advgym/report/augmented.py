@@ -20,7 +20,6 @@ from advgym.report.written import fresh_folder, pixels_of
 TABLES = (".csv", ".jsonl", ".parquet")
 MEDIA = ("image", "audio")
 KINDS = ("original", "random", "adversarial")
-KEPT = ("label", "sample", "nth", "kind")  # beside the values in an .npz
 
 
 @dataclass
@@ -130,7 +129,8 @@ def _table(rows: list[dict[str, Any]], place: Path) -> None:
 def _arrays(rows: list[dict[str, Any]], place: Path, media: str) -> None:
     """`x` float32, `y`, and what else the rows say; recordings are padded with zeros, `length` has their samples."""
     values = [row[media] for row in rows]
-    arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in KEPT}
+    told = ("label", "sample", "nth", "kind")
+    arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in told}
     if media == "audio":
         arrays["length"] = np.array([len(v) for v in values])
         arrays["rate"] = np.array(rows[0]["rate"])

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from advgym.clients.render import ask
 from advgym.core.task import Task
 from advgym.judge.results import Result, Sample
 from advgym.judge.verdict import rebuild
-from advgym.report.examples import Example, ask, forms, words
+from advgym.report.examples import Example, forms, words
 from advgym.report.plot import curve_svg
 
 _STYLE = (

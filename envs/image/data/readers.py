@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from advgym.errors import DataError
+from advgym.lib.extras import need
 
 FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 IMAGE, LABEL = ("image", "img", "file", "file_name", "path", "pixel_values"), ("label", "labels", "class", "fine_label")
@@ -120,12 +121,9 @@ def opened(path: Path) -> Any:
     Raises:
         DataError: where it is missing, is no image, or PIL is not installed.
     """
+    images = need("PIL.Image", f"{path}, an image file,")
     try:
-        from PIL import Image
-    except ImportError:
-        raise DataError("images in files need pillow: pip install pillow") from None
-    try:
-        with Image.open(path) as image:
+        with images.open(path) as image:
             image.load()
             return image
     except (OSError, ValueError) as error:

@@ -16,7 +16,9 @@ import numpy as np
 from advgym.envs.speech.data.decoding import Said, at_rate, check_rate, decode, one_row, tell
 from advgym.envs.speech.data.digits import named_so
 from advgym.errors import DataError, unknown
+from advgym.lib.extras import need
 from advgym.lib.given import ask_column
+from advgym.lib.hub import settle
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -328,14 +330,11 @@ def _split(found: Mapping[str, Any], where: str, options: Mapping[str, str]) -> 
 
 
 def _datasets(what: Any) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(f"{what} is read by datasets: pip install datasets; or give a .csv or .jsonl table") from None
-    return datasets
+    return need("datasets", f"{what} (a .csv or .jsonl table does not)")
 
 
 def _named(name: str, options: Mapping[str, str], transcripts: bool) -> list[Row]:
+    settle(name, "dataset")
     library = _datasets(f"the dataset {name!r}")
     try:
         found = library.load_dataset(name, options.get("config"))

@@ -15,6 +15,7 @@ from advgym.envs.speech.victims import writing
 from advgym.envs.speech.victims.listening import Listener, Recogniser, convolved, standardised
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.lib.checkpoints import drawn_weights
+from advgym.lib.hub import settle
 
 # What an architecture's name ends with: how it is opened, and what it is, in words.
 KINDS = {
@@ -42,10 +43,11 @@ def open_model(source: str) -> tuple[nn.Module, Any, str]:
     Raises:
         DataError: neither there nor in the cache, its weights are pickles or incomplete, or it does not hear.
     """
-    import transformers
-
     if not source:
         raise AdvgymError("a hub model is named with its folder or name, as in 'transformers:VALUE'")
+    settle(source, "model")
+    import transformers
+
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} holds no config.json: a model folder is what save_pretrained writes")

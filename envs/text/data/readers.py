@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 from advgym.envs.text.data import labels
 from advgym.envs.text.data.rows import Rows, Sample, check_string, say_empty
 from advgym.errors import DataError, unknown
+from advgym.lib.extras import need
 from advgym.lib.given import ask_column
+from advgym.lib.hub import settle
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")
 PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
@@ -147,14 +149,10 @@ def _json(path: Path, encoding: str) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
+    pyarrow, parquet = need("pyarrow.lib", str(path)), need("pyarrow.parquet", str(path))
     try:
-        import pyarrow.lib
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path} needs pyarrow: pip install pyarrow; {WORKS}") from None
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.lib.ArrowException, OSError) as error:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is no parquet file: {error}") from None
     for i, entry in enumerate(table.to_pylist()):
         yield f"{path}, row {i}", entry
@@ -182,14 +180,11 @@ def _split(found: Mapping[str, Any], where: str, options: Mapping[str, str]) -> 
 
 
 def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(f"a dataset by name needs datasets: pip install datasets; {WORKS}") from None
-    return datasets
+    return need("datasets", "a dataset by name")
 
 
 def _named(name: str, options: Mapping[str, str], names: dict[str, list[str]]) -> Iterator[Row]:
+    settle(name, "dataset")
     library = _datasets()
     try:
         found = library.load_dataset(name, options.get("config"))

@@ -18,6 +18,7 @@ from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.hub_heads import answers_of, check_complete, pools_last, replaced
 from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.lib.hub import settle
 
 log = logging.getLogger("advgym")
 CAP = {"cpu": 4096, "cuda": 65536}  # tokens per forward
@@ -41,11 +42,12 @@ def open_model(
     Raises:
         DataError: neither there nor in the cache, its weights are pickles, or it is a checkpoint of another kind.
     """
-    import transformers
-
     folder = Path(source).expanduser()
     if not source:
         raise AdvgymError("a hub model is named with its folder or name, as in 'transformers:VALUE'")
+    settle(source, "model")
+    import transformers
+
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} holds no config.json: a model folder is what save_pretrained writes")
     where = str(folder) if folder.is_dir() else source
