@@ -17,6 +17,7 @@ from advgym.core.norms import largest
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.image.data import readers, scenes, sets
+from advgym.envs.image.show.frames import draw
 from advgym.envs.image.show.pictures import line, show
 from advgym.envs.image.tasks.balls import ImageBatch
 from advgym.envs.image.tasks.common import OTHERWISE, Eps, Latticed
@@ -75,7 +76,7 @@ def caption(spec: Spec, options: Caption) -> Task:
         sizes={split: len(labels) for split, (_, labels) in held.items()}, deal=deal,
     )  # fmt: skip
     task = untrained(task) if "train" not in held else task
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task))
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), draw=draw)
 
 
 Held = dict[str, tuple[Tensor, Tensor]]
