@@ -22,7 +22,7 @@ ROOMS = {  # (folder before, folder now): modules that kept their names
     ),
     ("", "judge"): "aims blind checkpoint compare contract flags results run",
     ("", "clients"): "check sb3 single views",
-    ("", "lib"): "content drawn foreign given weights needs settings",
+    ("", "lib"): "content drawn foreign given weights settings",
     ("", "envs.text.candidates"): "glyphs",
     ("envs.text", "envs.text.data"): "captions grammar news readers samples labels",
     ("envs.text", "envs.text.models"): "translators hub_heads hub_parts",
@@ -74,6 +74,7 @@ ROOMS = {  # (folder before, folder now): modules that kept their names
 RENAMED = {  # module before: module now
     "book": "core.meters",
     "settle": "core.meters",
+    "needs": "lib.rooms",
     "costs": "core.tally",
     "verifier": "judge.verdict",
     "report": "report.page",
