@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from advgym.errors import AdvgymError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 HOME = Path(__file__).resolve().parents[1]
 
 
@@ -103,8 +104,8 @@ def says_missing(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except ModuleNotFoundError as error:
-            told = absent(error)
-            if told is None or told is error:
+            told = None if isinstance(error, Missing) else absent(error)
+            if told is None:
                 raise
             raise told from error
 
