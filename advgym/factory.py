@@ -7,8 +7,10 @@ from typing import Any
 
 from advgym.core.env import AttackEnv
 from advgym.core.task import Task, make_task
+from advgym.lib.extras import says_missing
 
 
+@says_missing
 def make(
     task: str | Task, lanes: int = 1, proposals: int | None = None, *, split: str = "test", device: Any = "cpu",
     output: str = "torch", autoreset: str = "disabled", assigned: Sequence[int] | None = None, **options: Any,

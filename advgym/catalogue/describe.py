@@ -16,7 +16,7 @@ from advgym.catalogue.facts import facts, guards, plays
 from advgym.catalogue.names import domain_of_victim
 from advgym.errors import AdvgymError, unknown
 from advgym.ids import gym_id
-from advgym.lib.needs import vocabulary
+from advgym.lib.rooms import vocabulary
 from advgym.lib.settings import settings_in_words
 
 WHAT = ("task", "agent", "defense", "victim")

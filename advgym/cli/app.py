@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from advgym.cli.audit import audit
+from advgym.cli.augment import augment
 from advgym.cli.board import board, new_board
 from advgym.cli.certify import certify
 from advgym.cli.compare import compare
+from advgym.cli.export import export
 from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
 from advgym.cli.score import score
@@ -26,6 +28,7 @@ from advgym.cli.submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
 
 UNEXPECTED = 70  # sysexits' EX_SOFTWARE
+INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
 app = Typer(
     name="advgym",
@@ -173,7 +176,9 @@ def attack(
     )  # fmt: skip
 
 
-for _command in (audit, certify, study, score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (
+    audit, certify, study, score, compare, rescore, export, augment, test, submit, status, cancel, serve,
+):  # fmt: skip
     app.command()(_command)
 
 
@@ -246,17 +251,25 @@ def bench(
 def main(args: list[str] | None = None) -> int:
     """Run the command line; the exit code: 1 for a bad outcome, 2 for a user's error, 70 for ours, 130 for Ctrl-C."""
     _quiet()
+    from advgym.cli.printing import notice
+    from advgym.cli.pulse import kept, watch
+
     try:
-        code = app(args=args, prog_name="advgym", standalone_mode=False)
+        with watch(sys.argv[1:] if args is None else args, notice):
+            code = app(args=args, prog_name="advgym", standalone_mode=False)
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            return _fail(f"interrupted: {kept()}", INTERRUPTED)
         return code if isinstance(code, int) else 0
     except AdvgymError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail(f"interrupted: {kept()}", INTERRUPTED)
     except BrokenPipeError:  # `advgym list tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, ImportError) and (told := _absent(error)):
+            return _fail(told, 2)
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's usage errors, of whichever click
             return _usage(error)
         if type(error).__name__ in ("Abort", "Exit"):
@@ -265,6 +278,13 @@ def main(args: list[str] | None = None) -> int:
             raise
         text = f"{type(error).__name__}: {error}\nplease report; run with ADVGYM_TRACEBACK=1 for the traceback"
         return _fail(text, UNEXPECTED)
+
+
+def _absent(error: ImportError) -> str:
+    """Which package is missing and how it is installed; nothing for another failure."""
+    from advgym.lib.extras import absent
+
+    return str(absent(error) or "")
 
 
 def _fail(text: str, code: int) -> int:
@@ -300,6 +320,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", message="advgym ")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: small models would pay for their spinning
 
 
 if __name__ == "__main__":

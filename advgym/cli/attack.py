@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from advgym.cli.printing import column_lines, err, escape, heat, number, out, percent, progress, say_notes, spark
+from advgym.cli.pulse import keeps
 from advgym.cli.shared.tables import emit, print_table
 from advgym.cli.values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
@@ -50,36 +54,36 @@ def run_attack(
     defenses = [read_defense(text) for text in guards]
     for path in (out, report):
         _check_place(path)
+    if report is not None:
+        need("jinja2", "--report")
     if audio is not None:
         _check_saves(name, audio)
+    began = time.time()
     with progress() as bar:
         line = bar.add_task(f"{entry.name} on {name}", total=None, note="clean pass")
 
         def tick(done: int, total: int, wins: int) -> None:
             bar.update(line, completed=done, total=total, note=f"{wins} succeeded")
 
-        try:
-            result = attack(
-                task,
-                entry,
-                episodes=episodes,
-                lanes=lanes,
-                device=device,
-                seed=seed,
-                split=split,
-                settings=settings,
-                defenses=defenses,
-                out=out,
-                progress=tick,
-                measures=read_measures(measures or []),
-                targets=targets,
-                clean=clean,
-                told=say_most,
-                **options,
-            )
-        except KeyboardInterrupt:
-            bar.stop()
-            return _interrupted(out)
+        keeps(lambda: _kept(out, began))
+        result = attack(
+            task,
+            entry,
+            episodes=episodes,
+            lanes=lanes,
+            device=device,
+            seed=seed,
+            split=split,
+            settings=settings,
+            defenses=defenses,
+            out=out,
+            progress=tick,
+            measures=read_measures(measures or []),
+            targets=targets,
+            clean=clean,
+            told=say_most,
+            **options,
+        )
     if any(callable(guard) for guard, _ in defenses):
         result.options["own"] = True  # a defense of the caller's own cannot be found again by name
         if out is not None:
@@ -97,7 +101,9 @@ def run_attack(
         if report:
             from advgym.report.page import write_report
 
-            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
+            key = (result.agent, result.task, result.defense)
+            beside = {key: os.path.relpath(out, Path(report).parent)} if out else {}
+            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}", files=beside)
         if audio:
             save_pairs(audio, result, made)
     for what, path in (("result", out), ("report", report), ("audio", audio)):
@@ -158,13 +164,18 @@ def save_pairs(place: Path, r: Result, task: Task) -> None:
             task.save(place, batch, i, form[i])
 
 
-def _interrupted(path: Path | None) -> int:
-    goes_on = f"finished batches are in {path}.partial; the same command goes on from them"
-    err().print(
-        f"interrupted: {goes_on if path else 'nothing was kept (with --out the same command would go on)'}",
-        soft_wrap=True,
-    )
-    return 130
+def _kept(path: Path | None, began: float) -> str:
+    """What of an interrupted attack is on disk."""
+    from advgym.judge.checkpoint import Checkpoint, finished
+
+    if path is None:
+        return "nothing was kept (with --out the same command would go on)"
+    if path.is_file() and path.stat().st_mtime >= began - 1:
+        return f"the attack was over; its result is in {path}"
+    rows = finished(partial := Checkpoint.place(path))
+    if not rows:
+        return "no batch was finished, so nothing was kept"
+    return f"{rows} finished samples are in {partial}; the same command goes on from them"
 
 
 def _rebuilt(result: Result, defenses: list[Any], options: dict[str, Any]) -> Task:

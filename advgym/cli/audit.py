@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
+from advgym.cli.pulse import keeps
 from advgym.cli.shared.command import Device, Guards, Json, Seed
 from advgym.cli.shared.completion import tasks
 from advgym.cli.shared.tables import emit, print_table
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.evaluations.report import Audit
@@ -70,6 +72,7 @@ def audit(
 
     if out is not None:
         check_place(out)
+        need("jinja2", "the page of an audit (there is none without --out)")
     options = dict(pair(text) for text in settings or [])
     with progress() as bar:
         line = bar.add_task("clean pass", total=None, note="")
@@ -77,20 +80,13 @@ def audit(
         def tick(row: str, done: int, total: int, broken: int) -> None:
             bar.update(line, description=row, completed=done, total=total, note=f"{broken} broken")
 
-        try:
-            found = run(
-                model, data, domain=domain, task=task, budget=budget, episodes=episodes, out=out, device=device,
-                seed=seed, split=split, defenses=[read_defense(text) for text in defense or []], progress=tick,
-                told=lambda text: err().print(f"[dim]{escape(text)}[/]", soft_wrap=True),
-                command="advgym " + shlex.join(sys.argv[1:]), **options,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            bar.stop()
-            kept = f"finished rows and batches are in {out}/rows; the same command goes on from them"
-            err().print(
-                f"interrupted: {kept if out else 'nothing was kept (with --out it would go on)'}", soft_wrap=True
-            )
-            return 130
+        keeps(lambda: _kept(out))
+        found = run(
+            model, data, domain=domain, task=task, budget=budget, episodes=episodes, out=out, device=device,
+            seed=seed, split=split, defenses=[read_defense(text) for text in defense or []], progress=tick,
+            told=lambda text: err().print(f"[dim]{escape(text)}[/]", soft_wrap=True),
+            command="advgym " + shlex.join(sys.argv[1:]), **options,
+        )  # fmt: skip
     if json:
         import msgspec
 
@@ -98,6 +94,20 @@ def audit(
     else:
         show(found, out)
     return code(found, fail_under, point=point)
+
+
+def _kept(folder: Path | None) -> str:
+    """What of an interrupted audit is on disk."""
+    from advgym.judge.checkpoint import finished
+
+    if folder is None:
+        return "nothing was kept (with --out the same command would go on)"
+    rows = len(list((folder / "rows").glob("*.json")))
+    begun = sum(finished(path) for path in (folder / "rows").glob("*.partial"))
+    if not rows and not begun:
+        return "no batch was finished, so nothing was kept"
+    parts = [f"{rows} finished rows"] * bool(rows) + [f"{begun} samples of another"] * bool(begun)
+    return f"{' and '.join(parts)} are in {folder}/rows; the same command goes on from them"
 
 
 def code(found: Audit, fail_under: float | None, *, point: bool = False) -> int:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from advgym import registry
 from advgym.cli.printing import err, escape, out, progress
+from advgym.cli.pulse import keeps
 from advgym.cli.shared.tables import emit
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.core.task import Task
@@ -45,11 +47,13 @@ def run_demo(folder: Path, *, quick: bool, device: str = "cpu", seed: int = 0, a
         raise AdvgymError("no task's row names agents in `demo = [...]`; `advgym list tasks` shows what there is")
     if folder.exists() and not folder.is_dir():
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
+    need("jinja2", "the demo's report")
     _one_thread()
     from advgym.core.victim import resolve_device
 
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
     found = Run(device=device, seed=seed)
+    keeps(lambda: f"{len(found.results) + len(found.defended)} results are in {folder}/results; the demo starts over")
     resolve_device(device)
     with progress() as bar:
         _prepare(found, names, size, bar)
@@ -189,11 +193,19 @@ def _attack(found: Run, agent: str, task: str, guard: str, size: dict[str, int])
     return None
 
 
+def _guarded(found: Run) -> list[Result]:
+    """Those behind a defense; of the others the first matrix has the file."""
+    return [r for r in found.defended if r.defense != "none"]
+
+
+def _file(r: Result) -> str:
+    return "--".join((r.task.replace("/", "."), r.agent, r.defense)) + ".json"
+
+
 def _save(result: Result, folder: Path) -> None:
     from advgym.judge.results import save
 
-    name = "--".join((result.task.replace("/", "."), result.agent, result.defense))
-    save(result, folder / "results" / f"{name}.json")
+    save(result, folder / "results" / _file(result))
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -222,5 +234,6 @@ def _write(found: Run, folder: Path, seconds: float, size: dict[str, int], less:
     write_report(
         place, found.results, found.tasks, title="Agents against tasks", defended=found.defended, missing=found.missing,
         flags=found.problems, notes=notes, seconds=seconds,
+        files={(r.agent, r.task, r.defense): f"results/{_file(r)}" for r in [*found.results, *_guarded(found)]},
     )  # fmt: skip
     return place

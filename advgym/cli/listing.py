@@ -168,6 +168,7 @@ def _defenses() -> list[dict[str, Any]]:
             "domains": list(d.domains),
             "kind": list(d.kinds),
             "settings": described(d.defend, d.allowed),
+            "adaptive": d.adaptive,
             "summary": d.summary,
         }
         for d in registry.defenses().values()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from advgym.cli.pulse import keeps
 from advgym.cli.shared import completion
 from advgym.cli.shared.command import Device, Json
 from advgym.cli.shared.tables import emit
 from advgym.errors import AdvgymError, unknown
+from advgym.lib.extras import need
 from advgym.lib.limits import limited
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ def run_score(
 
     if out is not None and out.exists() and not out.is_dir():
         raise AdvgymError(f"{out} is a file; name a folder with --out")
+    if out is not None:
+        need("jinja2", "the page of scores (there is none without --out)")
     board, place, started = load(name), _engine(engine), time.perf_counter()
     about = phase_of(board, phase)
     if about.hidden:
@@ -107,6 +111,7 @@ def run_score(
         Cell(t.row.id, t.options, t.split, about.samples, board.shards.lanes, seed, device, agent, guard, limit)
         for t in tasks for guard in ("", *guards) for agent in agents for seed in seeds
     ]  # fmt: skip
+    keeps(lambda: f"nothing was kept: scores are written when all {len(cells)} attacks were played")
     results, missing = _play(cells, place, called, labels)
     if not results:
         reasons = "\n".join(f"  {a} on {t}: {why}" for (a, t, _), why in missing.items())
@@ -118,6 +123,7 @@ def run_score(
     else:
         print_scored(scored, first, missing)
     if out is not None:
+        keeps(lambda: f"all was played; {out} may lack some of its files")
         write_scored(out, scored, results, first, missing, tasks, time.perf_counter() - started)
     return 0
 
@@ -158,13 +164,11 @@ def place_ray(cells: list[Cell]) -> Iterator[Result | str]:
 
 def _engine(name: str) -> Place:
     """What places cells and gives what each gave, in their order."""
-    from importlib.util import find_spec
-
     engines: dict[str, Place] = {"local": place_local, "ray": place_ray}
     if name not in engines:
         raise unknown("engine", name, engines)
-    if name == "ray" and find_spec("ray") is None:
-        raise AdvgymError("--engine ray needs Ray: pip install 'advgym[ray]', or use --engine local")
+    if name == "ray":
+        need("ray", "--engine ray (--engine local needs nothing more)")
     return engines[name]
 
 

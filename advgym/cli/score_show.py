@@ -102,6 +102,10 @@ def _table(track: str, lines: Sequence[Line]) -> Table:
     return table
 
 
+def _file(r: Result) -> str:
+    return f"{r.task.replace('/', '.')}--{r.agent}--{r.defense}--{r.seed}.json"
+
+
 def write_scored(
     folder: Path, scored: Scored, results: Sequence[Result], first: Sequence[Result], missing: Missing,
     tasks: Sequence[PhaseTask], seconds: float,
@@ -116,7 +120,7 @@ def write_scored(
 
     write_atomic(folder / "score.json", msgspec.json.format(msgspec.json.encode(scored), indent=1) + b"\n")
     for r in results:
-        save(r, folder / "results" / f"{r.task.replace('/', '.')}--{r.agent}--{r.defense}--{r.seed}.json")
+        save(r, folder / "results" / _file(r))
     bare = [r for r in first if r.defense == NONE]
     head = [
         f"{track} {line.name}: {percent(line.headline.value, 1)} "
@@ -130,6 +134,7 @@ def write_scored(
         write_report(
             place, bare, {t.row.id: t.task for t in tasks}, title=f"Scores on {scored.board}",
             defended=[r for r in first if r.defense != NONE], missing=missing, notes=notes, seconds=seconds,
+            files={(r.agent, r.task, r.defense): f"results/{_file(r)}" for r in first},
         )  # fmt: skip
         err().print(f"report: {escape(place)}", soft_wrap=True)
     err().print(f"scores: {escape(folder / 'score.json')}", soft_wrap=True)

@@ -75,6 +75,10 @@ def serve(
     """Host leaderboards: pages, API, queue and workers in one process tree. Ctrl-C stops all of it."""
     from advgym.cli.printing import err, escape, out
     from advgym.errors import AdvgymError
+    from advgym.lib.extras import need
+
+    for module in ("fastapi", "uvicorn", "sqlalchemy", "jinja2", "multipart"):
+        need(module, "serve")
     from advgym.leaderboards.runs.engines import ENGINES
     from advgym.leaderboards.sandbox import LEVELS, best_level
     from advgym.leaderboards.service.plan import Plan, boards_of

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from advgym.cli.printing import err, escape, out, percent, progress
+from advgym.cli.pulse import keeps
 from advgym.cli.shared.command import Device, Json
 from advgym.cli.shared.tables import emit
+from advgym.lib.extras import need
 
 
 def study(
@@ -22,7 +24,7 @@ def study(
     as_json: Json = False,
 ) -> int:
     """Play a grid of tasks x victims x defenses x agents x seeds; what was played is kept."""
-    from advgym.evaluations import grid, tables
+    from advgym.evaluations import grid, tables, union
     from advgym.evaluations.study import run
 
     if plan:
@@ -32,6 +34,8 @@ def study(
         else:
             typer.echo("\n".join(commands))
         return 0
+    need("jinja2", "the page of a study")
+    need("matplotlib", "the plots of a study")
     with progress() as bar:
         line = bar.add_task("cells", total=None, note="")
 
@@ -43,12 +47,13 @@ def study(
                 soft_wrap=True,
             )
 
-        try:
-            found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
-        except KeyboardInterrupt:
-            bar.stop()
-            err().print(f"interrupted: finished cells are in {folder}/cells; the same command goes on", soft_wrap=True)
-            return 130
+        keeps(
+            lambda: (
+                f"{len(list((folder / 'cells').glob('*.json')))} finished cells are in {folder}/cells; the same "
+                "command goes on"
+            )
+        )
+        found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
     tables.write(folder, found, have, failed)
     if as_json:
         ranks = [{"agent": name, "mean_rank": rank, "groups": many} for name, rank, many in tables.ranks(found, have)]
@@ -59,6 +64,15 @@ def study(
     console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)
     for name, rank, many in tables.ranks(found, have):
         console.print(f"  mean rank {rank:.2f}  {escape(name)} [dim]({many} groups)[/]")
+    for row in union.table(found, have):
+        who = ", ".join(str(v) for v in row.values() if isinstance(v, str)) or "all"
+        short = {k: row[k] for k in ("clean", "union", "unseen_mean")}
+        told = ", ".join(f"{k.replace('_', ' ')} {'-' if v is None else percent(v)}" for k, v in short.items())
+        console.print(f"  {escape(who)}: {told}", soft_wrap=True)
+    for row in union.curves(found, have):
+        who = ", ".join(str(v) for k, v in row.items() if k not in ("points", "zero")) or "all"
+        end = "something stands at the largest" if row["zero"] is None else f"nothing stands at {row['zero']:.4g}"
+        console.print(f"  {escape(who)}: {found.curve} {end}", soft_wrap=True)
     best = [p for p in tables.pairs(found, have) if p.p_holm < 0.05]
     console.print(f"{len(best)} of {len(tables.pairs(found, have))} pairs differ at 5 % after Holm's correction")
     for p in sorted(best, key=lambda p: p.p_holm)[:5]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from advgym import registry
 from advgym.cli.printing import escape, out
+from advgym.cli.pulse import keeps
 from advgym.cli.shared.tables import emit, print_table
 from advgym.cli.values import keywords, pair, task_keys
 from advgym.errors import AdvgymError, unknown
@@ -18,7 +20,8 @@ from advgym.errors import AdvgymError, unknown
 
 def run_train(name: str, task: str | None, pairs: list[str], *, force: bool, as_json: bool = False) -> int:
     """Load or train, and print the card."""
-    settings = dict(pair(text) for text in pairs)
+    settings, began = dict(pair(text) for text in pairs), time.time()
+    keeps(lambda: _finished(began))
     victims = registry.victims()
     if name in victims:
         return _victim(name, settings, force=force, as_json=as_json)
@@ -100,6 +103,16 @@ def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool
     _, card = train(**given)
     _print(name, card, _kept(str(card.get("name", name)), card), as_json)
     return 0
+
+
+def _finished(began: float) -> str:
+    """What of an interrupted training is on disk: weights are written when it is over, of each model by itself."""
+    from advgym.lib.weights import cache_dir
+
+    found = [p for p in (cache_dir() / "victims").glob("*.safetensors") if p.stat().st_mtime >= began]
+    if not found:
+        return "nothing was kept: weights are written when training is over"
+    return f"kept what was trained to its end: {', '.join(map(str, sorted(found)))}"
 
 
 def _kept(name: str, card: dict[str, Any]) -> list[tuple[str, str]]:

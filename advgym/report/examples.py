@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ class Example:
     line: str
     queries: int
     distance: str
+    told: bool = False  # whether the fragment says both answers, so that nothing beside it needs to
 
 
 def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]:
@@ -37,6 +40,12 @@ def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]
 def words(task: Task, output: Any) -> str:
     """A stored output in words."""
     return task.goal.describe(torch.as_tensor(output))
+
+
+def _tells(fragment: str, before: str, after: str) -> bool:
+    """Whether both answers can be read in a fragment (a transcript's words stand apart there)."""
+    seen = set(re.split(r"\W+", html.unescape(re.sub(r"<[^>]*>", " ", fragment))))
+    return bool(fragment) and all(set(re.split(r"\W+", answer)) - {""} <= seen for answer in (before, after))
 
 
 def pick(results: list[Result], most: int = 4) -> list[tuple[Result, Sample]]:
@@ -73,6 +82,7 @@ def examples(task: Task, results: list[Result], most: int = 4) -> list[Example]:
                 line,
                 s.queries,
                 f"{s.distance:.3g}",
+                _tells(fragment, words(task, s.before), words(task, s.after)),
             )
         )
     return out

@@ -170,7 +170,8 @@ def docstrings(top):
 
 
 # A page speaks SVG, where "text" is an element; the table of old paths names every module.
-BRANCHES = [p for p in CORE if p.parent.name != "report" and p.name != "_moved.py"]
+NAMES = [ROOT / "advgym" / "__init__.py", ROOT / "advgym" / "_moved.py"]  # public names and old ones: no branches
+BRANCHES = [p for p in CORE if p.parent.name != "report" and p not in NAMES]
 DOMAINS_READ = ("catalogue/cards.py", "core/task.py", "judge/results.py", "judge/run.py", "report/page.py")
 
 

@@ -57,6 +57,7 @@ def caption(spec: Spec, options: Caption) -> Task:
     goal = SequenceGoal(
         words, length, spec.threat.goal, options.keywords,
         pool=_pool(held), phrases=_captions(held), bound=options.bleu, rate=options.rate,
+        joined=str(victim.card.get("joined", " ")).join,
     )  # fmt: skip
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
@@ -128,12 +129,13 @@ def _own(samples: Any, victim: Victim, words: Sequence[str], length: int, levels
         said = torch.cat([victim(part.to(place)).argmax(2).cpu() for part in x.split(16)])
     own = torch.where((said == 0).cumsum(1) > 0, -1, said)
     index = {w: i + 1 for i, w in enumerate(words)}
-    rows = [own[i] if text is None else _row(str(text), index, length, i) for i, text in enumerate(captions)]
+    apart = str.split if victim.card.get("joined", " ") else list  # words, or characters
+    rows = [own[i] if t is None else _row(apart(str(t)), index, length, i) for i, t in enumerate(captions)]
     return {"test": (x, torch.stack(rows))}
 
 
-def _row(text: str, index: dict[str, int], length: int, i: int) -> Tensor:
-    found = [index.get(w, UNSEEN) for w in text.split()]
+def _row(words: list[str], index: dict[str, int], length: int, i: int) -> Tensor:
+    found = [index.get(w, UNSEEN) for w in words]
     if len(found) >= length:
         raise AdvgymError(f"sample {i} has a caption of {len(found)} words; the victim writes at most {length - 1}")
     return torch.tensor(found + [-1] * (length - len(found)))

@@ -32,12 +32,15 @@ Eps = Annotated[float, Meta(gt=0, description=RADIUS)]
 Images = Annotated[int, Meta(ge=2, le=1 << 16, description="images that one perturbation is for")]
 
 
+Lattice = Annotated[
+    int, Meta(ge=0, le=1 << 16, description="whole levels per unit that pixels are rounded to; 0 for plain floats")
+]
+
+
 class Latticed(Options):
     """What every image task asks."""
 
-    lattice: Annotated[
-        int, Meta(ge=0, le=1 << 16, description="whole levels per unit that pixels are rounded to; 0 for plain floats")
-    ]
+    lattice: Lattice
 
 
 @dataclass

@@ -25,8 +25,8 @@ from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.wordings import JointBatch
-from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name
-from advgym.envs.text.tasks.given import labelled, needs, split_of_own
+from advgym.envs.text.tasks.embedded import REVIEW_CHOICES
+from advgym.envs.text.tasks.given import check_name, labelled, needs, split_of_own
 from advgym.envs.text.tasks.options import BUDGET, Budgets, Paraphrased
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
@@ -169,7 +169,7 @@ def _long_reviews(split: str) -> Worded:
 @takes(Budgets)
 def synth_paraphrase(spec: Spec, options: Budgets) -> Task:
     """Generated reviews of 3-5 sentences; paraphrases by other templates, words by other words of their synset."""
-    drawn = _check_name(spec, "synth-long-reviews")
+    drawn = check_name(spec, "synth-long-reviews")
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
     victim, lexicon = own.task_victim(spec, 2), _long_lexicon()
     sizes: dict[str, int] = dict(corpora.LONG_SIZES)
