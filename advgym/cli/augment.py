@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from advgym.cli.printing import err, escape, out, progress
+from advgym.cli.shared.command import Device, Seed
 from advgym.errors import AdvgymError
 
 
@@ -38,9 +39,9 @@ def augment(
         list[str] | None, typer.Option("--set", metavar="K=V", help="Of the task or the agent. May be repeated.")
     ] = None,
     split: Annotated[str | None, typer.Option(metavar="S", help="Which samples.")] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of all randomness.")] = 0,
+    seed: Seed = 0,
     lanes: Annotated[int, typer.Option(help="Samples at once.", min=1, metavar="B")] = 64,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    device: Device = "cpu",
 ) -> int:  # fmt: skip
     """Perturbed or adversarial versions of every sample of a data set, for training."""
     if place is None:

@@ -14,8 +14,8 @@ from advgym.cli.shared.command import MOST, Command
 from advgym.lib.settings import SEEDS, check_seed
 
 # Why a command is without an option that the rule asks for (docs/cli.md).
-WRITES_ITS_ARGUMENT = {"new agent", "new defense", "new board", "board export"}
-NO_RESULT = {*WRITES_ITS_ARGUMENT, "serve", "bench", "token revoke"}  # files, a server, a script's own words
+WRITES_ITS_ARGUMENT = {"new agent", "new defense", "new board", "board export", "export"}
+NO_RESULT = {*WRITES_ITS_ARGUMENT, "serve", "bench", "token revoke", "augment"}  # files, a server, a script's own words
 PLAYS = {"demo", "attack", "audit", "certify", "study", "score", "verify", "rescore", "test", "serve", "show",
          "board open", "board rerun", "board baseline"}  # fmt: skip
 KEEPS = {"demo", "attack", "audit", "certify", "study", "score", "rescore", "test"}
