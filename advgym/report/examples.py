@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advgym.clients.render import ask
 from advgym.core.batch import Batch
 from advgym.core.task import Task
 from advgym.judge.results import Result, Sample
@@ -41,12 +40,6 @@ def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]
 def words(task: Task, output: Any) -> str:
     """A stored output in words."""
     return task.goal.describe(torch.as_tensor(output))
-
-
-def ask(task: Task, function: Callable[..., str], *arguments: Any) -> str:
-    """What a task's `show` or `line` says; one that knows the parameter `task` is given it."""
-    known = inspect.signature(function).parameters
-    return function(*arguments, task=task) if "task" in known else function(*arguments)
 
 
 def _tells(fragment: str, before: str, after: str) -> bool:

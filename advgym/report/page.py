@@ -19,6 +19,7 @@ from advgym.lib.machine import versions
 from advgym.report.cells import Key, address, as_csv, sources
 from advgym.report.examples import Example, examples
 from advgym.report.matrix import CONTROL, GROUPS, agents_by_tasks, attack_by_defense, domains_of, gather_flags, group_of
+from advgym.report.reasons import reasons
 from advgym.report.svg import SLOTS, Line, curve, figure
 
 
@@ -83,6 +84,7 @@ def write_report(
         sheet=address(as_csv(behind)),
         flags=gather_flags([*results, *(r for r in defended if r.defense != "none")], flags),
         control_agent=CONTROL,
+        reasons=reasons(results, tasks, missing),
     )
     if path is not None:
         write_atomic(Path(path), page.encode())

@@ -79,7 +79,7 @@ def _agent_index(agents, told) -> str:
 
 
 def _agent(a, source: str, tasks: list[str], sheets) -> str:
-    from advgym.lib.needs import vocabulary
+    from advgym.lib.rooms import vocabulary
     from advgym.report.papers import paper_of
 
     needs = "; ".join(f"`{need}`: {vocabulary()[need]}" for need in a.needs) or "nothing beyond its kind"

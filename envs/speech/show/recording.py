@@ -13,9 +13,8 @@ from torch import Tensor
 from advgym.core.goals import BundleGoal
 from advgym.envs.speech.measures.levels import peak_db, snr_db
 from advgym.envs.speech.show.aligned import table
-from advgym.envs.speech.show.sound import wav
 from advgym.envs.speech.show.spectra import change_picture, framed, picture, power_db, scale
-from advgym.lib.media import uri
+from advgym.lib.media import uri, wav
 
 SHOWN = 1  # members of a bundle that are drawn; all are listed
 
