@@ -17,8 +17,8 @@ import torch
 
 import advgym
 from advgym import registry
-from advgym.lib.detection import auc
 from advgym.lib.settings import settings_of
+from advgym.lib.tallies import auc
 from benchmarks._common import arguments, device_label, table
 
 IMAGES = ("jpeg", "bit-depth", "median", "median:size=5", "magnet", "total-variation", "reformer", "rectifier",

@@ -24,7 +24,7 @@ import torch
 
 import advgym
 from advgym import registry
-from advgym.lib.detection import auc
+from advgym.lib.tallies import auc
 from benchmarks._common import arguments, device_label, table
 
 FAR = 12.0  # the least distortion is sought within it

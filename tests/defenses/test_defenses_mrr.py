@@ -8,7 +8,7 @@ from advgym import AdvgymError, AttackEnv, make_task, registry
 from advgym.agents.defenses.learning import answers
 from advgym.agents.defenses.mrr.dictionaries import columns, learn, omp, patches, unit
 from advgym.agents.defenses.mrr.latent import strange
-from advgym.lib.detection import auc, roc
+from advgym.lib.tallies import auc, roc
 
 SMALL = {"samples": 600, "epochs": 4, "side": 4, "atoms": 24, "sparsity": 3, "lr": 3e-3}
 TASK = "image/digits-linf"

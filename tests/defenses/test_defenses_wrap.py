@@ -39,7 +39,9 @@ def guards(entry, task):
 
 
 # What trains the victim again has a sweep of its own, test_defenses_trained.py.
-FREE = [n for n, entry in registry.defenses().items() if ".defenses.training." not in entry.origin]
+# What screens training rows, or compares two channels: tests/core/test_core_poison.py, tests/fusion.
+SCREENS = ("activation-clustering", "spectral-signatures", "consistency")
+FREE = [n for n, e in registry.defenses().items() if ".defenses.training." not in e.origin and n not in SCREENS]
 TABLE = [(d, t) for t in EMBEDDED for d in FREE if guards(registry.defense(d), t) and (d, t) not in REFUSED]
 
 

@@ -51,7 +51,10 @@ def test_it_is_whole(wheel):
     want |= {f"advgym/templates/{p.name}" for p in (ROOT / "advgym" / "templates").glob("*") if p.is_file()}
     for folder in ("agents", "envs", "leaderboards"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".toml", ".safetensors", ".json", ".html", ".css", ".js") and path.is_file():
+            if (
+                path.suffix in (".py", ".toml", ".safetensors", ".json", ".html", ".css", ".js", ".npz")
+                and path.is_file()
+            ):
                 want.add(f"advgym/{path.relative_to(ROOT)}")
     assert not want - have, sorted(want - have)
     assert not {n for n in have if n.endswith((".pyc", ".pkl", ".pt")) or "/tests/" in n}
@@ -73,7 +76,7 @@ from advgym import registry
 result = advgym.attack("image/digits-linf", "pgd", episodes=4, queries=10, settings={"steps": 3})
 assert advgym.verify(result) == []
 assert {"pgd", "greedy"} <= set(registry.agents()) and {"smoothing"} <= set(registry.defenses())
-assert {t.split("/")[0] for t in registry.tasks()} == {"image", "text", "graph", "speech"}
+assert {t.split("/")[0] for t in registry.tasks()} == {"image", "text", "graph", "speech", "fusion"}
 import advgym.agents, advgym.envs
 assert pathlib.Path(advgym.agents.__file__).is_relative_to(sys.argv[1])
 print("works")
