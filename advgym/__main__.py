@@ -2,6 +2,16 @@
 
 import sys
 
-from advgym.cli.app import main
 
-sys.exit(main())
+def start() -> int:
+    """The command line; Ctrl-C while it is being loaded is no traceback, either."""
+    try:
+        from advgym.cli.app import main
+    except KeyboardInterrupt:
+        sys.stderr.write("advgym: interrupted: nothing was started\n")
+        return 130
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(start())

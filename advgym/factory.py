@@ -7,8 +7,10 @@ from typing import Any
 
 from advgym.core.env import AttackEnv
 from advgym.core.task import Task, make_task
+from advgym.lib.extras import says_missing
 
 
+@says_missing
 def make(
     task: str | Task, lanes: int = 1, proposals: int | None = None, *, split: str = "test", device: Any = "cpu",
     output: str = "torch", autoreset: str = "disabled", assigned: Sequence[int] | None = None, **options: Any,
@@ -33,5 +35,9 @@ def make(
     tensor([10, 10])
     """
     made = make_task(task, **options)
-    return AttackEnv(made, lanes, proposals, split=split, device=device, output=output, autoreset=autoreset,
-                     assigned=assigned)  # fmt: skip
+    env = AttackEnv(made, lanes, proposals, split=split, device=device, output=output, autoreset=autoreset,
+                    assigned=assigned)  # fmt: skip
+    if isinstance(task, str):
+        beside = {"lanes": lanes, "proposals": proposals, "split": split, "device": device, "output": output}
+        env._source = make, {"task": task, **beside, "autoreset": autoreset, "assigned": assigned, **options}
+    return env

@@ -71,6 +71,11 @@ class Defense:
         """First line of the docstring."""
         return (self.defend.__doc__ or "").strip().split("\n")[0]
 
+    @property
+    def adaptive(self) -> str:
+        """What an attacker who knows it has: "setting" (`adaptive=false` is who does not), or "own gradients"."""
+        return "setting" if "adaptive" in settings_of(self.defend) else "own gradients"
+
 
 @dataclass
 class Rows:
@@ -154,7 +159,7 @@ def register_task(name: str, **row: Any) -> None:
     if "make" not in row:
         raise AdvgymError(f"task {name!r} needs make='module:function'")
     _tasks[name] = row
-    register_id(name)
+    register_id(name, row.get("reward_threshold"))
 
 
 def register_victim(name: str, **row: Any) -> None:
@@ -171,7 +176,7 @@ def add_rows(path: str | Path, domain: str) -> None:
     rows = _read(Path(path))
     for name, row in rows.tasks.items():
         _tasks[f"{domain}/{name}"] = row
-        register_id(f"{domain}/{name}")
+        register_id(f"{domain}/{name}", row.get("reward_threshold"))
     _victims.update(rows.victims)
 
 
@@ -205,6 +210,14 @@ def rescorers() -> dict[str, dict[str, Any]]:
 def built_in_tasks() -> list[str]:
     """Names of the tasks that ship, without importing anything of theirs."""
     return list(_built_in().tasks)
+
+
+def register_built_in() -> None:
+    """The Gymnasium ids of the tasks that ship."""
+    from advgym.ids import register_id
+
+    for name, row in _built_in().tasks.items():
+        register_id(name, row.get("reward_threshold"))
 
 
 @cache

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
+from advgym.cli.pulse import keeps
+from advgym.cli.shared.command import Device, Guards, Json, Seed
+from advgym.cli.shared.completion import tasks
+from advgym.cli.shared.tables import emit, print_table
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 if TYPE_CHECKING:
     from advgym.evaluations.report import Audit
@@ -32,7 +37,9 @@ def audit(
     domain: Annotated[
         str | None, typer.Option(help="image, text, graph or speech, where it cannot be told.", metavar="D")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK", autocompletion=tasks)
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="quick, standard, thorough: 100, 400, 2000 propagations a sample.", metavar="B")
     ] = "standard",
@@ -51,13 +58,11 @@ def audit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Of the task: eps=8/255. May be repeated.")
     ] = None,
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; in order.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the attacks' randomness.")] = 0,
+    defense: Guards = None,
+    device: Device = "cpu",
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    json: Json = False,
 ) -> int:  # fmt: skip
     """How robust is a model? The suite, the checks, and a verdict with its interval."""
     err().print(f"audit of {escape(model)}: loading", soft_wrap=True)
@@ -67,6 +72,7 @@ def audit(
 
     if out is not None:
         check_place(out)
+        need("jinja2", "the page of an audit (there is none without --out)")
     options = dict(pair(text) for text in settings or [])
     with progress() as bar:
         line = bar.add_task("clean pass", total=None, note="")
@@ -74,20 +80,13 @@ def audit(
         def tick(row: str, done: int, total: int, broken: int) -> None:
             bar.update(line, description=row, completed=done, total=total, note=f"{broken} broken")
 
-        try:
-            found = run(
-                model, data, domain=domain, task=task, budget=budget, episodes=episodes, out=out, device=device,
-                seed=seed, split=split, defenses=[read_defense(text) for text in defense or []], progress=tick,
-                told=lambda text: err().print(f"[dim]{escape(text)}[/]", soft_wrap=True),
-                command="advgym " + shlex.join(sys.argv[1:]), **options,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            bar.stop()
-            kept = f"finished rows and batches are in {out}/rows; the same command goes on from them"
-            err().print(
-                f"interrupted: {kept if out else 'nothing was kept (with --out it would go on)'}", soft_wrap=True
-            )
-            return 130
+        keeps(lambda: _kept(out))
+        found = run(
+            model, data, domain=domain, task=task, budget=budget, episodes=episodes, out=out, device=device,
+            seed=seed, split=split, defenses=[read_defense(text) for text in defense or []], progress=tick,
+            told=lambda text: err().print(f"[dim]{escape(text)}[/]", soft_wrap=True),
+            command="advgym " + shlex.join(sys.argv[1:]), **options,
+        )  # fmt: skip
     if json:
         import msgspec
 
@@ -95,6 +94,20 @@ def audit(
     else:
         show(found, out)
     return code(found, fail_under, point=point)
+
+
+def _kept(folder: Path | None) -> str:
+    """What of an interrupted audit is on disk."""
+    from advgym.judge.checkpoint import finished
+
+    if folder is None:
+        return "nothing was kept (with --out the same command would go on)"
+    rows = len(list((folder / "rows").glob("*.json")))
+    begun = sum(finished(path) for path in (folder / "rows").glob("*.partial"))
+    if not rows and not begun:
+        return "no batch was finished, so nothing was kept"
+    parts = [f"{rows} finished rows"] * bool(rows) + [f"{begun} samples of another"] * bool(begun)
+    return f"{' and '.join(parts)} are in {folder}/rows; the same command goes on from them"
 
 
 def code(found: Audit, fail_under: float | None, *, point: bool = False) -> int:
@@ -134,7 +147,7 @@ def show(found: Audit, folder: Path | None) -> None:
             f"{100 * r.success_ci[0]:.0f}–{100 * r.success_ci[1]:.0f}", str(r.alone), number(r.queries_median),
             percent(r.control_rate, 1),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print("[dim]alone: samples no other row breaks; queries: median; control: one random perturbation[/]")
     for f in found.findings:
         console.print(f"[{MARKS[f.severity]}]{f.severity}[/] {escape(f.says)}", soft_wrap=True)
@@ -148,11 +161,16 @@ def show(found: Audit, folder: Path | None) -> None:
         err().print(f"page, table, card and rows: {escape(folder)}", soft_wrap=True)
 
 
-def run_verify_audit(path: Path, device: str) -> int:
+def run_verify_audit(path: Path, device: str, as_json: bool = False) -> int:
     """Re-check every row of an audit and what was summed up of them; 1 on any disagreement."""
     from advgym.evaluations.again import check
 
     found, wrong = check(path, device)
+    if as_json:
+        emit(
+            {"what": f"audit of {found.model}, {len(found.rows)} rows", "true": not wrong, "wrong": wrong, "notes": []}
+        )
+        return 1 if wrong else 0
     if not wrong:
         out().print(
             f"[green]true[/] {escape(path)}: audit of {escape(found.model)}, {len(found.rows)} rows re-applied and "

@@ -10,7 +10,9 @@ from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+from advgym.cli.pulse import Bar, spoke
 
 if TYPE_CHECKING:
     from advgym.judge.results import Result
@@ -32,21 +34,32 @@ def err() -> Console:
 @cache
 def _console(stream: IO[str]) -> Console:
     fixed = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
-    return Console(file=stream, width=fixed, highlight=False)
+    return _Console(file=stream, width=fixed, highlight=False)
+
+
+class _Console(Console):
+    """One that tells the pulse when it wrote."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        spoke()
+        super().print(*objects, **options)
 
 
 class Notices(logging.Handler):
     """Log records as one quiet line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from rich.markup import escape
-
         err().print(f"[dim]·[/] {escape(record.getMessage())}", soft_wrap=True)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr, drawn only where that is a terminal."""
-    return Progress(
+def notice(text: str) -> None:
+    """One quiet line on stderr."""
+    err().print(f"[dim]· {escape(text)}[/]", soft_wrap=True)
+
+
+def progress() -> Bar:
+    """A progress bar on stderr, drawn only where that is a terminal; elsewhere the pulse says it in lines."""
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),

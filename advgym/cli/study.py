@@ -8,24 +8,34 @@ from typing import Annotated
 import typer
 
 from advgym.cli.printing import err, escape, out, percent, progress
+from advgym.cli.pulse import keeps
+from advgym.cli.shared.command import Device, Json
+from advgym.cli.shared.tables import emit
+from advgym.lib.extras import need
 
 
 def study(
     file: Annotated[Path, typer.Argument(help="The grid; `benchmarks/studies/` has some.", metavar="FILE.TOML")],
     folder: Annotated[Path, typer.Option("--out", help="Where it goes; the same folder resumes it.", metavar="DIR")],
     engine: Annotated[str, typer.Option(help="local or ray.", metavar="E")] = "local",
-    workers: Annotated[int, typer.Option(help="Processes of the local engine.", min=1, metavar="N")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes of the local engine.", min=1, max=1024, metavar="N")] = 1,
+    device: Device = "cpu",
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells' commands and stop.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Play a grid of tasks x victims x defenses x agents x seeds; what was played is kept."""
     from advgym.evaluations import grid, tables, union
     from advgym.evaluations.study import run
 
     if plan:
-        for cell in grid.read(file).cells:
-            typer.echo(cell.command)
+        commands = [cell.command for cell in grid.read(file).cells]
+        if as_json:
+            emit(commands)
+        else:
+            typer.echo("\n".join(commands))
         return 0
+    need("jinja2", "the page of a study")
+    need("matplotlib", "the plots of a study")
     with progress() as bar:
         line = bar.add_task("cells", total=None, note="")
 
@@ -37,13 +47,19 @@ def study(
                 soft_wrap=True,
             )
 
-        try:
-            found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
-        except KeyboardInterrupt:
-            bar.stop()
-            err().print(f"interrupted: finished cells are in {folder}/cells; the same command goes on", soft_wrap=True)
-            return 130
+        keeps(
+            lambda: (
+                f"{len(list((folder / 'cells').glob('*.json')))} finished cells are in {folder}/cells; the same "
+                "command goes on"
+            )
+        )
+        found, have, failed = run(file, folder, engine=engine, workers=workers, device=device, told=tick)
     tables.write(folder, found, have, failed)
+    if as_json:
+        ranks = [{"agent": name, "mean_rank": rank, "groups": many} for name, rank, many in tables.ranks(found, have)]
+        emit({"title": found.title, "cells": len(have), "failed": failed, "ranks": ranks,
+              "pairs": tables.pairs(found, have), "folder": folder})  # fmt: skip
+        return 1 if failed else 0
     console = out()
     console.print(f"[bold]{escape(found.title)}[/]: {len(have)} cells, {len(failed)} failed", soft_wrap=True)
     for name, rank, many in tables.ranks(found, have):

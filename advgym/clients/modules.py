@@ -10,6 +10,7 @@ from advgym.core.field import FieldBatch
 from advgym.core.task import Task
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError
+from advgym.lib.extras import need
 
 
 class AsModule(nn.Module):
@@ -44,12 +45,9 @@ def as_foolbox(task: Task) -> Any:
     Raises:
         AdvgymError: where its inputs are no tensors, or foolbox is not installed.
     """
-    try:
-        from foolbox import PyTorchModel  # type: ignore[attr-defined]
-    except ImportError:
-        raise AdvgymError("foolbox is not installed: pip install 'advgym[peers]'") from None
+    foolbox = need("foolbox", "as_foolbox")
     batch = _batch(task)
-    return PyTorchModel(as_module(task), bounds=(batch.low, batch.high), device=batch.x.device)
+    return foolbox.PyTorchModel(as_module(task), bounds=(batch.low, batch.high), device=batch.x.device)
 
 
 def _batch(task: Task) -> FieldBatch:

@@ -12,6 +12,7 @@ import msgspec
 
 from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.lib.settings import check_seed
 from advgym.lib.weights import fingerprint
 
 MOST = 20_000  # cells of a study
@@ -186,6 +187,7 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"seeds are whole numbers, not {value!r}")
-    return value
+    try:
+        return check_seed(value)
+    except AdvgymError as error:
+        raise DataError(f"seeds: {error}") from None

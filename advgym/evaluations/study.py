@@ -17,6 +17,7 @@ from advgym.evaluations.grid import Cell, Study
 from advgym.judge import results
 from advgym.judge.results import Result
 from advgym.judge.run import attack
+from advgym.lib.extras import need
 from advgym.lib.files import write_atomic
 
 ENGINES = ("local", "ray")
@@ -125,10 +126,7 @@ def _one_thread() -> None:
 
 
 def _ray(cells: list[Cell], place: Path, device: str) -> Iterator[tuple[Cell, str]]:
-    try:
-        import ray
-    except ImportError:
-        raise AdvgymError("engine 'ray' needs ray: pip install ray; engine 'local' needs nothing more") from None
+    ray = need("ray", "engine 'ray' (engine 'local' needs nothing more)")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     remote: Any = ray.remote(num_cpus=1, num_gpus=1 if device.startswith("cuda") else 0)(play)

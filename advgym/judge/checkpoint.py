@@ -25,7 +25,7 @@ class Checkpoint:
     """`<out>.partial`: a header line, then one line of JSON per finished batch; torn last lines are dropped."""
 
     def __init__(self, out: str | Path | None, key: str) -> None:
-        self.path = None if out is None else Path(f"{out}.partial")
+        self.path = None if out is None else self.place(out)
         self.rows: list[Sample] = []
         self.crashed: list[str] = []
         self.asked: dict[str, int] = {}  # in earlier runs of this attack
@@ -40,6 +40,11 @@ class Checkpoint:
                 file.truncate(sum(len(line) + 1 for line in lines))
         else:
             files.write_atomic(self.path, key.encode() + b"\n")
+
+    @staticmethod
+    def place(out: str | Path) -> Path:
+        """Where what is finished of a result lies until it is whole."""
+        return Path(f"{out}.partial")
 
     def _read(self, line: bytes) -> None:
         try:
@@ -63,3 +68,9 @@ class Checkpoint:
         """The result is written: the partial file goes."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def finished(path: Path) -> int:
+    """Samples that a partial file holds, of whole lines; 0 where there is none."""
+    lines = path.read_bytes().split(b"\n")[1:-1] if path.is_file() else []
+    return sum(len(msgspec.json.decode(line, type=Finished).rows) for line in lines)

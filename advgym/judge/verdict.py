@@ -23,6 +23,7 @@ from advgym.errors import AdvgymError, DataError
 from advgym.judge import columns, results
 from advgym.judge.figures import LATER, figures
 from advgym.lib import rates
+from advgym.lib.extras import says_missing
 from advgym.lib.weights import weights_hash
 
 FRESH = "members"  # what keys of draws among a bundle's members are for
@@ -123,6 +124,7 @@ def rebuild(result: results.Result) -> Task:
     return defend(task, [(name, settings) for name, settings in result.defenses])
 
 
+@says_missing
 def verify(
     result: results.Result | str | Path, *, task: Task | None = None, device: Any = "cpu", tolerance: float = 1e-3
 ) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from advgym.errors import AdvgymError
+from advgym.lib.extras import absent, install, missing
 from advgym.lib.weights import cache_dir, data_dir
 
 States = tuple[Any, Any, Any]  # of Python, NumPy and PyTorch
@@ -81,7 +82,7 @@ def quiet_import(name: str, corpus: str, folder: str, words: tuple[str, ...]) ->
     try:
         import nltk
     except ImportError:
-        raise AdvgymError(f"{name} is not installed: pip install 'advgym[peers]'") from None
+        raise missing("nltk", name) from None  # type: ignore[misc]
     try:
         nltk.data.find(f"corpora/{corpus}")
     except LookupError:
@@ -90,6 +91,6 @@ def quiet_import(name: str, corpus: str, folder: str, words: tuple[str, ...]) ->
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return importlib.import_module(name)
     except ImportError as error:
-        raise AdvgymError(
-            f"{name} does not import here: {error}. pip install 'advgym[peers]' has what it needs."
+        raise absent(error, name) or AdvgymError(
+            f"{name} does not import here: {error}. {install('peers')} has what it needs."
         ) from None

@@ -6,10 +6,10 @@ import inspect
 import math
 
 from advgym import register_agent
-from advgym.agents.shared.libraries.foreign_model import checked_settings, library, play
+from advgym.agents.shared.libraries.foreign_model import checked_settings, play
 from advgym.errors import unknown
+from advgym.lib.extras import need
 
-INSTALL = "pip install adv-lib"  # with torchvision and visdom, which it imports
 NORMS = {"linf": math.inf, "l2": 2, "l1": 1, "l0": 0}
 OURS = ("model", "inputs", "labels", "targeted")
 
@@ -23,7 +23,7 @@ def attack(env, *, attack, seed=0, **settings):
 
     The radius (`eps` or `ε`) and the `norm` are the task's where they are not given and the attack has them.
     """
-    attacks = library("adv_lib.attacks", "adv-lib", INSTALL)
+    attacks = need("adv_lib.attacks", f"adv-lib:{attack}")
     known = {n: f for n, f in vars(attacks).items()
              if inspect.isfunction(f) and {"model", "labels"} <= set(inspect.signature(f).parameters)}  # fmt: skip
     if attack not in known:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 
 from advgym import register_agent
-from advgym.agents.shared.libraries.foreign_model import checked_settings, library, play
+from advgym.agents.shared.libraries.foreign_model import checked_settings, play
 from advgym.errors import unknown
-
-INSTALL = "pip install 'advgym[peers]'"
+from advgym.lib.extras import need
 
 
 @register_agent("foolbox", kind="field", knowledge="white-box", argument="attack")
@@ -20,7 +19,7 @@ def attack(env, *, attack, seed=0, **settings):
 
     Attacks of a fixed size get the lane's own radius, others minimise. Attacks on labels: `foolbox-labels:NAME`.
     """
-    foolbox = library("foolbox", "foolbox", INSTALL)
+    foolbox = need("foolbox", f"foolbox:{attack}")
     base = foolbox.attacks.base
     known = {n: c for n, c in vars(foolbox.attacks).items()
              if inspect.isclass(c) and issubclass(c, base.Attack) and not inspect.isabstract(c)}  # fmt: skip

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 
 from advgym import register_agent
-from advgym.agents.shared.libraries.foreign_model import checked_settings, library, play
+from advgym.agents.shared.libraries.foreign_model import checked_settings, play
 from advgym.errors import unknown
-
-INSTALL = "pip install --no-deps torchattacks==3.5.1"  # it pins an old requests
+from advgym.lib.extras import need
 
 
 @register_agent("torchattacks", kind="field", knowledge="white-box", argument="attack")
@@ -20,7 +19,7 @@ def attack(env, *, attack, seed=0, **settings):
 
     `eps` is the lane's radius where it is not given; the norm of the task and of the attack are yours to match.
     """
-    torchattacks = library("torchattacks", "torchattacks", INSTALL)
+    torchattacks = need("torchattacks", f"torchattacks:{attack}")
     known = {n: c for n, c in vars(torchattacks).items() if inspect.isclass(c) and n != "MultiAttack"}
     if attack not in known:
         raise unknown("attack of torchattacks", attack, known)

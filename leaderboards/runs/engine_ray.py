@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from advgym.errors import AdvgymError
 from advgym.leaderboards.entries.card import pack
 from advgym.leaderboards.runs.rivals import Rivals, unpacked
 from advgym.leaderboards.runs.shards import Runner, Shard, ShardRun
@@ -24,6 +23,7 @@ from advgym.leaderboards.runs.stage import Stage
 from advgym.leaderboards.sandbox import Box
 from advgym.leaderboards.sandbox.workfolder import WorkFolder
 from advgym.leaderboards.service.plan import Plan, boards_of
+from advgym.lib.extras import need
 
 AHEAD = 2  # shards placed for every core of the cluster
 
@@ -36,10 +36,7 @@ class RayEngine:
     """
 
     def __init__(self, plan: Any) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise AdvgymError("--engine ray needs Ray: pip install 'advgym[ray]'") from None
+        ray = need("ray", "--engine ray (--engine local needs nothing more)")
         self._ray, self.plan = ray, plan
         if not ray.is_initialized():  # a cluster where RAY_ADDRESS names one, else this machine
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)

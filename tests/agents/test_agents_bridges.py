@@ -98,10 +98,10 @@ def test_names_and_settings_are_explained(name, settings, words):
 
 
 def test_a_missing_library_says_how_it_is_installed():
-    from advgym.agents.shared.libraries.foreign_model import library
+    from advgym.lib.extras import need
 
-    with pytest.raises(AdvgymError, match="pip install nothing"):
-        library("no_such_library", "no-such-library", "pip install nothing")
+    with pytest.raises(AdvgymError, match="a needs no_such_library, which does not import"):
+        need("no_such_library", "a")
 
 
 def test_an_exhausted_budget_hands_in_the_best_so_far():

@@ -51,7 +51,10 @@ def test_it_is_whole(wheel):
     want |= {f"advgym/templates/{p.name}" for p in (ROOT / "advgym" / "templates").glob("*") if p.is_file()}
     for folder in ("agents", "envs", "leaderboards"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".toml", ".safetensors", ".json", ".html", ".css", ".js") and path.is_file():
+            if (
+                path.suffix in (".py", ".toml", ".safetensors", ".json", ".html", ".css", ".js", ".npz")
+                and path.is_file()
+            ):
                 want.add(f"advgym/{path.relative_to(ROOT)}")
     assert not want - have, sorted(want - have)
     assert not {n for n in have if n.endswith((".pyc", ".pkl", ".pt")) or "/tests/" in n}

@@ -25,6 +25,15 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (6, 5, 4))
 
 
+def test_the_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    with np.load(Path(data.__file__).with_name("digits.npz"), allow_pickle=False) as ours:
+        assert np.array_equal(ours["levels"], theirs.images) and np.array_equal(ours["labels"], theirs.target)
+        assert ours["levels"].dtype == ours["labels"].dtype == np.uint8
+
+
 def test_digits_are_split_once_and_for_all():
     train, test = data.load("digits", "train"), data.load("digits", "test")
     assert len(train.labels) + len(test.labels) == 1797 and len(test.labels) == 450

@@ -60,7 +60,7 @@ class PartsBatch(MappedBatch):
 
     def __init__(self, ids: Tensor, labels: Tensor, x: Tensor, parts: list[Part]) -> None:
         super().__init__(ids, labels, x, tuple(x.shape[1:]), radius=1.0)
-        self.parts = [tuple(p) for p in parts]
+        self.parts: list[Any] = [tuple(p) for p in parts]
 
         def wide(values: list[float]) -> Tensor:
             per = torch.tensor([p.size for p in parts])

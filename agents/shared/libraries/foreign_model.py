@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -107,18 +106,6 @@ def _hand_in(view, model: Metered, last: Tensor | None) -> Tensor:
 
 
 # -- libraries -----------------------------------------------------------------------------------------------
-def library(module: str, name: str, install: str) -> Any:
-    """The imported module.
-
-    Raises:
-        AdvgymError: where it is not installed, with the line that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise AdvgymError(f"{name} is not installed here ({error}): {install}") from None
-
-
 def checked_settings(what: str, function: Callable[..., Any], given: dict[str, Any], kept: tuple[str, ...]) -> None:
     """Refuse settings that the library's attack does not have.
 

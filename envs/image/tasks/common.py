@@ -17,6 +17,7 @@ from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.image.data import own
 from advgym.envs.image.data import sets as data
+from advgym.envs.image.show.frames import draw
 from advgym.envs.image.show.pictures import line, show
 from advgym.errors import DataError, VictimError
 from advgym.lib.given import names_of
@@ -100,7 +101,7 @@ def finish(parts: Parts, deal: Callable[..., Batch], **more: Any) -> Task:
     task = Task(name=spec.name, victim=parts.victim, threat=spec.threat, deal=deal, **fields)
     task = untrained(task) if parts.given and "train" not in parts.given else task
     notes = (*task.notes, *own_notes(parts.given), *_notes(spec, parts.given, parts.lattice))
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), draw=draw, notes=notes)
 
 
 def image_task(

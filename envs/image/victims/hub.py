@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym.core.victim import Victim
-from advgym.errors import AdvgymError, DataError
+from advgym.errors import DataError
 from advgym.lib.checkpoints import drawn_weights
+from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # of PIL, as processors name them
 _SAFE = "weights are read from safetensors alone, for a .bin file is a pickle, which can run code"
@@ -80,6 +82,11 @@ def classifier(name: str, *, source: str) -> Victim:
         DataError: where it is neither, is no image classifier, or lacks weights.
     """
     model, processor = open_model(source, "AutoModelForImageClassification", "image classifier")
+    return wrap(model, processor, source, name=name)
+
+
+def wrap(model: nn.Module, processor: Mapping[str, Any], source: str, *, name: str = "") -> Victim:
+    """An image classifier and the settings of its image processor as a victim."""
     config: Any = model.config
     names = {int(i): str(n) for i, n in config.id2label.items()}
     module = Prepared(model, **preparation(processor), channels=int(getattr(config, "num_channels", 3) or 3)).eval()
@@ -96,10 +103,8 @@ def open_model(source: str, auto: str, wanted: str) -> tuple[nn.Module, dict[str
     Raises:
         DataError: where it is neither there nor in the cache, or lacks weights of the kind `wanted`.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise AdvgymError("a model of transformers needs that package: pip install 'advgym[text]'") from None
+    settle(source, "model")
+    transformers = need("transformers", f"transformers:{source}")
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} holds no config.json: a model folder is what save_pretrained writes")
@@ -155,13 +160,7 @@ def timm_classifier(name: str, *, source: str) -> Victim:
         AdvgymError: where timm is not installed.
         DataError: where it has no such model, or its weights cannot be had.
     """
-    try:
-        import timm
-    except ImportError:
-        raise AdvgymError(
-            "timm:NAME needs timm, which is not installed: pip install timm. transformers:SOURCE takes its converted "
-            "checkpoints, and any torch module works without it"
-        ) from None
+    timm = need("timm", f"timm:{source} (transformers:SOURCE takes timm's converted checkpoints without it)")
     try:
         model = timm.create_model(source, pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:

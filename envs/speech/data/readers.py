@@ -16,6 +16,9 @@ import numpy as np
 from advgym.envs.speech.data.decoding import Said, at_rate, check_rate, decode, one_row, tell
 from advgym.envs.speech.data.digits import named_so
 from advgym.errors import DataError, unknown
+from advgym.lib.extras import need
+from advgym.lib.given import ask_column
+from advgym.lib.hub import settle
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -258,9 +261,7 @@ def _choose(name: str, entry: Mapping[str, Any], options: Mapping[str, str], key
     lower = {str(c).strip().lower(): c for c in entry}
     found = next((lower[c] for c in usual if c in lower), None)
     if found is None:
-        raise DataError(
-            f"{name} has the columns {', '.join(map(str, entry))}; say which holds the {key}: {name}?{key}=COLUMN"
-        )
+        raise DataError(f"{name} has the columns {', '.join(map(str, entry))}; {ask_column(name, key)}")
     return str(found)
 
 
@@ -329,14 +330,11 @@ def _split(found: Mapping[str, Any], where: str, options: Mapping[str, str]) -> 
 
 
 def _datasets(what: Any) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(f"{what} is read by datasets: pip install datasets; or give a .csv or .jsonl table") from None
-    return datasets
+    return need("datasets", f"{what} (a .csv or .jsonl table does not)")
 
 
 def _named(name: str, options: Mapping[str, str], transcripts: bool) -> list[Row]:
+    settle(name, "dataset")
     library = _datasets(f"the dataset {name!r}")
     try:
         found = library.load_dataset(name, options.get("config"))

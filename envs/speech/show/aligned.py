@@ -13,7 +13,7 @@ def alignment(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of words of the least edit distance (Levenshtein 1966); "" where one side has none.
 
     >>> alignment(["one", "two", "six"], ["one", "nine", "two"])
-    [('one', 'one'), ('', 'nine'), ('two', 'two'), ('six', '')]
+    [('one', 'one'), ('two', 'nine'), ('six', 'two')]
     """
     n, m = len(old), len(new)
     cost = [[i + j if not i or not j else 0 for j in range(m + 1)] for i in range(n + 1)]

@@ -19,6 +19,7 @@ import numpy as np
 from advgym.envs.text.candidates.rewording import reword
 from advgym.envs.text.data import grammar
 from advgym.errors import DataError, unknown
+from advgym.lib.hub import settle
 from advgym.lib.weights import cache_dir
 
 log = logging.getLogger("advgym")
@@ -257,6 +258,7 @@ _models: dict[str, Any] = {}
 
 def _load(name: str) -> Any:
     if name not in _models:
+        settle(name, "model")
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         try:

@@ -13,6 +13,9 @@ from urllib.parse import parse_qsl
 from advgym.envs.text.data import labels
 from advgym.envs.text.data.rows import Rows, Sample, check_string, say_empty
 from advgym.errors import DataError, unknown
+from advgym.lib.extras import need
+from advgym.lib.given import ask_column
+from advgym.lib.hub import settle
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")
 PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
@@ -146,14 +149,10 @@ def _json(path: Path, encoding: str) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
+    pyarrow, parquet = need("pyarrow.lib", str(path)), need("pyarrow.parquet", str(path))
     try:
-        import pyarrow.lib
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path} needs pyarrow: pip install pyarrow; {WORKS}") from None
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.lib.ArrowException, OSError) as error:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is no parquet file: {error}") from None
     for i, entry in enumerate(table.to_pylist()):
         yield f"{path}, row {i}", entry
@@ -181,14 +180,11 @@ def _split(found: Mapping[str, Any], where: str, options: Mapping[str, str]) -> 
 
 
 def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(f"a dataset by name needs datasets: pip install datasets; {WORKS}") from None
-    return datasets
+    return need("datasets", "a dataset by name")
 
 
 def _named(name: str, options: Mapping[str, str], names: dict[str, list[str]]) -> Iterator[Row]:
+    settle(name, "dataset")
     library = _datasets()
     try:
         found = library.load_dataset(name, options.get("config"))
@@ -253,14 +249,12 @@ def _columns(
         pair = next((p for p in PAIRS if all(c in lower for c in p)), None)
         single = next((c for c in TEXTS if c in lower), None)
         if pair is None and single is None:
-            raise DataError(f"{name} has the columns {', '.join(given)}; say which holds the text: {name}?text=COLUMN")
+            raise DataError(f"{name} has the columns {', '.join(given)}; {ask_column(name, 'text')}")
         texts = tuple(lower[c] for c in pair) if pair else (lower[single or ""],)
     if label is None and labelled:
         found = next((c for c in LABELS if c in lower and lower[c] not in texts), None)
         if found is None:
-            raise DataError(
-                f"{name} has the columns {', '.join(given)}; say which holds the label: {name}?label=COLUMN"
-            )
+            raise DataError(f"{name} has the columns {', '.join(given)}; {ask_column(name, 'label')}")
         label = lower[found]
     return texts, label if labelled else None
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from advgym.envs.text.models.hub_heads import check_complete
-from advgym.errors import AdvgymError, DataError
+from advgym.errors import DataError
+from advgym.lib.extras import need
+from advgym.lib.hub import settle
 
 
 def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
@@ -21,10 +23,8 @@ def load_part(name: str, kind: str, what: str) -> tuple[Any, Any]:
     Raises:
         DataError: where the name is not on this machine and cannot be fetched.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise AdvgymError(f"{what} needs transformers: pip install 'advgym[text]'") from None
+    settle(name, "model")
+    transformers = need("transformers", what)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model, info = getattr(transformers, kind).from_pretrained(

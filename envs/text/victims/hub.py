@@ -18,6 +18,7 @@ from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary
 from advgym.envs.text.models.hub_heads import answers_of, check_complete, pools_last, replaced
 from advgym.errors import AdvgymError, DataError, VictimError
+from advgym.lib.hub import settle
 
 log = logging.getLogger("advgym")
 CAP = {"cpu": 4096, "cuda": 65536}  # tokens per forward
@@ -41,11 +42,12 @@ def open_model(
     Raises:
         DataError: neither there nor in the cache, its weights are pickles, or it is a checkpoint of another kind.
     """
-    import transformers
-
     folder = Path(source).expanduser()
     if not source:
         raise AdvgymError("a hub model is named with its folder or name, as in 'transformers:VALUE'")
+    settle(source, "model")
+    import transformers
+
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} holds no config.json: a model folder is what save_pretrained writes")
     where = str(folder) if folder.is_dir() else source
@@ -310,6 +312,14 @@ def load(
         VictimError: it is a regressor and there is no delta, or the other way round.
     """
     model, tokenizer = open_model(source, "AutoModelForSequenceClassification", "sequence classifier")
+    return wrap(model, tokenizer, source, name=name, longest=longest, cap=cap, delta=delta)
+
+
+def wrap(
+    model: nn.Module, tokenizer: Any, source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0,
+    delta: float = 0.0,
+) -> Victim:  # fmt: skip
+    """A sequence classifier and its tokenizer as a victim; see `load`."""
     config: Any = model.config
     kind = answers_of(source, config, delta)
     names = {int(i): str(n) for i, n in config.id2label.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,29 +10,31 @@ from torch import Tensor
 
 from advgym import register_agent
 from advgym.agents.shared.gradients.adam import Adam
-from advgym.agents.shared.gradients.least import TINY, Least, linear_distance, objective
+from advgym.agents.shared.gradients.least import TINY, Least, Search, linear_distance, objective
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
 
-EDGE = 0.999999  # of the box: tanh never reaches its ends
 WAIT = 10  # a run is looked at so many times; one whose loss no longer falls is over
-ROUNDS = 20  # of L0 and Linf
+ROUNDS = 60  # at most, of L0 and Linf
+CEILING = 16  # times the first c, beyond which a bound of Linf is given up
 
 
 @register_agent(
     "cw", kind="field", knowledge="white-box", needs=("l0-l2-linf",),
     allowed={"steps": COUNT, "search": COUNT, "rate": POSITIVE, "confidence": NATURAL},
 )  # fmt: skip
-def attack(env, *, steps=200, search=5, rate=0.02, confidence=0.0, seed=0):
-    """Distance plus c times the margin, in tanh space, by Adam and a search for c (Carlini and Wagner 2017).
+def attack(env, *, steps=200, search=5, rate=0.01, confidence=0.0, seed=0):
+    """Distance plus c times the margin, within the box, by Adam and a search for c (Carlini and Wagner 2017).
 
-    c begins where the linearised problem has it, so a few rounds of the search do for the nine of the paper. A lane
-    whose loss no longer falls stops its run and asks no more in it. L0 holds values fast that matter least, Linf
-    lowers the bound beyond which a change costs, both as the paper does, from where the last round ended.
+    The box is kept by projection, which the paper has beside its change of variables: tanh has no slope at a black
+    pixel, and 50 steps did not leave it. c begins where the linearised problem has it, and each round where the last
+    one ended, so that five rounds do for the nine of the paper. A lane whose loss no longer falls stops its run and
+    asks no more in it. L0 holds values fast that matter least, Linf lowers the bound beyond which a change costs.
 
     Args:
         steps: at most, of a run, a query and a gradient each.
         search: rounds of the search for c (L2).
-        rate: of Adam. confidence: the objective that counts as reached.
+        rate: the first step of Adam, over the width of the box; falls to a tenth by a cosine.
+        confidence: the objective that counts as reached.
     """
     env.reset(seed=seed)
     least = Least(env)
@@ -50,16 +53,13 @@ class Run(NamedTuple):
 
 
 def _search(env, least: Least, run: Run, c: Tensor, rounds: int) -> Tensor:
-    """L2: c falls by a success and rises by a failure, by ten until both are known, then to their geometric mean."""
-    low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
+    """L2: each round begins where the last one ended."""
+    search, start = Search(c), torch.zeros_like(least.low)
     for _ in range(rounds):
         if env.done:
             break
-        found, _ = minimise(env, least, run, c, torch.zeros_like(c), None, torch.zeros_like(least.low))
-        high = torch.where(found, torch.minimum(high, c), high)
-        low = torch.where(found, low, torch.maximum(low, c))
-        between = torch.where(low > 0, (low * high).sqrt(), c / 10)
-        c = torch.where(high < torch.inf, between, c * 10)
+        found, start = minimise(env, least, run, search.c, torch.zeros_like(c), None, start)
+        search.tell(found)
     return least.best
 
 
@@ -85,16 +85,24 @@ def _fewer(env, least: Least, run: Run, c: Tensor, rounds: int) -> Tensor:
 
 
 def _lower(env, least: Least, run: Run, c: Tensor, rounds: int) -> Tensor:
-    """Linf: what of a change is above τ costs; after each success τ falls to a tenth below the largest change."""
-    τ = env.threat.reach.clone()
-    start = torch.zeros_like(least.low)
+    """Linf: what of a change is above τ costs, which falls to a tenth below the nearest success.
+
+    Where c was raised in vain, τ is the bound from below, and goes half way to the nearest success.
+    """
+    first, floor, start = c, torch.zeros_like(c), torch.zeros_like(least.low)
+    τ = 0.9 * env.threat.reach
     for _ in range(ROUNDS):
         if env.done:
             break
-        found, δ = minimise(env, least, run, c, τ, None, start)
-        τ = torch.where(found, 0.9 * torch.minimum(τ, least.distance), τ)
-        c = torch.where(found, c, 2 * c)
-        start = torch.where(found.unsqueeze(1), δ, start)
+        far = torch.minimum(least.distance, env.threat.reach)
+        _, δ = minimise(env, least, run, c, τ, None, start)
+        found = least.distance < (far + τ) / 2
+        high = torch.minimum(least.distance, env.threat.reach)
+        vain = ~found & (c >= CEILING * first)
+        floor = torch.where(vain, torch.minimum(τ, high), floor)
+        τ = torch.where(found | vain, torch.maximum(0.9 * high, (floor + high) / 2), τ)
+        c = torch.where(found, c, torch.where(vain, first, 4 * c))
+        start = torch.where(least.found.unsqueeze(1), least.best.flatten(1), δ)
     return least.best
 
 
@@ -110,40 +118,41 @@ def minimise(
     n = len(c)
     lanes = torch.arange(n, device=c.device)
     met, last = torch.zeros(n, dtype=torch.bool, device=c.device), start.clone()
-    low, width = least.low, (least.high - least.low).clamp_min(TINY)
-    w = torch.atanh(EDGE * (2 * (start - low) / width - 1))
-    adam, game, τ, c = Adam(w), env, τ.unsqueeze(1), c.unsqueeze(1)
+    low, high, width = least.low, least.high, (least.high - least.low).amax(1, keepdim=True)
+    δ = start
+    adam, game, τ, c = Adam(δ), env, τ.unsqueeze(1), c.unsqueeze(1)
     before = torch.full((n,), torch.inf, device=c.device)
-    lowest = before
+    lowest, over = before, torch.zeros_like(met)
     for k in range(run.steps):
         if game.done:
             break
-        w.requires_grad_()
-        δ = low + width * (torch.tanh(w) + 1) / 2
-        δ = δ if free is None else δ * free
-        p = δ.detach().view(-1, *least.shape[1:]).requires_grad_()
+        p = δ.view(-1, *least.shape[1:]).requires_grad_()
         obs, *_ = game.step(p)
-        cost = torch.where(τ > 0, (δ.abs() - τ).clamp_min(0), δ.square()).sum(1)
         lack = (run.confidence - objective(obs)).clamp_min(0)
         (g,) = torch.autograd.grad(lack.sum(), p)
-        total = cost + (c * (g.flatten(1) * δ)).sum(1)  # the gradient of c times what lacks, and of the cost
-        (slope,) = torch.autograd.grad(total.sum(), w)
+        δ, g = δ.detach(), torch.nan_to_num(g).flatten(1)
+        cost = torch.where(τ > 0, (δ.abs() - τ).clamp_min(0), δ.square()).sum(1)
+        slope = c * g + torch.where(τ > 0, δ.sign() * (δ.abs() > τ), 2 * δ)
         _keep(least, lanes, obs, p.detach())
         hit = obs["success"] & obs["evaluated"]
         fresh = hit | ~met[lanes]
-        last[lanes[fresh]] = p.detach().flatten(1)[fresh]
+        last[lanes[fresh]] = δ[fresh]
         met[lanes] = met[lanes] | hit
-        w = w.detach() + run.rate * adam.direction(-slope)
+        step = run.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * k / run.steps)))
+        δ = torch.minimum(torch.maximum(δ + step * width * adam.direction(-slope), low), high)
+        δ = δ if free is None else δ * free
         lowest = torch.minimum(lowest, (cost + c.squeeze(1) * lack).detach())
+        over = over | (hit & (τ.squeeze(1) > 0) & (obs["distance"] <= τ.squeeze(1)))  # below the bound: it may fall
         if (k + 1) % max(run.steps // WAIT, 1):
             continue
-        stay = ((lowest < 0.9999 * before) & game.live).nonzero().squeeze(1)
+        stay = ((lowest < 0.9999 * before) & game.live & ~over).nonzero().squeeze(1)
         before = lowest
         if len(stay) < len(lanes):
             if not len(stay):
                 break
-            lanes, w, c, τ, low, width = lanes[stay], w[stay], c[stay], τ[stay], low[stay], width[stay]
+            lanes, δ, c, τ, low, high = lanes[stay], δ[stay], c[stay], τ[stay], low[stay], high[stay]
             before, lowest, free = before[stay], lowest[stay], None if free is None else free[stay]
+            width, over = width[stay], over[stay]
             adam.take(stay)
             game = env.view(lanes)
     return met, last

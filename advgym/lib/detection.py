@@ -1,0 +1,41 @@
+"""How well risks tell attacked inputs from clean ones: the ROC curve and the area under it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def roc(clean: Tensor, attacked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(thresholds, false positives, true positives), float64, from none taken for an attack to all.
+
+    A threshold is a risk that occurs, and an input whose risk reaches it is taken for an attack; the first is infinite.
+
+    Args:
+        clean, attacked: risks (n,) and (m,), both at least one.
+
+    >>> [v.tolist() for v in roc(torch.tensor([0.1, 0.4]), torch.tensor([0.4, 0.9]))[1:]]
+    [[0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0]]
+    """
+    clean, attacked = _told(clean, "clean"), _told(attacked, "attacked")
+    at = torch.cat([clean, attacked]).unique().flip(0)  # type: ignore[no-untyped-call]
+    at = torch.cat([torch.full_like(at[:1], torch.inf), at])
+    share = [1 - torch.searchsorted(values.sort().values, at).double() / len(values) for values in (clean, attacked)]
+    return at, share[0], share[1]
+
+
+def auc(clean: Tensor, attacked: Tensor) -> float:
+    """The area under the ROC curve: the chance that an attacked input has the larger risk, equals half.
+
+    >>> auc(torch.tensor([0.1, 0.4]), torch.tensor([0.4, 0.9]))
+    0.875
+    """
+    _, false, true = roc(clean, attacked)
+    return float(torch.trapezoid(true, false))
+
+
+def _told(values: Tensor, what: str) -> Tensor:
+    values = torch.as_tensor(values).double().flatten()
+    if not len(values) or not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{what} risks: want at least one, all finite; got {len(values)}")
+    return values
