@@ -94,12 +94,11 @@ def train(name: str, loss: Loss, victim: Victim, task: Task, given: dict[str, An
     if task.plain is not None:  # one defended victim, whatever eps, goal and budget it is attacked with
         task = replace(task.plain(), victim=victim)
     split = task.check_split("train")  # never what is attacked
-    sizes = table()["sizes"]
-    known = {**sizes["other"], **sizes.get(victim.name, {})}
+    sizes, row = table()["sizes"], table()["defenses"].get(name, {})
+    known = {**sizes["other"], **sizes.get(victim.name, {}), **row.get("sizes", {}).get(victim.name, {})}
     s = {k: known[k] if k in known and not v else v for k, v in given.items()}
     seed = s.setdefault("seed", 0)
     kind = task.samples(split, [0]).kind
-    row = table()["defenses"].get(name, {})
     if kind not in row.get("kinds", (kind,)):
         raise AdvgymError(
             f"{name} needs the gradient of a {row['kinds'][0]}, and {task.name} offers {kind}: take a defense that "
