@@ -10,33 +10,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from advgym import _moved
-from advgym.ids import register_id
-from advgym.registry import add_rows, built_in_tasks, register_agent, register_defense, register_task, register_victim
+from advgym.registry import (
+    add_rows,
+    register_agent,
+    register_built_in,
+    register_defense,
+    register_task,
+    register_victim,
+)
 
 if TYPE_CHECKING:
+    from advgym.catalogue.describe import describe
+    from advgym.catalogue.names import list_agents, list_defenses, list_tasks, list_victims
     from advgym.clients.check import check_vector_env
     from advgym.core.env import AttackEnv
     from advgym.core.task import Task, make_task
     from advgym.core.victim import Victim
     from advgym.errors import AdvgymError, BudgetExhausted, DataError, Malformed, VictimError
     from advgym.evaluations.audit import audit
+    from advgym.evaluations.augment import augment, harden
     from advgym.factory import make
+    from advgym.judge.callbacks import Callback, MLflow, TensorBoard, WandB
+    from advgym.judge.results import Result
     from advgym.judge.run import attack
     from advgym.judge.verdict import verify
+    from advgym.report.graphs import load_graph
+    from advgym.report.written import export
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "make": "factory", "AttackEnv": "core.env", "make_task": "core.task", "Task": "core.task", "Victim": "core.victim",
-    "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict",
+    "attack": "judge.run", "audit": "evaluations.audit", "verify": "judge.verdict", "Result": "judge.results",
+    "Callback": "judge.callbacks", "MLflow": "judge.callbacks", "TensorBoard": "judge.callbacks",
+    "WandB": "judge.callbacks", "export": "report.written", "load_graph": "report.graphs",
+    "augment": "evaluations.augment", "harden": "evaluations.augment",
     "check_vector_env": "clients.check", "AdvgymError": "errors", "BudgetExhausted": "errors", "DataError": "errors",
-    "Malformed": "errors", "VictimError": "errors",
+    "Malformed": "errors", "VictimError": "errors", "describe": "catalogue.describe",
+    "list_agents": "catalogue.names", "list_defenses": "catalogue.names", "list_tasks": "catalogue.names",
+    "list_victims": "catalogue.names",
 }  # fmt: skip
 
 __all__ = [
-    "AdvgymError", "AttackEnv", "BudgetExhausted", "DataError", "Malformed", "Task", "Victim", "VictimError",
-    "add_rows", "attack", "audit", "check_vector_env", "make", "make_task", "register_agent", "register_defense",
-    "register_task", "register_victim", "verify",
+    "AdvgymError", "AttackEnv", "BudgetExhausted", "Callback", "DataError", "MLflow", "Malformed", "Result", "Task",
+    "TensorBoard", "Victim", "VictimError", "WandB", "add_rows", "attack", "audit", "augment", "check_vector_env",
+    "describe", "export", "harden", "list_agents", "list_defenses", "list_tasks", "list_victims", "load_graph",
+    "make", "make_task", "register_agent", "register_defense", "register_task", "register_victim", "verify",
 ]  # fmt: skip
 
 
@@ -49,9 +68,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted(__all__)
 
 
 _moved.install()
-for _task in built_in_tasks():
-    register_id(_task)
+register_built_in()

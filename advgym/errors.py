@@ -37,6 +37,10 @@ def unknown(what: str, name: object, allowed: Iterable[object], hint: str = "") 
     unknown agent 'pdg'; did you mean 'pgd'? Known: fgsm, pgd.
     """
     names = sorted(str(a) for a in allowed)
+    if not str(name).strip():
+        return AdvgymError(
+            f"the {what} has an empty name. Known: {', '.join(names) or 'none'}." + f" {hint}" * bool(hint)
+        )
     near = difflib.get_close_matches(str(name), names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else "."
     known = ", ".join(names) if names else "none"

@@ -35,5 +35,9 @@ def make(
     tensor([10, 10])
     """
     made = make_task(task, **options)
-    return AttackEnv(made, lanes, proposals, split=split, device=device, output=output, autoreset=autoreset,
-                     assigned=assigned)  # fmt: skip
+    env = AttackEnv(made, lanes, proposals, split=split, device=device, output=output, autoreset=autoreset,
+                    assigned=assigned)  # fmt: skip
+    if isinstance(task, str):
+        beside = {"lanes": lanes, "proposals": proposals, "split": split, "device": device, "output": output}
+        env._source = make, {"task": task, **beside, "autoreset": autoreset, "assigned": assigned, **options}
+    return env

@@ -9,7 +9,6 @@ declares an argument, "name:value" gives it ("transformers:FOLDER", "textattack:
 from __future__ import annotations
 
 import importlib
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,9 @@ from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
-from advgym.errors import AdvgymError, DataError, unknown
-from advgym.lib.needs import vocabulary
-from advgym.lib.rooms import rooms
-from advgym.lib.rows import expanded
+from advgym.errors import AdvgymError, unknown
+from advgym.lib.rooms import rooms, vocabulary
+from advgym.lib.rows import Rows, read_rows
 from advgym.lib.settings import Allowed, checked, settings_of
 
 HOME = Path(__file__).parent
@@ -71,14 +69,10 @@ class Defense:
         """First line of the docstring."""
         return (self.defend.__doc__ or "").strip().split("\n")[0]
 
-
-@dataclass
-class Rows:
-    """The tables of one tasks.toml."""
-
-    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    victims: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rescorers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    @property
+    def adaptive(self) -> str:
+        """What an attacker who knows it has: "setting" (`adaptive=false` is who does not), or "own gradients"."""
+        return "setting" if "adaptive" in settings_of(self.defend) else "own gradients"
 
 
 def register_agent(
@@ -154,7 +148,7 @@ def register_task(name: str, **row: Any) -> None:
     if "make" not in row:
         raise AdvgymError(f"task {name!r} needs make='module:function'")
     _tasks[name] = row
-    register_id(name)
+    register_id(name, row.get("reward_threshold"))
 
 
 def register_victim(name: str, **row: Any) -> None:
@@ -168,29 +162,18 @@ def add_rows(path: str | Path, domain: str) -> None:
     """Add every task and victim of a tasks.toml; tasks become `<domain>/<name>`."""
     from advgym.ids import register_id
 
-    rows = _read(Path(path))
+    rows = read_rows(Path(path))
     for name, row in rows.tasks.items():
         _tasks[f"{domain}/{name}"] = row
-        register_id(f"{domain}/{name}")
+        register_id(f"{domain}/{name}", row.get("reward_threshold"))
     _victims.update(rows.victims)
-
-
-def _read(path: Path) -> Rows:
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise DataError(f"cannot read the task table {path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path} is not a TOML table of tasks: {error}") from None
-    return Rows(*(expanded(table.get(f"{what}s", {}), f"{path}: {what}") for what in ("task", "victim", "rescorer")))
 
 
 @cache
 def _built_in() -> Rows:
     rows = Rows()
     for path in sorted(HOME.glob("envs/*/tasks.toml")):
-        table = _read(path)
+        table = read_rows(path)
         rows.tasks.update({f"{path.parent.name}/{name}": row for name, row in table.tasks.items()})
         rows.victims.update(table.victims)
         rows.rescorers.update(table.rescorers)
@@ -205,6 +188,14 @@ def rescorers() -> dict[str, dict[str, Any]]:
 def built_in_tasks() -> list[str]:
     """Names of the tasks that ship, without importing anything of theirs."""
     return list(_built_in().tasks)
+
+
+def register_built_in() -> None:
+    """The Gymnasium ids of the tasks that ship."""
+    from advgym.ids import register_id
+
+    for name, row in _built_in().tasks.items():
+        register_id(name, row.get("reward_threshold"))
 
 
 @cache

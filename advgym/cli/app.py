@@ -12,13 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from advgym.cli.audit import audit
+from advgym.cli.augment import augment
 from advgym.cli.board import board, new_board
 from advgym.cli.certify import certify
 from advgym.cli.compare import compare
+from advgym.cli.export import export
 from advgym.cli.record import baseline, export_, look, rerun
 from advgym.cli.rescore import rescore
 from advgym.cli.score import score
 from advgym.cli.serve import serve, token
+from advgym.cli.shared import completion
+from advgym.cli.shared.command import AgentName, Device, Guards, Json, Seed, TaskName, Typer
 from advgym.cli.study import study
 from advgym.cli.submit import cancel, status, submit, test
 from advgym.errors import AdvgymError
@@ -26,17 +30,16 @@ from advgym.errors import AdvgymError
 UNEXPECTED = 70  # sysexits' EX_SOFTWARE
 INTERRUPTED = 130  # by Ctrl-C, as shells have it
 
-app = typer.Typer(
+app = Typer(
     name="advgym",
     help="A domain-general gym for adversarial attacks: one step/reward contract, one budget, one scorer.",
     epilog="Start with [bold]advgym demo[/]. Names take wildcards in [bold]advgym list[/].",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-new = typer.Typer(help="Start an agent, a defense or a board of your own.",
+new = Typer(help="Start an agent, a defense or a board of your own.",
                   no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
 app.add_typer(new, name="new")
 app.add_typer(board, name="board")
@@ -51,8 +54,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="K=V", help="A setting; `agent.k=v` and `task.k=v` say whose. May be repeated."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")]
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
 
 
 def _version(wanted: bool) -> None:
@@ -80,38 +81,68 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer samples and queries: about a third of the time.")
     ] = False,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> int:
     """Attack five embedded tasks with the agents made for them, then behind defenses; write an HTML report."""
     from advgym.cli.demo import run_demo
 
-    return run_demo(out, quick=quick)
+    return run_demo(out, quick=quick, device=device, seed=seed, as_json=as_json)
 
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT")],
-    pattern: Annotated[str, typer.Argument(help="Of names, with * and ?.", metavar="[PATTERN]")] = "*",
+    what: Annotated[
+        str, typer.Argument(help="tasks, agents, defenses, victims, boards or runtime.", metavar="WHAT",
+                            autocompletion=completion.lists),
+    ],
+    pattern: Annotated[
+        str, typer.Argument(help="Of names, with * and ?; of one name its card is shown.", metavar="[PATTERN]",
+                            autocompletion=completion.listed),
+    ] = "*",
+    domain: Annotated[
+        str | None, typer.Option(help="image, text, graph or speech alone.", metavar="D",
+                                 autocompletion=completion.domains),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Agents that play this task alone.", metavar="TASK",
+                                 autocompletion=completion.tasks),
+    ] = None,
     as_json: Json = False,
-    task: Annotated[str, typer.Option(help="Agents that play this task alone.", metavar="TASK")] = "",
-) -> int:
+) -> int:  # fmt: skip
     """What there is: tasks, agents, defenses, victims, boards, and the runtime of submissions."""
     from advgym.cli.listing import show_list
 
-    return show_list(what, pattern, as_json=as_json, task=task)
+    return show_list(what, pattern, as_json=as_json, task=task, domain=domain)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A task; an agent, a defense or a victim, too.", metavar="TASK",
+                            autocompletion=completion.tasks),
+    ],
+    sample: Annotated[int, typer.Option(help="The sample of a task's test split to show.", min=0, metavar="K")] = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> int:  # fmt: skip
+    """A task: a sample, the constraint, the spaces, what it offers, who plays it, and the command to attack it."""
+    from advgym.cli.listing import show_one
+
+    return show_one(name, sample, device, as_json=as_json)
 
 
 @app.command()
 def attack(
-    task: Annotated[str, typer.Argument(help="As `advgym list tasks` names it.", metavar="TASK")],
-    agent: Annotated[str, typer.Option(help="A name, a .py file, or a folder with agent.py.", metavar="NAME|PATH")],
+    task: TaskName,
+    agent: AgentName,
     settings: Set = None,
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; applied in order.")
-    ] = None,
+    defense: Guards = None,
     episodes: Annotated[int, typer.Option(help="Samples of the split.", min=1, metavar="N")] = 100,
     lanes: Annotated[int, typer.Option(help="Episodes at once.", min=1, metavar="B")] = 64,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the attack's own randomness.")] = 0,
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Result file; an interrupted run goes on from it.", metavar="JSON")
@@ -133,6 +164,7 @@ def attack(
     save_audio: Annotated[
         Path | None, typer.Option(help="Speech: write every pair of clips and their difference as wav.", metavar="DIR")
     ] = None,
+    as_json: Json = False,
 ) -> int:
     """Attack a task with one agent; every success is judged by the verifier."""
     from advgym.cli.attack import run_attack
@@ -140,35 +172,46 @@ def attack(
     return run_attack(
         task, agent, settings or [], defense or [], episodes=episodes, lanes=lanes, device=device, seed=seed,
         split=split, out=out, show=show, report=report, measures=measure, target=target, clean=clean,
-        audio=save_audio,
+        audio=save_audio, as_json=as_json,
     )  # fmt: skip
 
 
-for _command in (audit, certify, study, score, compare, rescore, test, submit, status, cancel, serve):
+for _command in (
+    audit, certify, study, score, compare, rescore, export, augment, test, submit, status, cancel, serve,
+):  # fmt: skip
     app.command()(_command)
 
 
 @app.command()
 def verify(
-    result: Annotated[Path, typer.Argument(help="A result file.", metavar="RESULT.JSON")], device: Device = "cpu"
+    result: Annotated[Path, typer.Argument(help="A result file.", metavar="RESULT.JSON")],
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> int:
     """Re-apply and re-score every stored perturbation; exit 1 on any disagreement."""
     from advgym.cli.attack import run_verify
 
-    return run_verify(result, device)
+    return run_verify(result, device, as_json=as_json)
 
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="A victim, or a defense with --task.", metavar="NAME")],
-    task: Annotated[str | None, typer.Option(help="The task a defense is built for.", metavar="TASK")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A victim, or a defense with --task.", metavar="NAME",
+                            autocompletion=completion.trainable),
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="The task a defense is built for.", metavar="TASK",
+                                 autocompletion=completion.tasks),
+    ] = None,
     settings: Set = None,
     force: Annotated[bool, typer.Option("--force", help="Train anew, whatever is kept.")] = False,
-) -> int:
+    as_json: Json = False,
+) -> int:  # fmt: skip
     """Load or train a victim (or build a defense) and print its card."""
     from advgym.cli.train import run_train
 
-    return run_train(name, task, settings or [], force=force)
+    return run_train(name, task, settings or [], force=force, as_json=as_json)
 
 
 @new.command("agent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from advgym.cli.printing import column_lines, err, escape, heat, number, out, percent, progress, say_notes, spark
 from advgym.cli.pulse import keeps
+from advgym.cli.shared.tables import emit, print_table
 from advgym.cli.values import read_agent, read_defense, split_settings, task_keys, value
 from advgym.errors import AdvgymError
 from advgym.lib.extras import need
@@ -37,6 +39,7 @@ def run_attack(
     target: str = "",
     clean: int | None = None,
     audio: Path | None = None,
+    as_json: bool = False,
 ) -> int:
     """Attack, print the summary, write what was asked for; 1 where the agent crashed, or did nothing at all."""
     from advgym import registry
@@ -87,15 +90,20 @@ def run_attack(
             from advgym.judge.results import save
 
             save(result, out)
-    print_result(result)
-    if show or report or audio:
+    if as_json:
+        emit(result)
+    else:
+        print_result(result)
+    if (show and not as_json) or report or audio:
         made = _rebuilt(result, defenses, options)
-        if show:
+        if show and not as_json:
             print_examples(result, made, show)
         if report:
             from advgym.report.page import write_report
 
-            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}")
+            key = (result.agent, result.task, result.defense)
+            beside = {key: os.path.relpath(out, Path(report).parent)} if out else {}
+            write_report(report, [result], {result.task: made}, title=f"{result.agent} on {result.task}", files=beside)
         if audio:
             save_pairs(audio, result, made)
     for what, path in (("result", out), ("report", report), ("audio", audio)):
@@ -224,7 +232,7 @@ def print_result(r: Result) -> None:
     console = out()
     console.print(head, soft_wrap=True)
     console.print()
-    console.print(table)
+    print_table(table)
     robust = "not known" if unplayed(r) else percent(r.robust_accuracy, 1)
     console.print(
         f"\nclean accuracy [bold]{percent(r.clean_accuracy, 1)}[/] {clean_over(r)}, robust accuracy "
@@ -265,7 +273,8 @@ def print_examples(r: Result, task: Task, many: int) -> None:
 
 def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
     """`before -> after   what was done`, plain text."""
-    from advgym.report.examples import ask, forms, words
+    from advgym.clients.render import ask
+    from advgym.report.examples import forms, words
 
     lines = []
     batch, form = forms(task, r.split, samples)
@@ -280,18 +289,18 @@ def example_lines(r: Result, task: Task, samples: list[Any]) -> list[str]:
 
 
 # -- verify ----------------------------------------------------------------------------------------------------------
-def run_verify(path: Path, device: str) -> int:
+def run_verify(path: Path, device: str, *, as_json: bool = False) -> int:
     """0: the file is true; 1: it is not; unreadable files raise. An entry or a data folder is checked as such."""
     from advgym.cli.audit import is_audit, run_verify_audit
-    from advgym.cli.record import is_entry, verify_entry_file, verify_record
+    from advgym.cli.record import is_entry, told, verify_entry_file, verify_record
 
     if path.is_dir() and not (path / "audit.json").is_file():
-        return verify_record(path)
+        return verify_record(path, as_json)
     path = path / "audit.json" if path.is_dir() else path
     if is_audit(path):
-        return run_verify_audit(path, device)
+        return run_verify_audit(path, device, as_json)
     if is_entry(path):
-        return verify_entry_file(path, device)
+        return verify_entry_file(path, device, as_json)
     from advgym.judge import contract
     from advgym.judge.results import load
     from advgym.judge.verdict import verify
@@ -299,6 +308,8 @@ def run_verify(path: Path, device: str) -> int:
     result = load(path)
     wrong = verify(result, device=device)
     notes = contract.notes(result.contract, bool(wrong))
+    if as_json:
+        return told(f"{result.agent} on {result.task} behind {result.defense}", wrong, notes, as_json=True)
     name = f"{result.agent} on {result.task}" + (f" behind {result.defense}" if result.defense != "none" else "")
     if not wrong:
         out().print(

@@ -11,6 +11,9 @@ import typer
 
 from advgym.cli.printing import err, escape, heat, number, out, percent, progress
 from advgym.cli.pulse import keeps
+from advgym.cli.shared.command import Device, Guards, Json, Seed
+from advgym.cli.shared.completion import tasks
+from advgym.cli.shared.tables import emit, print_table
 from advgym.errors import AdvgymError
 from advgym.lib.extras import need
 
@@ -34,7 +37,9 @@ def audit(
     domain: Annotated[
         str | None, typer.Option(help="image, text, graph or speech, where it cannot be told.", metavar="D")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK", autocompletion=tasks)
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="quick, standard, thorough: 100, 400, 2000 propagations a sample.", metavar="B")
     ] = "standard",
@@ -53,13 +58,11 @@ def audit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Of the task: eps=8/255. May be repeated.")
     ] = None,
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; in order.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the attacks' randomness.")] = 0,
+    defense: Guards = None,
+    device: Device = "cpu",
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    json: Json = False,
 ) -> int:  # fmt: skip
     """How robust is a model? The suite, the checks, and a verdict with its interval."""
     err().print(f"audit of {escape(model)}: loading", soft_wrap=True)
@@ -144,7 +147,7 @@ def show(found: Audit, folder: Path | None) -> None:
             f"{100 * r.success_ci[0]:.0f}–{100 * r.success_ci[1]:.0f}", str(r.alone), number(r.queries_median),
             percent(r.control_rate, 1),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print("[dim]alone: samples no other row breaks; queries: median; control: one random perturbation[/]")
     for f in found.findings:
         console.print(f"[{MARKS[f.severity]}]{f.severity}[/] {escape(f.says)}", soft_wrap=True)
@@ -158,11 +161,16 @@ def show(found: Audit, folder: Path | None) -> None:
         err().print(f"page, table, card and rows: {escape(folder)}", soft_wrap=True)
 
 
-def run_verify_audit(path: Path, device: str) -> int:
+def run_verify_audit(path: Path, device: str, as_json: bool = False) -> int:
     """Re-check every row of an audit and what was summed up of them; 1 on any disagreement."""
     from advgym.evaluations.again import check
 
     found, wrong = check(path, device)
+    if as_json:
+        emit(
+            {"what": f"audit of {found.model}, {len(found.rows)} rows", "true": not wrong, "wrong": wrong, "notes": []}
+        )
+        return 1 if wrong else 0
     if not wrong:
         out().print(
             f"[green]true[/] {escape(path)}: audit of {escape(found.model)}, {len(found.rows)} rows re-applied and "

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from advgym.cli.printing import err, escape, out
+from advgym.cli.shared.tables import print_table
 from advgym.errors import AdvgymError, unknown
 from advgym.registry import HOME
 
@@ -49,7 +50,7 @@ def run_bench(name: str | None, rest: list[str]) -> int:
         table.add_column("summary")
         for key, path in found.items():
             table.add_row(escape(key), escape(summary(path)))
-        out().print(table)
+        print_table(table)
         return 0
     key = name.removesuffix(".py").replace("_", "-")
     if key not in found:

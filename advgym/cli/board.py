@@ -8,12 +8,17 @@ from typing import Annotated
 
 import typer
 
-board = typer.Typer(
+from advgym.cli.shared.command import Device, Json, Typer
+from advgym.cli.shared.completion import boards as boards_known
+from advgym.cli.shared.tables import emit
+
+board = Typer(
     help="Leaderboards: check a board's file, open and close its phases.", no_args_is_help=True, rich_markup_mode="rich"
 )
 Data = Annotated[Path, typer.Option("--data", help="The server's data folder.", metavar="DIR")]
 Boards = Annotated[Path | None, typer.Option("--boards", help="A folder of boards; else ADVGYM_BOARDS.", metavar="DIR")]
-Name = Annotated[str, typer.Argument(help="A board's name, or the path of its TOML.", metavar="BOARD")]
+Name = Annotated[str, typer.Argument(help="A board's name, or the path of its TOML.", metavar="BOARD",
+                                        autocompletion=boards_known)]  # fmt: skip
 Phase = Annotated[str, typer.Option("--phase", help="dev, test or final.", metavar="P")]
 HERE = Path("advgym-data")
 
@@ -22,15 +27,18 @@ HERE = Path("advgym-data")
 def check(
     names: Annotated[list[str], typer.Argument(help="Names, or paths of TOML files.", metavar="BOARD...")],
     boards: Boards = None,
+    as_json: Json = False,
 ) -> int:
     """Say everything that is wrong with a board; exit 1 where something is."""
     from advgym.cli.printing import escape, out
     from advgym.leaderboards.rules.board_check import check as problems_of
 
-    wrong = False
-    for name in names:
-        problems = problems_of(name, boards)
-        wrong = wrong or bool(problems)
+    found = {name: problems_of(name, boards) for name in names}
+    wrong = any(found.values())
+    if as_json:
+        emit([{"board": name, "problems": problems} for name, problems in found.items()])
+        return 1 if wrong else 0
+    for name, problems in found.items():
         verdict = f"[red]{len(problems)} problem{'s' * (len(problems) > 1)}[/]" if problems else "[green]in order[/]"
         out().print(f"[bold]{escape(name)}[/]: {verdict}", soft_wrap=True)
         for problem in problems:
@@ -44,7 +52,8 @@ def open_(
     phase: Phase,
     data: Data = HERE,
     boards: Boards = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> int:
     """Open a phase: draw its secret, train its hidden victims, publish the commitment."""
     from advgym.cli.printing import escape, out
@@ -53,6 +62,9 @@ def open_(
     from advgym.leaderboards.rules.opening import open_phase
 
     card = open_phase(load(name, boards), phase, data, resolve_device(device))
+    if as_json:
+        emit(card)
+        return 0
     mark = "  [yellow]public-data[/]" if card.public_data else ""
     out().print(f"[bold]{escape(card.board)}[/] {card.phase} is open{mark}", soft_wrap=True)
     out().print(f"commitment  {card.commitment}", soft_wrap=True, highlight=False)
@@ -67,7 +79,7 @@ def open_(
 
 
 @board.command("close")
-def close(name: Name, phase: Phase, data: Data = HERE, boards: Boards = None) -> int:
+def close(name: Name, phase: Phase, data: Data = HERE, boards: Boards = None, as_json: Json = False) -> int:
     """Close a phase: publish its secret and the weights of its victims."""
     from advgym.cli.printing import escape, out
     from advgym.leaderboards.rules.board import load
@@ -75,6 +87,9 @@ def close(name: Name, phase: Phase, data: Data = HERE, boards: Boards = None) ->
     from advgym.leaderboards.rules.phase_cards import card_path
 
     card = close_phase(load(name, boards), phase, data)
+    if as_json:
+        emit(card)
+        return 0
     where = card_path(data, card.board, card.phase)
     out().print(f"[bold]{escape(card.board)}[/] {card.phase} is closed; its secret and recipes are in {escape(where)}",
                 soft_wrap=True)  # fmt: skip
@@ -82,9 +97,7 @@ def close(name: Name, phase: Phase, data: Data = HERE, boards: Boards = None) ->
 
 
 @board.command("list")
-def list_(
-    boards: Boards = None, as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False
-) -> int:
+def list_(boards: Boards = None, as_json: Json = False) -> int:
     """The boards that there are, as `advgym list boards`."""
     from advgym.cli.listing import board_rows, show_rows
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advgym.cli.printing import BLOCKS, err, escape, number, out, percent, progress
+from advgym.cli.shared.command import Device, Guards, Json, Seed, TaskName
+from advgym.cli.shared.tables import print_table
 from advgym.errors import AdvgymError
 
 if TYPE_CHECKING:
@@ -16,10 +18,8 @@ if TYPE_CHECKING:
 
 
 def certify(
-    task: Annotated[str, typer.Argument(help="As `advgym list tasks` names it.", metavar="TASK")],
-    defense: Annotated[
-        list[str] | None, typer.Option("--defense", metavar="NAME[:K=V,K=V]", help="May be repeated; in order.")
-    ] = None,
+    task: TaskName,
+    defense: Guards = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="K=V", help="Of the certificate (draws, alpha) or the task (eps, victim)."),
@@ -29,10 +29,10 @@ def certify(
         str, typer.Option(help="Radii of the table, as 0,0.25,0.5; else some that span what is found.", metavar="R,R")
     ] = "",
     out_file: Annotated[Path | None, typer.Option("--out", help="The result as JSON.", metavar="FILE")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the draws.")] = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     split: Annotated[str, typer.Option(metavar="S", help="Which samples.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    json: Json = False,
 ) -> int:  # fmt: skip
     """What does a defense prove? Certified accuracy by radius, as a table and a curve."""
     from advgym.cli.values import pair, read_defense, task_keys
@@ -95,6 +95,6 @@ def show(found: Certified) -> None:
             "all allowed" if p.radius is None else number(p.radius), percent(p.accuracy, 1),
             f"{100 * low:.0f}–{100 * high:.0f}", BLOCKS[-1] * round(30 * p.accuracy),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     said = ", ".join(f"{k} = {v}" for k, v in found.settings.items())
     console.print(f"[dim]{escape(said + '; ' if said else '')}{found.seconds:.1f} s[/]", soft_wrap=True)

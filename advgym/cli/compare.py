@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advgym.cli.shared.command import Json
+
 if TYPE_CHECKING:
     from advgym.judge.compare import Comparison
     from advgym.judge.distortion import Distortion
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def compare(
     files: Annotated[list[Path], typer.Argument(help="Results on the same task and samples.", metavar="R.JSON...")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")] = False,
+    as_json: Json = False,
     show: Annotated[int, typer.Option(help="Of two: samples where they differ, to print.", min=0, metavar="K")] = 10,
 ) -> int:
     """Compare agents (or two defenses) on the same samples: two by paired tests, all by curves of distance.
@@ -52,6 +54,7 @@ def print_distortion(d: Distortion) -> None:
     from rich.table import Table
 
     from advgym.cli.printing import escape, out, percent
+    from advgym.cli.shared.tables import print_table
 
     console = out()
     guard = "" if d.defense == "none" else f"  [dim]behind {escape(d.defense)}[/]"
@@ -70,10 +73,11 @@ def print_distortion(d: Distortion) -> None:
         table.add_row(f"[cyan]{escape(c.agent)}[/]", percent(c.success_rate, 1), middle, f"{c.area:.4g}",
                       f"{c.optimality:.3f}", percent(c.nearest, 0),
                       *(percent(c.curve[i][1], 0) for i in at))  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print(
         f"\narea: under robust accuracy against distance, from 0 to {d.farthest:.4g}; the nearest success of any "
-        f"attack on each sample has {d.area_best:.4g}. optimality: local (AttackBench). at: robust accuracy there",
+        f"attack on each sample has {d.area_best:.4g}. optimality: local (AttackBench). nearest: samples on which no "
+        f"other attack is nearer. at: robust accuracy there; -: no success",
         soft_wrap=True,
     )
     for note in d.notes:
@@ -85,6 +89,7 @@ def print_comparison(c: Comparison, show: int) -> None:
     from rich.table import Table
 
     from advgym.cli.printing import escape, number, out, percent
+    from advgym.cli.shared.tables import print_table
 
     console = out()
     guard = "" if c.defenses == ("none", "none") else f"  [dim]behind {escape(' and '.join(c.defenses))}[/]"
@@ -98,7 +103,7 @@ def print_comparison(c: Comparison, show: int) -> None:
         table.add_row(letter, f"[cyan]{escape(side.agent)}[/]", percent(side.success_rate, 1),
                       f"{100 * low:.0f}–{100 * high:.0f}", number(side.queries_both),
                       number(side.queries_distinct_mean))  # fmt: skip
-    console.print(table)
+    print_table(table)
     low, high = c.difference_ci
     console.print(
         f"\nboth {c.both}, A alone {c.only_first}, B alone {c.only_second}, neither {c.neither}\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from advgym import registry
 from advgym.cli.printing import err, escape, out, progress
 from advgym.cli.pulse import keeps
+from advgym.cli.shared.tables import emit
 from advgym.cli.values import keywords
 from advgym.core.offers import lacking, offers
 from advgym.errors import AdvgymError
@@ -35,9 +36,11 @@ class Run:
     problems: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    seed: int = 0
 
 
-def run_demo(folder: Path, *, quick: bool) -> int:
+def run_demo(folder: Path, *, quick: bool, device: str = "cpu", seed: int = 0, as_json: bool = False) -> int:
     """Run it all, print the matrices, write the report; 1 where something failed that should not."""
     names = [name for name, row in registry.tasks().items() if row.get("demo")]
     if not names:
@@ -46,9 +49,12 @@ def run_demo(folder: Path, *, quick: bool) -> int:
         raise AdvgymError(f"{folder} is a file; name a folder with --out")
     need("jinja2", "the demo's report")
     _one_thread()
+    from advgym.core.victim import resolve_device
+
     started, (size, less) = time.perf_counter(), QUICK if quick else FULL
-    found = Run()
+    found = Run(device=device, seed=seed)
     keeps(lambda: f"{len(found.results) + len(found.defended)} results are in {folder}/results; the demo starts over")
+    resolve_device(device)
     with progress() as bar:
         _prepare(found, names, size, bar)
         _first_matrix(found, size, bar, folder)
@@ -56,12 +62,27 @@ def run_demo(folder: Path, *, quick: bool) -> int:
     if not found.results:
         raise AdvgymError("no attack could be run:\n" + "\n".join(found.problems))
     seconds = time.perf_counter() - started
-    _print(found)
+    if not as_json:
+        _print(found)
     place = _write(found, folder, seconds, size, less)
-    out().print(f"\n[bold]report[/]  {escape(place)}  [dim]({seconds:.0f} s)[/]", soft_wrap=True)
+    if as_json:
+        emit(_told(found, place, seconds))
+    else:
+        out().print(f"\n[bold]report[/]  {escape(place)}  [dim]({seconds:.0f} s)[/]", soft_wrap=True)
     for problem in found.problems:
         err().print(f"[bold red]advgym:[/] {escape(problem)}", soft_wrap=True)
     return 1 if found.problems else 0
+
+
+def _told(found: Run, place: Path, seconds: float) -> dict[str, Any]:
+    """The rates of every cell, and why the others are empty."""
+    cells = [
+        {"task": r.task, "agent": r.agent, "defense": r.defense, "success_rate": r.success_rate,
+         "queries_median": r.queries_median, "attacked": r.attacked}
+        for r in (*found.results, *(r for r in found.defended if r.defense != "none"))
+    ]  # fmt: skip
+    missing = [{"agent": a, "task": t, "defense": d, "why": why} for (a, t, d), why in found.missing.items()]
+    return {"report": str(place), "seconds": seconds, "cells": cells, "missing": missing, "problems": found.problems}
 
 
 def _one_thread() -> None:
@@ -91,10 +112,11 @@ def _prepare(found: Run, names: list[str], size: dict[str, int], bar: Any) -> No
 
 def _first_matrix(found: Run, size: dict[str, int], bar: Any, folder: Path) -> None:
     pairs = [(agent, task) for task in found.kinds for agent in registry.tasks()[task]["demo"]]
+    have = {(r.agent, r.task) for r in found.results}
     line = bar.add_task("agents × tasks", total=len(pairs), note="")
     for agent, task in pairs:
         bar.update(line, note=f"{agent} on {task}")
-        result = _attack(found, agent, task, "none", size)
+        result = None if (agent, task) in have else _attack(found, agent, task, "none", size)
         if result is not None:
             found.results.append(result)
             _save(result, folder)
@@ -159,6 +181,7 @@ def _attack(found: Run, agent: str, task: str, guard: str, size: dict[str, int])
     try:
         return attack(
             task, agent, episodes=size["episodes"], lanes=size["episodes"], queries=size["queries"],
+            device=found.device, seed=found.seed,
             defenses=[] if guard == "none" else [(guard, small_settings(guard))],
         )  # fmt: skip
     except AdvgymError as error:
@@ -170,11 +193,19 @@ def _attack(found: Run, agent: str, task: str, guard: str, size: dict[str, int])
     return None
 
 
+def _guarded(found: Run) -> list[Result]:
+    """Those behind a defense; of the others the first matrix has the file."""
+    return [r for r in found.defended if r.defense != "none"]
+
+
+def _file(r: Result) -> str:
+    return "--".join((r.task.replace("/", "."), r.agent, r.defense)) + ".json"
+
+
 def _save(result: Result, folder: Path) -> None:
     from advgym.judge.results import save
 
-    name = "--".join((result.task.replace("/", "."), result.agent, result.defense))
-    save(result, folder / "results" / f"{name}.json")
+    save(result, folder / "results" / _file(result))
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -203,5 +234,6 @@ def _write(found: Run, folder: Path, seconds: float, size: dict[str, int], less:
     write_report(
         place, found.results, found.tasks, title="Agents against tasks", defended=found.defended, missing=found.missing,
         flags=found.problems, notes=notes, seconds=seconds,
+        files={(r.agent, r.task, r.defense): f"results/{_file(r)}" for r in [*found.results, *_guarded(found)]},
     )  # fmt: skip
     return place

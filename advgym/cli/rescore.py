@@ -8,28 +8,34 @@ from typing import Annotated
 import msgspec
 import typer
 
+from advgym.cli.shared.command import Device, Json, VictimName
+
 
 def rescore(
     submission: Annotated[Path, typer.Argument(help="Four columns: succeeded, num_queries, original_text, "
                                                     "modified_text.", metavar="FILE.TSV")],
     originals: Annotated[Path, typer.Option(help="The organiser's attack.tsv; the file's own are only compared.",
                                             metavar="FILE.TSV")],
-    victim: Annotated[str, typer.Option(help="A name, or transformers:FOLDER.", metavar="NAME")],
+    victim: VictimName,
     out: Annotated[Path | None, typer.Option(help="Every line, checked.", metavar="JSON")] = None,
     form: Annotated[str, typer.Option("--format", help="Of the file; InCrediblAE's by default.")] = "bodega",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> int:  # fmt: skip
     """Score somebody's result file again: originals and answers are ours, claims are compared."""
     from advgym import registry
     from advgym.cli.printing import escape
     from advgym.cli.printing import out as console
+    from advgym.core.task import load_victim
+    from advgym.core.victim import resolve_device
     from advgym.errors import unknown
     from advgym.lib.files import write_atomic
 
     formats = registry.rescorers()
     if form not in formats:
         raise unknown("format of result files", form, formats)
-    found = registry.load(formats[form]["make"])(submission, originals, victim)
+    asked = load_victim(victim).on(resolve_device(device))
+    found = registry.load(formats[form]["make"])(submission, originals, asked)
     encoded = msgspec.json.format(msgspec.json.encode(found), indent=1)
     doubtful = any(found.doubts.values())
     if out is not None:

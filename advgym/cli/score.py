@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from advgym.cli.pulse import keeps
+from advgym.cli.shared import completion
+from advgym.cli.shared.command import Device, Json
+from advgym.cli.shared.tables import emit
 from advgym.errors import AdvgymError, unknown
 from advgym.lib.extras import need
 from advgym.lib.limits import limited
@@ -43,28 +46,36 @@ Place = Callable[[list[Cell]], "Iterable[Result | str]"]
 
 
 def score(
-    board: Annotated[str, typer.Argument(help="A board's name, or the path of its TOML.", metavar="BOARD")],
+    board: Annotated[
+        str, typer.Argument(help="A board's name, or the path of its TOML.", metavar="BOARD",
+                            autocompletion=completion.boards),
+    ],
     agent: Annotated[
-        list[str], typer.Option("--agent", help="A name, a .py file or a folder. May be repeated.", metavar="NAME|PATH")
+        list[str], typer.Option("--agent", help="A name, a .py file or a folder. May be repeated.",
+                                metavar="NAME|PATH", autocompletion=completion.agents),
     ],
     defense: Annotated[
-        list[str] | None, typer.Option("--defense", help="May be repeated: each is a column.", metavar="NAME[:K=V,K=V]")
+        list[str] | None, typer.Option("--defense", help="May be repeated: each is a column.",
+                                       metavar="NAME[:K=V,K=V]", autocompletion=completion.defenses),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where score.json, index.html and results/ go; may exist.", metavar="DIR")
     ] = None,
     phase: Annotated[str, typer.Option(help="A public phase of the board.", metavar="P")] = "dev",
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    device: Device = "cpu",
     engine: Annotated[str, typer.Option(help="Who places the attacks: local or ray.", metavar="E")] = "local",
     limit: Annotated[float, typer.Option(min=0, help="Seconds that one attack may take; 0 for any.", metavar="S")] = 0,
-) -> int:
+    as_json: Json = False,
+) -> int:  # fmt: skip
     """Score attacks against defenses on a board, here and unsandboxed: the matrix, JSON and HTML."""
-    return run_score(board, agent, defense or [], out=out, phase=phase, device=device, engine=engine, limit=limit)
+    return run_score(
+        board, agent, defense or [], out=out, phase=phase, device=device, engine=engine, limit=limit, as_json=as_json
+    )
 
 
 def run_score(
     name: str, agents: list[str], guards: list[str], *, out: Path | None = None, phase: str = "dev",
-    device: str = "cpu", engine: str = "local", limit: float = 0.0,
+    device: str = "cpu", engine: str = "local", limit: float = 0.0, as_json: bool = False,
 ) -> int:  # fmt: skip
     """Play every agent on every task of a board, bare and behind each defense; print and write the scores.
 
@@ -107,7 +118,10 @@ def run_score(
         raise AdvgymError(f"nothing could be played:\n{reasons}")
     scored = _sum_up(board, phase, seeds, tasks, labels, list(called.values()), results, missing, device)
     first = [r for r in results if r.seed == seeds[0]]  # the matrices show one run; the scores are means over all
-    print_scored(scored, first, missing)
+    if as_json:
+        emit(scored)
+    else:
+        print_scored(scored, first, missing)
     if out is not None:
         keeps(lambda: f"all was played; {out} may lack some of its files")
         write_scored(out, scored, results, first, missing, tasks, time.perf_counter() - started)

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from advgym.cli.shared.command import Device, Json, Typer
+from advgym.cli.shared.tables import emit
+
 Data = Annotated[Path, typer.Option("--data", help="The server's data folder.", metavar="DIR")]
 Db = Annotated[
     str | None,
@@ -15,7 +18,7 @@ Db = Annotated[
 ]
 HERE = Path("advgym-data")
 
-token = typer.Typer(help="Who may hand in, and who organises.", no_args_is_help=True, rich_markup_mode="rich")
+token = Typer(help="Who may hand in, and who organises.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 def database(data: Path, db: str | None) -> str:
@@ -53,13 +56,17 @@ def serve(
     boards: Annotated[
         Path | None, typer.Option(help="A folder of boards beside those that ship.", metavar="DIR")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that score; 0 for the pages alone.", min=0, metavar="N")] = 1,
-    device: Annotated[str, typer.Option(help="Of the victims: cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    workers: Annotated[
+        int, typer.Option(help="Processes that score; 0 for the pages alone.", min=0, max=1024, metavar="N")
+    ] = 1,
+    device: Device = "cpu",
     sandbox: Annotated[
         str | None, typer.Option(help="bwrap or landlock; the best there is without it.", metavar="LEVEL")
     ] = None,
-    lease: Annotated[float, typer.Option(help="Seconds that a job is held for without a word.", min=1)] = 60.0,
-    heartbeat: Annotated[float, typer.Option(help="Seconds between a worker's words.", min=0.1)] = 10.0,
+    lease: Annotated[
+        float, typer.Option(help="Seconds that a job is held for without a word.", min=1, max=86400)
+    ] = 60.0,
+    heartbeat: Annotated[float, typer.Option(help="Seconds between a worker's words.", min=0.1, max=86400)] = 10.0,
     engine: Annotated[str, typer.Option(help="local, or ray.", metavar="E")] = "local",
     proxy: Annotated[
         bool, typer.Option("--proxy", help="Believe X-Forwarded-For of a reverse proxy on this machine.")
@@ -122,21 +129,26 @@ def first_token(db: str, data: Path) -> str:
 def new_token_(
     role: Annotated[str, typer.Option(help="participant, organiser or worker.", metavar="R")] = "participant",
     team: Annotated[str, typer.Option(help="A team is a name on a token.", metavar="NAME")] = "",
-    days: Annotated[float, typer.Option(help="Until it ends.", metavar="N")] = 365,
+    days: Annotated[float, typer.Option(help="Until it ends.", min=0, max=36500, metavar="N")] = 365,
     data: Data = HERE,
     db: Db = None,
+    as_json: Json = False,
 ) -> int:
     """Make a token and print it, once: only its hash is kept."""
     from advgym.leaderboards.store.db import open_store
     from advgym.leaderboards.store.tokens import new_token
 
     make_folder(data)
-    sys.stdout.write(new_token(open_store(database(data, db)), role, team, days) + "\n")
+    made = new_token(open_store(database(data, db)), role, team, days)
+    if as_json:
+        emit({"token": made, "role": role, "team": team, "days": days})
+    else:
+        sys.stdout.write(made + "\n")
     return 0
 
 
 @token.command("list")
-def list_tokens_(data: Data = HERE, db: Db = None) -> int:
+def list_tokens_(data: Data = HERE, db: Db = None, as_json: Json = False) -> int:
     """Tokens by id: role, team, whether they hold."""
     import datetime as dt
 
@@ -144,7 +156,12 @@ def list_tokens_(data: Data = HERE, db: Db = None) -> int:
     from advgym.leaderboards.store.db import open_store
     from advgym.leaderboards.store.tokens import list_tokens
 
-    for t in list_tokens(open_store(database(data, db))):
+    found = list_tokens(open_store(database(data, db)))
+    if as_json:
+        emit([{"id": t.id, "role": t.role, "team": t.team, "revoked": bool(t.revoked), "expires": t.expires}
+              for t in found])  # fmt: skip
+        return 0
+    for t in found:
         until = dt.datetime.fromtimestamp(t.expires, dt.UTC).date()
         state = "[red]revoked[/]" if t.revoked else f"until {until}"
         out().print(f"{t.id}  {t.role:<12} {escape(t.team or '–'):<24} {state}", soft_wrap=True, highlight=False)

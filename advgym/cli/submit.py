@@ -10,11 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from advgym.cli.shared.command import Device, Json
+from advgym.cli.shared.completion import boards as boards_known
 from advgym.errors import AdvgymError
 
 Server = Annotated[str, typer.Option(help="The server's address.", metavar="URL", envvar="ADVGYM_SERVER")]
-Board = Annotated[str, typer.Option(help="A board's name, or the path of its TOML.", metavar="BOARD")]
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
+Board = Annotated[
+    str, typer.Option(help="A board's name, or the path of its TOML.", metavar="BOARD", autocompletion=boards_known)
+]
 HERE = "http://127.0.0.1:8000"
 OVER = ("scored", "failed", "cancelled")
 
@@ -24,7 +27,7 @@ def test(
     board: Board,
     phase: Annotated[str, typer.Option(help="A public phase.", metavar="P")] = "dev",
     sandbox: Annotated[str | None, typer.Option(help="bwrap, landlock or unsandboxed.", metavar="LEVEL")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0 ...", metavar="D")] = "cpu",
+    device: Device = "cpu",
     boards: Annotated[Path | None, typer.Option(help="A folder of boards.", metavar="DIR")] = None,
     out: Annotated[Path | None, typer.Option(help="The entry that this would be.", metavar="JSON")] = None,
     as_json: Json = False,
@@ -61,6 +64,7 @@ def _show_trial(trial: Any) -> None:
     from rich.table import Table
 
     from advgym.cli.printing import escape, out, percent
+    from advgym.cli.shared.tables import NONE, legend, print_table
 
     if trial.status == "failed":
         out().print(f"[bold red]failed[/] {trial.reason} [dim](the {trial.blame}'s to fix)[/]", soft_wrap=True)
@@ -74,14 +78,18 @@ def _show_trial(trial: Any) -> None:
         table.add_column(name)
     for t in trial.tasks:
         ended = ", ".join(f"{k} {v}" for k, v in t["reasons"].items())
-        valid = [percent(t["valid_success"]["value"], 1) if "valid_success" in t else "–"] if barred else []
+        valid = [percent(t["valid_success"]["value"], 1) if "valid_success" in t else NONE] if barred else []
         numbers = (
             (percent(t["success_rate"], 1), *valid, percent(t["robust"], 1), f"{t['queries_mean']:.1f}")
             if t["status"] == "scored"
             else (t["status"], *("" for _ in valid), "", "")
         )
         table.add_row(t["task"], t["attack"] or "yours", *numbers, ended)
-    out().print(table)
+    print_table(table)
+    legend({NONE: "not measured on this task"}, NONE * barred)
+    out().print(
+        "[dim]success: of the samples attacked; robust: of all samples; queries: mean; ended: why episodes ended[/]"
+    )
     out().print(
         f"[bold green]scored[/] {trial.score:.4f} on {escape(trial.board)}/{trial.phase}  "
         f"success {percent(trial.success_rate, 1)}, invalid {percent(trial.invalid_rate, 1)}, sandbox {trial.sandbox}",

@@ -13,32 +13,33 @@ from rich.table import Table
 from advgym import registry
 from advgym.cli.printing import escape, out
 from advgym.cli.pulse import keeps
+from advgym.cli.shared.tables import emit, print_table
 from advgym.cli.values import keywords, pair, task_keys
 from advgym.errors import AdvgymError, unknown
 
 
-def run_train(name: str, task: str | None, pairs: list[str], *, force: bool) -> int:
+def run_train(name: str, task: str | None, pairs: list[str], *, force: bool, as_json: bool = False) -> int:
     """Load or train, and print the card."""
     settings, began = dict(pair(text) for text in pairs), time.time()
     keeps(lambda: _finished(began))
     victims = registry.victims()
     if name in victims:
-        return _victim(name, settings, force=force)
+        return _victim(name, settings, force=force, as_json=as_json)
     guards = registry.names("defense")
     if name not in guards and ":" not in name:
         guards = set(registry.defenses())
     if name in guards or ":" in name:
-        return _defense(name, task, settings, force=force)
+        return _defense(name, task, settings, force=force, as_json=as_json)
     learners = [agent for agent in registry.agents() if _learner(agent) is not None]
     if name in learners:
-        return _agent(name, task, settings, force=force)
+        return _agent(name, task, settings, force=force, as_json=as_json)
     raise unknown(
         "victim, defense or agent that learns", name, {*victims, *guards, *learners},
         "`advgym list victims` shows what each is.",
     )  # fmt: skip
 
 
-def _victim(name: str, settings: dict[str, Any], *, force: bool) -> int:
+def _victim(name: str, settings: dict[str, Any], *, force: bool, as_json: bool = False) -> int:
     from advgym.core.task import load_victim
     from advgym.lib import weights
 
@@ -50,11 +51,11 @@ def _victim(name: str, settings: dict[str, Any], *, force: bool) -> int:
     if force or settings:
         weights.retrain(name)
     victim = load_victim(name, **settings)
-    _print(name, victim.card, _kept(name, victim.card))
+    _print(name, victim.card, _kept(name, victim.card), as_json)
     return 0
 
 
-def _defense(name: str, task: str | None, settings: dict[str, Any], *, force: bool) -> int:
+def _defense(name: str, task: str | None, settings: dict[str, Any], *, force: bool, as_json: bool = False) -> int:
     from advgym.core.task import defend, make_task
 
     if task is None:
@@ -75,7 +76,7 @@ def _defense(name: str, task: str | None, settings: dict[str, Any], *, force: bo
             weights.retrain(trained)
     guarded = defend(made, [(name, settings)])
     card = {"task": made.name, "access": guarded.victim.access, **guarded.victim.card}
-    _print(f"{name} on {made.victim.name}", card, _kept(guarded.victim.name, guarded.victim.card))
+    _print(f"{name} on {made.victim.name}", card, _kept(guarded.victim.name, guarded.victim.card), as_json)
     return 0
 
 
@@ -84,7 +85,7 @@ def _learner(name: str) -> Any:
     return getattr(importlib.import_module(registry.agents()[name].origin), "train", None)
 
 
-def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool) -> int:
+def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool, as_json: bool = False) -> int:
     from advgym.lib import weights
 
     train = _learner(name)
@@ -100,7 +101,7 @@ def _agent(name: str, task: str | None, settings: dict[str, Any], *, force: bool
     if force:
         weights.retrain(f"{name}-{task}".replace("/", "-"))
     _, card = train(**given)
-    _print(name, card, _kept(str(card.get("name", name)), card))
+    _print(name, card, _kept(str(card.get("name", name)), card), as_json)
     return 0
 
 
@@ -129,7 +130,10 @@ def _kept(name: str, card: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _print(title: str, card: dict[str, Any], kept: list[tuple[str, str]]) -> None:
+def _print(title: str, card: dict[str, Any], kept: list[tuple[str, str]], as_json: bool) -> None:
+    if as_json:
+        emit({"name": title, "card": card, "kept": [{"what": what, "where": where} for what, where in kept]})
+        return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
@@ -142,7 +146,7 @@ def _print(title: str, card: dict[str, Any], kept: list[tuple[str, str]]) -> Non
     for what, where in kept:
         table.add_row(what, escape(where))
     out().print(f"[bold]{escape(title)}[/]")
-    out().print(table)
+    print_table(table)
 
 
 def _figure(entry: Any) -> str:

@@ -28,7 +28,7 @@ def value(text: str) -> Any:
     """
     try:
         found = json.loads(text, parse_constant=lambda name: name)
-    except json.JSONDecodeError:
+    except ValueError:  # no JSON, or a number of more digits than Python reads
         return text
     return text if found is None or isinstance(found, str | dict) else found
 
@@ -119,6 +119,8 @@ def _commas(text: str) -> list[str]:
 
 
 def _is_path(text: str) -> bool:
+    if not text.strip():
+        return False
     return text.endswith(".py") or "/" in text or "\\" in text or text.startswith(".") or Path(text).is_dir()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
-from advgym.clients.views import edit_view
+from advgym.clients.render import check_mode, modes
+from advgym.clients.views import edit_view, most_steps
 from advgym.factory import make
+from advgym.lib.settings import check_seed
 
 
 def make_single(task: str, *, render_mode: str | None = None, **options: Any) -> SingleEnv:
@@ -19,27 +23,55 @@ def make_single(task: str, *, render_mode: str | None = None, **options: Any) ->
 
 
 class SingleEnv(gym.Env):
-    """The edit view (or the two-step view) of one lane."""
+    """The edit view (or the two-step view) of one lane.
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012
+    It pickles as its arguments, and is made again from them where it is read: neither labels nor a running episode
+    cross over. `spec.max_episode_steps` is the most that an episode takes, with the budget it was made with; the budget
+    ends episodes by itself, so no time limit is put around it.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(self, task: str, *, render_mode: str | None = None, **options: Any) -> None:
-        self.view = edit_view(make(task, lanes=1, output="numpy", autoreset="disabled", **options))
+        self._arguments = {"task": task, "render_mode": render_mode, **options}
+        self.view = edit_view(
+            make(task, lanes=1, output="numpy", autoreset="disabled", **options), check_mode(render_mode)
+        )
+        self.metadata = {**type(self).metadata, "render_modes": modes()}
         self.render_mode = render_mode
         self.observation_space = self.view.single_observation_space
         self.action_space = self.view.single_action_space
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """Of Gymnasium's registry, with the most steps of an episode."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, found: EnvSpec | None) -> None:
+        if found is not None and found.max_episode_steps is None:
+            found = copy.copy(found)
+            found.max_episode_steps = most_steps(self.view.env)
+        self._spec = found
+
+    _spec: EnvSpec | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self._arguments, self._spec)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Deal one sample; see `AttackEnv.reset`."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
         obs, info = self.view.reset(seed=seed, options=options)
+        self._show()
         return self._first(obs), self._info(info)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One edit or increment."""
         obs, reward, terminated, truncated, info = self.view.step(np.asarray(action)[None])
+        self._show()
         return self._first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._info(info)
 
     def action_masks(self) -> np.ndarray:
@@ -47,9 +79,21 @@ class SingleEnv(gym.Env):
         mask: np.ndarray = self.view.action_masks()[0]
         return mask
 
-    def render(self) -> str | None:
-        """What the held perturbation does, in a line."""
-        return self.view.render()[0] if self.render_mode == "ansi" else None
+    def render(self) -> Any:
+        """By `render_mode`: two lines of text, or a frame, uint8 (360, 480, 3); None without one, and in a window."""
+        if self.render_mode is None:
+            return None
+        shown = self.view.render()
+        return None if shown is None else shown[0]
+
+    def _show(self) -> None:
+        """A window follows by itself, as Gymnasium has it."""
+        if self.render_mode == "human":
+            self.view.render()
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self.view.close()
 
     @staticmethod
     def _first(obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,3 +112,10 @@ class SingleEnv(gym.Env):
 def _plain(value: Any) -> Any:
     value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     return value.item() if np.ndim(value) == 0 and hasattr(value, "item") else value
+
+
+def _again(arguments: dict[str, Any], spec: EnvSpec | None) -> SingleEnv:
+    """From its arguments, before its first reset."""
+    env = SingleEnv(**arguments)
+    env.spec = spec
+    return env

@@ -14,6 +14,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from advgym.clients.render import check_mode, frames, lines, modes
+from advgym.clients.window import Window
 from advgym.core.edits import FLAT, EditsBatch
 from advgym.core.env import AttackEnv
 from advgym.core.lanes import Obs
@@ -22,24 +24,39 @@ from advgym.core.spaces import LazyBox, stretch
 from advgym.errors import AdvgymError, Malformed
 from advgym.factory import make
 
+SHOWN = 4  # lanes in a window
 _PER_STATE = ("evaluated", "valid", "distance", "output", "success", "scores", "objective", "surrogate", "risk")
 
 
 def make_vector(
-    num_envs: int = 1, *, task: str, autoreset: str = "same-step", output: str = "numpy", **options: Any
-) -> EditView:
-    """The edit view of a task by name, as `gymnasium.make_vec` calls it."""
-    return edit_view(make(task, lanes=num_envs, autoreset=autoreset, output=output, **options))
+    num_envs: int = 1, *, task: str, autoreset: str = "same-step", output: str = "numpy",
+    render_mode: str | None = None, **options: Any,
+) -> EditView:  # fmt: skip
+    """The edit view of a task by name, as `gymnasium.make_vec` calls it.
+
+    Args:
+        render_mode: "ansi" or "rgb_array": what `render` gives, one of each lane; "human" shows the first lanes.
+        options: as for `advgym.make`.
+    """
+    check_mode(render_mode)
+    return edit_view(make(task, lanes=num_envs, autoreset=autoreset, output=output, **options), render_mode)
 
 
-def edit_view(env: AttackEnv) -> EditView:
+def edit_view(env: AttackEnv, render_mode: str | None = None) -> EditView:
     """The view that fits: increments for Fields, a flat table up to 2**16 cells, else two steps."""
     if env.proposals is not None:
         raise AdvgymError("the edit view makes one proposal per lane: use proposals=None")
     batch = env._prototype
     if isinstance(batch, EditsBatch) and batch.sites * batch.choices > FLAT:
-        return TwoStepView(env)
-    return EditView(env)
+        return TwoStepView(env, render_mode)
+    return EditView(env, render_mode)
+
+
+def most_steps(env: AttackEnv) -> int:
+    """The most steps that an episode of the edit view takes; in two steps there are two to an edit."""
+    batch = env._prototype
+    two = isinstance(batch, EditsBatch) and batch.sites * batch.choices > FLAT
+    return env._task.threat.queries * (1 + two)
 
 
 class EditView(gym.vector.VectorEnv):
@@ -51,11 +68,11 @@ class EditView(gym.vector.VectorEnv):
     and from `action_masks()`.
     """
 
-    render_mode = None
-
-    def __init__(self, env: AttackEnv) -> None:
+    def __init__(self, env: AttackEnv, render_mode: str | None = None) -> None:
         self.env, self.num_envs = env, env.num_envs
-        self.metadata, self.autoreset_mode = env.metadata, env.autoreset_mode
+        self.metadata = {**env.metadata, "render_modes": modes(), "render_fps": 4}
+        self.autoreset_mode, self.render_mode = env.autoreset_mode, render_mode
+        self._window: Window | None = None
         self.numpy, env.output = env.output == "numpy", "torch"
         self.device, self.edits = env.device, env.kind == "edits"
         self._prototype = env._prototype
@@ -197,13 +214,35 @@ class EditView(gym.vector.VectorEnv):
             raise AdvgymError("Fields have no action mask")
         return _array(mask)
 
-    def render(self) -> tuple[str, ...]:
-        """As the core's."""
-        return self.env.render()
+    def render(self) -> tuple[Any, ...] | None:
+        """By `render_mode`: text (also without one) or a frame of each lane; None where a window shows them."""
+        if self.render_mode == "rgb_array":
+            return frames(self)
+        if self.render_mode != "human":
+            return lines(self)
+        several = frames(self)[:SHOWN]
+        wide = min(2, len(several))
+        several += (np.full_like(several[0], 255),) * (-len(several) % wide)
+        grid = np.concatenate([np.concatenate(several[i : i + wide], 1) for i in range(0, len(several), wide)])
+        self._window = self._window or Window(self.env._task.name)
+        self._window.show(grid)
+        return None
 
     def close(self, **kwargs: Any) -> None:
-        """Nothing is held open."""
-        self.closed = True
+        """Close the window, if there is one; nothing else is held open."""
+        if self._window is not None:
+            self._window.close()
+        self._window, self.closed = None, True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made again from what it was made from: no labels and no weights cross over, and no episode goes on."""
+        output, mode = "numpy" if self.numpy else "torch", self.render_mode
+        return again, (self.env._recipe()[1], output, mode)
+
+
+def again(recipe: dict[str, Any], output: str, render_mode: str | None) -> EditView:
+    """An edit view from its arguments, before its first reset."""
+    return edit_view(make(**{**recipe, "output": output}), check_mode(render_mode))
 
 
 class TwoStepView(EditView):
@@ -212,11 +251,11 @@ class TwoStepView(EditView):
     Action: Discrete(max(sites, choices)). The observation adds `phase` and the picked `site` (-1 in phase 0).
     """
 
-    def __init__(self, env: AttackEnv) -> None:
+    def __init__(self, env: AttackEnv, render_mode: str | None = None) -> None:
         if env.autoreset_mode is AutoresetMode.DISABLED:
             self._partial = True
         self.site = torch.full((env.num_envs,), -1, device=env.device)
-        super().__init__(env)
+        super().__init__(env, render_mode)
 
     def _cells(self) -> int:
         batch = self._prototype

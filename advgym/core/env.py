@@ -23,6 +23,7 @@ from advgym.core.reading import bound, first_of, read_proposal, read_weights, re
 from advgym.core.task import Task
 from advgym.core.victim import resolve_device
 from advgym.errors import AdvgymError, Malformed, unknown
+from advgym.lib.settings import check_seed
 
 AUTORESET = {"disabled": AutoresetMode.DISABLED, "same-step": AutoresetMode.SAME_STEP}
 
@@ -88,7 +89,7 @@ class AttackEnv(Lanes):
         if self._assigned is not None:
             options = {}
         if seed is not None or self._deck is None:
-            self._deck = Deck(self._clean, 0 if seed is None else int(np.ravel(seed)[0]))
+            self._deck = Deck(self._clean, 0 if seed is None else _first_seed(seed))
         mask = options.get("reset_mask")
         everyone = torch.arange(self.num_envs, device=self.device)
         lanes = everyone
@@ -309,3 +310,12 @@ class AttackEnv(Lanes):
         scores = self._oracle.raw(x, lane, grad=white)
         self._book.finish(tell=False)
         return self._task.goal.output(scores) if self.knowledge == "decision" else scores
+
+
+def _first_seed(seed: int | Sequence[int]) -> int:
+    """The seed, of several the first, each checked."""
+    several = list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed]
+    if not several:
+        raise AdvgymError("seed is a whole number, or one for each lane, not an empty list")
+    checked = [check_seed(one) for one in several]
+    return checked[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
 
@@ -26,7 +27,12 @@ from advgym.errors import AdvgymError, Malformed
 Obs = dict[str, Any]
 # What is kept once it was asked for, of these lanes and so many proposals: a view asks anew.
 OF_LANES = ("_lane_rows", "_found", "_quiet", "threat", "action_space", "observation_space", "single_action_space",
-            "single_observation_space")  # fmt: skip
+            "single_observation_space", "_source")  # fmt: skip
+
+
+def _again(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """An environment from what made it."""
+    return function(**arguments)
 
 
 class Lanes(gym.vector.VectorEnv):
@@ -48,6 +54,7 @@ class Lanes(gym.vector.VectorEnv):
     _now: Episodes
     _ready: bool
     _found: tuple[Tensor, Tensor] | None = None  # some `live`, and which lanes run by it
+    _source: tuple[Callable[..., Any], dict[str, Any]] | None = None  # what made it by name, and with what
 
     # -- what it is ------------------------------------------------------------------------------------------
     @property
@@ -279,6 +286,28 @@ class Lanes(gym.vector.VectorEnv):
         lanes = range(len(self._batch)) if self._lanes is None else self._lanes.tolist()
         name = line or (lambda batch, i, form: f"sample {int(batch.ids[i])}")
         return tuple(name(self._batch, i, look.form[i]) for i in lanes)
+
+    def _recipe(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        """What makes it again.
+
+        Raises:
+            AdvgymError: for a view, and for an environment of a task that was handed in as an object.
+        """
+        if self._source is None:
+            raise AdvgymError(
+                "this environment cannot be pickled: it is a view, or its task is an object; make it by name with "
+                "advgym.make or gymnasium.make"
+            )
+        return self._source
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made again from its arguments: no label and no budget crosses over, and no episode goes on."""
+        return _again, self._recipe()
 
     def __repr__(self) -> str:
         return f"advgym.make({self._task.name!r}, lanes={self.num_envs}, proposals={self.proposals})"

@@ -15,7 +15,7 @@ from advgym.core.edits import EditsBatch
 from advgym.core.field import FieldBatch
 from advgym.core.task import Task
 from advgym.errors import AdvgymError
-from advgym.lib.needs import vocabulary
+from advgym.lib.rooms import vocabulary
 from advgym.registry import Agent
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,14 @@ from advgym import registry
 from advgym.core.batch import Batch
 from advgym.core.columns import Columns
 from advgym.core.goals import Goal
-from advgym.core.victim import Victim, as_victim, behind
+from advgym.core.own.samples import read_samples
+from advgym.core.own.victims import read_victim
+from advgym.core.victim import Victim, behind
 from advgym.errors import AdvgymError, unknown
 from advgym.lib import content
 from advgym.lib.drawn import read_drawn
+from advgym.lib.given import whole_number, widening
+from advgym.lib.settings import check_named
 
 _ACCESS = {"labels": "decision", "scores": "score", "gradients": "white-box"}
 
@@ -81,6 +85,7 @@ class Task:
     unseen: Callable[[str, list[int], Any], Batch] | None = None
     randomise: Callable[..., Any] | None = None  # (inputs, rate, keys) -> inputs: a random variation, for smoothing
     show: Callable[..., str] | None = None  # (batch, row, form, before, after) -> an HTML fragment
+    draw: Callable[..., Any] | None = None  # (batch, row, form) -> uint8 (H, W, 3) of one size: `advgym.lib.canvas`
     line: Callable[..., str] | None = None  # (batch, row, form, before=None, after=None) -> a line of plain text
     columns: Columns | None = None  # what is measured of final perturbations besides success
     tells: Callable[[str, list[int]], Mapping[str, list[Any]]] | None = None  # (split, ids) -> what samples are
@@ -196,28 +201,6 @@ def _called(name: str, row: Mapping[str, Any], dataset: Any) -> str:
     return stem + name.removeprefix(trained) if name.startswith(f"{trained}-") else f"{name}-{stem}"
 
 
-def _number(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    if number < 1 or number != float(value):
-        raise AdvgymError(f"{name} is a whole number of at least 1, not {value!r}")
-    return number
-
-
-def _factor(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 1 <= number < float("inf"):
-        raise AdvgymError(f"widen is a number of at least 1 (times the constraint), not {value!r}")
-    return number
-
-
 def most_knowledge(row: Mapping[str, Any], victim: Victim | None) -> str:
     """The most an attacker may know: what the task gives and the victim can."""
     given = str(row.get("knowledge", "white-box"))
@@ -232,8 +215,8 @@ def make_task(
     """Build a task by name, with the caller's own victim, samples, threat model or defenses.
 
     Args:
-        victim: a registered name, a `Victim`, a module, or any callable of the task's inputs.
-        samples: the caller's own samples, as the domain's documentation says.
+        victim: a registered name, a `Victim`, or any model that `advgym.core.own.victims.read_victim` reads.
+        samples: the caller's own, in any form that `advgym.core.own.samples.read_samples` or the domain reads.
         surrogate: the victim that answers under `knowledge="transfer"`.
         dataset: another dataset's name, or a local path. Named victims and surrogates that were trained on the row's
             data are trained on this.
@@ -247,12 +230,13 @@ def make_task(
         AdvgymError: for a name or option that does not exist, or knowledge that the task does not give.
     """
     # Read more than once: by the task, and by what trains on it.
-    samples, train = (list(v) if isinstance(v, Iterator) else v for v in (samples, train))
+    samples, train = read_samples(samples), read_samples(train, "train")
     if isinstance(name, Task):
         if any(v is not None for v in (victim, samples, surrogate, dataset, train)) or options:
             raise AdvgymError("a task object is complete: options go to make_task, or make the task by name")
         return defend(name, defenses)
     name, row = registry.task_row(name)
+    check_named(victim=victim, surrogate=surrogate, dataset=dataset, train=train)
     constraint = dict(row.get("constraint", {}))
     fields = {"knowledge", "goal", "queries", "gradients", "least", "probes", "widen"}
     for key in options:
@@ -265,21 +249,21 @@ def make_task(
     if isinstance(victim, str):
         victim = follow(of_domain(victim, name), row, dataset)
     elif victim is not None:
-        victim = as_victim(victim)
+        victim = read_victim(victim, name)
     goals = row.get("goals", ["untargeted", "targeted"])
     goal = options.get("goal", row.get("goal", "untargeted"))
     if goal not in goals:
         raise unknown(f"goal of {name}", goal, goals)
     constraint.update({k: v for k, v in options.items() if k in constraint})
-    queries = _number("queries", options.get("queries", row.get("queries", 500)))
+    queries = whole_number("queries", options.get("queries", row.get("queries", 500)))
     threat = ThreatModel(
         knowledge=str(options.get("knowledge", most_knowledge(row, victim))),
         goal=goal,
         queries=queries,
-        gradients=_number("gradients", options.get("gradients", row.get("gradients", queries))),
+        gradients=whole_number("gradients", options.get("gradients", row.get("gradients", queries))),
         least=bool(options.get("least", row.get("least", False))),
         probes=bool(options.get("probes", row.get("probes", True))),
-        widen=_factor(options.get("widen")),
+        widen=widening(options.get("widen")),
         constraint=constraint,
     )
     check_knowledge(name, threat.knowledge, row, victim)
@@ -294,7 +278,10 @@ def make_task(
         source = surrogate if surrogate is not None else row.get("surrogate")
         if source is None:
             raise AdvgymError(f"knowledge='transfer' needs surrogate=: task {name!r} names none")
-        found = follow(of_domain(source, name), row, dataset) if isinstance(source, str) else as_victim(source)
+        if isinstance(source, str):
+            found = follow(of_domain(source, name), row, dataset)
+        else:
+            found = read_victim(source, name, "surrogate")
         task = replace(task, surrogate=found if task.adapt is None else task.adapt(found))
     reads = {key: options[key] for key in row.get("reads", ()) if key in options}
     same = victim if samples is not None else task.victim  # own samples are read for the victim that was named

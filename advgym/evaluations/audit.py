@@ -25,6 +25,7 @@ from advgym.judge.run import attack
 from advgym.judge.verdict import victim_card
 from advgym.lib import machine
 from advgym.lib.extras import says_missing
+from advgym.lib.settings import check_seed
 
 CLEAN = 1000  # samples that clean accuracy is over, where the split has more
 Told = Callable[[str], None]
@@ -51,7 +52,8 @@ def audit(
     model: Any, data: Any = None, *, domain: str | None = None, task: str | None = None, budget: str = "standard",
     episodes: int = 100, defenses: Any = (), out: str | Path | None = None, device: Any = "cpu", seed: int = 0,
     split: str = "test", lanes: int = 64, told: Told | None = None,
-    progress: Callable[[str, int, int, int], None] | None = None, command: str = "", **options: Any,
+    progress: Callable[[str, int, int, int], None] | None = None, command: str = "", callbacks: Any = (),
+    **options: Any,
 ) -> Audit:  # fmt: skip
     """How robust a model is, and whether the figure can be trusted.
 
@@ -68,13 +70,14 @@ def audit(
         out: a folder for the rows, `audit.json` and what `advgym.evaluations.files` writes; an interrupted audit goes
             on from it.
         told: hears lines about what is done; progress: (row, done, total, broken).
+        callbacks: told of every row's attack, as of `advgym.attack`.
         command: that made it, as the page and the card show it.
         options: the threat model's, as for `advgym.make`.
 
     Raises:
         AdvgymError: for a model that is none, data without labels, a domain that cannot be told, a budget too small.
     """
-    started = time.perf_counter()
+    started, seed = time.perf_counter(), check_seed(seed)
     say = told or (lambda _: None)
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
@@ -97,7 +100,7 @@ def audit(
         say(line)
     played: dict[str, Result] = {}
     for r in rows:
-        result, kept = _row(order, r, progress)
+        result, kept = _row(order, r, progress, callbacks)
         say(
             f"{r.name}: {result.success_rate:.1%} of {result.attacked} broken" + (" (kept from before)" if kept else "")
         )
@@ -117,7 +120,7 @@ def audit(
     return whole
 
 
-def _row(order: Order, r: plan.Planned, progress: Any) -> tuple[Result, bool]:
+def _row(order: Order, r: plan.Planned, progress: Any, callbacks: Any) -> tuple[Result, bool]:
     """A row played, or kept from an earlier run of the same audit, and which of the two."""
     place = None if order.folder is None else order.folder / "rows" / f"{r.name}.json"
     if place is not None:
@@ -130,6 +133,7 @@ def _row(order: Order, r: plan.Planned, progress: Any) -> tuple[Result, bool]:
     result = attack(
         order.task, r.agent, episodes=many, lanes=order.lanes, device=order.device, seed=order.seed, split=order.split,
         settings=r.settings, defenses=order.defenses, out=place, progress=tick, clean=max(CLEAN, many),
+        callbacks=callbacks,
         **{**order.options, **r.options},
     )  # fmt: skip
     return result, False

@@ -23,6 +23,7 @@ from advgym.judge.verdict import victim_card
 from advgym.lib import machine
 from advgym.lib.files import write_atomic
 from advgym.lib.rates import wilson
+from advgym.lib.settings import check_seed
 
 POINTS = 9  # radii of a table, where none are asked for
 NEAR = 1e-6  # how much nearer than a radius of floats an attack has to be, for rounding
@@ -87,6 +88,7 @@ def certify(
     """
     if episodes < 1:
         raise AdvgymError(f"episodes is at least 1, not {episodes}")
+    seed = check_seed(seed)
     made = make_task(task, defenses=defenses, **options)
     find, own = _offered(made), dict(settings or {})
     known = known_settings(find)
@@ -205,7 +207,7 @@ def broken(task: Task, split: str, result: Result, device: Any = "cpu", seed: in
     inside = ((found.prediction >= 0) & near).nonzero().squeeze(1)
     if not len(inside):
         return []
-    keys = batch.ids[inside] + (seed + 1) * 2**32
+    keys = batch.ids[inside] + (seed + 1) * 2**32 % 2**63
     model: Any = task.victim.on(device).module
     said = model.settled(batch.inputs(form[inside], inside), keys)
     wrong = (said >= 0) & (said != found.prediction[inside])

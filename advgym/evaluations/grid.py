@@ -12,10 +12,13 @@ import msgspec
 
 from advgym import registry
 from advgym.errors import AdvgymError, DataError, unknown
+from advgym.lib.settings import check_seed
 from advgym.lib.weights import fingerprint
 
 MOST = 20_000  # cells of a study
 NAMED = ("task", "agent", "victim", "defense", "seed")  # axes that stand beside the options of a task
+TABLES = ("study", "axes", "settings", "skip", "seen")
+HEAD = ("title", "about", "compare", "union", "curve")
 SHARED = {"episodes": 100, "lanes": 64, "split": "test", "clean": 1000}
 
 
@@ -65,6 +68,9 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     axes: dict[str, list[Any]]
     cells: list[Cell]
     compare: str  # the axis whose values are compared with each other
+    union: str = ""  # the axis over which samples have their worst case: threat models
+    seen: dict[str, list[str]] = {}  # of a victim or defense, the values of `union` that it was trained against
+    curve: str = ""  # the axis of radii, played until nothing stands
 
 
 def read(path: str | Path) -> Study:
@@ -81,10 +87,9 @@ def read(path: str | Path) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is not TOML: {error}") from None
     head = told.get("study", {})
-    strange = set(told) - {"study", "axes", "settings", "skip"} or set(head) - {"title", "about", "compare", *SHARED}
+    strange = set(told) - set(TABLES) or set(head) - {*HEAD, *SHARED}
     if strange:
-        raise unknown("entry of a study", min(strange), ["study", "axes", "settings", "skip", "title", "about",
-                                                          "compare", *SHARED])  # fmt: skip
+        raise unknown("entry of a study", min(strange), [*TABLES, *HEAD, *SHARED])
     axes = {key: value if isinstance(value, list) else [value] for key, value in told.get("axes", {}).items()}
     for needed in ("task", "agent"):
         if needed not in axes:
@@ -104,8 +109,38 @@ def read(path: str | Path) -> Study:
     compare = str(head.get("compare", "agent"))
     if compare not in axes:
         raise unknown("axis to compare", compare, axes)
+    union, curve, seen = str(head.get("union", "")), str(head.get("curve", "")), told.get("seen", {})
+    for what, axis in (("have the union over", union), ("draw a curve over", curve)):
+        if axis and axis not in axes:
+            raise unknown(f"axis to {what}", axis, axes)
+    for value in axes.get(curve, []):
+        number_of(value)
+    seen = _seen(path, seen, axes, union)
     return Study(title=str(head.get("title", path.stem)), about=str(head.get("about", "")), axes=axes, cells=cells,
-                 compare=compare)  # fmt: skip
+                 compare=compare, union=union, curve=curve, seen=seen)  # fmt: skip
+
+
+def _seen(path: Path, seen: Any, axes: Mapping[str, list[Any]], union: str) -> dict[str, list[str]]:
+    """What each victim or defense was trained against: both are values of axes."""
+    rows = {str(v) for axis in ("victim", "defense") for v in axes.get(axis, [])}
+    if seen and not union:
+        raise DataError(f'{path}: [seen] says what is no unseen threat of a union; name its axis, union = "task"')
+    for name, values in seen.items():
+        if name not in rows:
+            raise unknown("victim or defense in [seen]", name, rows)
+        for value in values if isinstance(values, list) else [values]:
+            if value not in axes[union]:
+                raise unknown(f"{union} in [seen]", value, axes[union])
+    return {name: list(values) if isinstance(values, list) else [values] for name, values in seen.items()}
+
+
+def number_of(value: Any) -> float:
+    """A radius on a curve: a number, or a fraction such as "8/255"."""
+    try:
+        above, _, below = str(value).partition("/")
+        return float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
+        raise DataError(f"a curve is over numbers or fractions such as 8/255, not {value!r}") from None
 
 
 def axes_of(study: Study) -> list[str]:
@@ -152,6 +187,7 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"seeds are whole numbers, not {value!r}")
-    return value
+    try:
+        return check_seed(value)
+    except AdvgymError as error:
+        raise DataError(f"seeds: {error}") from None

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from advgym.errors import AdvgymError, DataError, unknown
-from advgym.evaluations import grid
+from advgym.evaluations import grid, union
 from advgym.evaluations.grid import Cell, Study
 from advgym.judge import results
 from advgym.judge.results import Result
@@ -49,15 +49,28 @@ def run(
     failed: dict[str, str] = {}
     place_all: Engine = _ray if engine == "ray" else _alone if workers < 2 else _pool(workers)
     total = len(have) + len(todo)
-    for cell, error in place_all(todo, place, device):
-        found = kept(cell, place)
-        if error or found is None:
-            failed[cell.key] = error or "no result"
-        else:
-            have[cell.key] = found
-        if told:
-            told(len(have) + len(failed), total, cell, error)
+    for part in _rounds(study, todo):
+        wanted = [c for c in part if not union.over(study, c, have)]
+        total -= len(part) - len(wanted)
+        for cell, error in place_all(wanted, place, device):
+            found = kept(cell, place)
+            if error or found is None:
+                failed[cell.key] = error or "no result"
+            else:
+                have[cell.key] = found
+            if told:
+                told(len(have) + len(failed), total, cell, error)
     return study, have, failed
+
+
+def _rounds(study: Study, todo: list[Cell]) -> list[list[Cell]]:
+    """What is placed at once: all, or of a curve one radius after the other, the smallest first."""
+    if not study.curve:
+        return [todo]
+    by: dict[float, list[Cell]] = {}
+    for cell in todo:
+        by.setdefault(grid.number_of(grid.value_of(cell, study.curve)), []).append(cell)
+    return [by[x] for x in sorted(by)]
 
 
 def kept(cell: Cell, place: Path) -> Result | None:

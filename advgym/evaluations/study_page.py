@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advgym import registry
+from advgym.evaluations import union
 from advgym.evaluations.grid import Study, axes_of
 from advgym.lib.machine import versions
 
 
 def page(
     study: Study, table: Sequence[Mapping[str, Any]], pairs: Sequence[Any], ranks: Sequence[tuple[str, float, int]],
-    failed: Mapping[str, str],
+    failed: Mapping[str, str], unions: Sequence[Mapping[str, Any]] = (), curves: Sequence[dict[str, Any]] = (),
 ) -> str:  # fmt: skip
     """The page as one self-contained HTML file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -27,7 +28,8 @@ def page(
     return env.get_template("study.html.j2").render(
         study=study, axes=axes, table=table, pairs=sorted(pairs, key=lambda p: p.p_holm), ranks=ranks,
         failed=dict(failed), cells={c.key: c.command for c in study.cells}, versions=versions(),
-        plot=plot(study, table, axes),
+        plot=plot(study, table, axes), unions=unions, curves=curves,
+        curve_plot=union.plot(list(curves), study.curve) if any(row["points"] for row in curves) else "",
         when=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
 

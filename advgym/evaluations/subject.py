@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from advgym import registry
+from advgym.core.own.known import kind_of, task_of, task_of_model
+from advgym.core.own.samples import read_samples
 from advgym.errors import AdvgymError, DataError, unknown
 from advgym.lib.hub import settle
 
@@ -40,14 +43,6 @@ class Columns(msgspec.Struct, frozen=True):
     task: str
 
 
-class Hub(msgspec.Struct, frozen=True):
-    """Architectures of transformers by the end of their name, of some models alone or of all."""
-
-    ends: str
-    task: str
-    models: list[str] = []
-
-
 class Table(msgspec.Struct, frozen=True):
     """`rows.toml`."""
 
@@ -58,7 +53,7 @@ class Table(msgspec.Struct, frozen=True):
     classes: dict[str, str]
     samples: dict[str, str]
     columns: list[Columns]
-    hub: list[Hub]
+    features: dict[str, str]
     files: dict[str, list[str]]
 
 
@@ -85,10 +80,11 @@ def read(model: Any, data: Any = None, *, domain: str | None = None, task: str |
     found = model if not isinstance(model, str) or named or _by_prefix(model) else imported(model, "model")
     if isinstance(data, str) and ":" in data and not Path(data).exists():
         data = imported(data, "data")
+    data = read_samples(data, "data")
     if task is None and named and domain is None:
         home = _home(model)
         if home is not None:
-            over = {} if data is None else _data(data)
+            over = {} if data is None else given(data)
             return Subject(home, {"victim": model, **over}, f"the task of the victim {model!r}")
     if data is None and (task is None or "dataset" not in registry.task_row(task)[1]):
         raise AdvgymError("there is nothing to attack: pass data=, a data set's name, a path or samples")
@@ -96,10 +92,11 @@ def read(model: Any, data: Any = None, *, domain: str | None = None, task: str |
         task, why = _task(model, found, data, domain)
     else:
         task, why = registry.task_row(task)[0], "asked for"
-    return Subject(task, {"victim": found, **({} if data is None else _data(data))}, why)
+    return Subject(task, {"victim": found, **({} if data is None else given(data))}, why)
 
 
-def _data(data: Any) -> dict[str, Any]:
+def given(data: Any) -> dict[str, Any]:
+    """Data as options of a task: a name or a path, or samples."""
     return {"dataset": str(data)} if isinstance(data, str | Path) else {"samples": data}
 
 
@@ -184,14 +181,13 @@ def _of_name(model: Any) -> str | None:
         except (OSError, ValueError) as error:
             raise AdvgymError(f"no checkpoint {source!r} here: {str(error).splitlines()[0]}") from None
     name = str((about.get("architectures") or [""])[0])
-    for row in table().hub:
-        if name.endswith(row.ends) and (not row.models or about.get("model_type") in row.models):
-            return row.task
-    return None
+    return task_of(name, about.get("model_type"))
 
 
 def _of_model(model: Any) -> str | None:
     """Certain from the classes alone that it is made of."""
+    if (task := task_of_model(model)) is not None:
+        return task
     inner = getattr(model, "model", model)
     parts = [*_modules(inner), *(step for _, step in getattr(inner, "steps", []))]
     names = {kind.__name__ for part in parts for kind in type(part).__mro__} - {"DictVectorizer"}
@@ -213,7 +209,12 @@ def _of_data(data: Any) -> str | None:
     if isinstance(data, str | Path):
         return _of_registered(str(data)) or _of_path(Path(data).expanduser())
     known, label = table().samples, None
+    if kind_of(data) == "datasets":
+        kinds = [type(kind).__name__ for kind in (data.features or {}).values()]
+        return table().features.get(next((k for k in kinds if k in table().features), "")) or _of_columns(data.features)
     first = data[0] if isinstance(data, list | tuple) and data else data
+    if isinstance(first, Mapping):
+        return _of_columns(first)
     if isinstance(first, tuple | list) and first:
         first, label = first[0], first[-1]
     for name, task in known.items():
@@ -239,14 +240,19 @@ def _of_path(path: Path) -> str | None:
     files = [path] if path.is_file() else [f for f, _ in zip(sorted(path.rglob("*")), range(PEEK), strict=False)]
     for file in files:
         if file.suffix in (".csv", ".jsonl", ".json"):
-            have = _columns(file)
-            for row in table().columns:
-                if have & row.any and have >= row.also:
-                    return row.task
+            task = _of_columns(_columns(file))
+            if task is not None:
+                return task
         for task, ends in table().files.items():
             if file.name.lower().endswith(tuple(ends)):
                 return task
     return None
+
+
+def _of_columns(names: Iterable[str]) -> str | None:
+    """The task of a table's columns."""
+    have = {str(name).strip().lower() for name in names}
+    return next((row.task for row in table().columns if have & row.any and have >= row.also), None)
 
 
 def _columns(file: Path) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from advgym.evaluations import union
 from advgym.evaluations.files import parquet
 from advgym.evaluations.grid import Cell, Study, axes_of, value_of
 from advgym.evaluations.study_page import page
@@ -126,10 +127,32 @@ def write(folder: Path, study: Study, have: Mapping[str, Result], failed: Mappin
     tested = pairs(study, have)
     if tested:
         write_atomic(folder / "pairs.csv", _csv([msgspec.to_builtins(p) for p in tested]).encode())
-    write_atomic(folder / "study.html", page(study, table, tested, ranks(study, have), failed).encode())
+    for name, found in (("union", union.table(study, have)), ("curves", flat(union.curves(study, have), study.curve))):
+        if found:
+            names = list(found[0])
+            write_atomic(folder / f"{name}.csv", _csv(found).encode())
+            body = [[_text(row[n]) for n in names] for row in found]
+            write_atomic(folder / f"{name}.md", _markdown(names, body).encode())
+            write_atomic(folder / f"{name}.tex", _latex(names, body, study.title).encode())
+    write_atomic(
+        folder / "study.html",
+        page(
+            study, table, tested, ranks(study, have), failed, union.table(study, have), union.curves(study, have)
+        ).encode(),
+    )
+
+
+def flat(found: list[dict[str, Any]], axis: str) -> list[dict[str, Any]]:
+    """Curves as a row a point; `zero` is where the row's curve ends."""
+    return [
+        {**{k: v for k, v in row.items() if k not in ("points", "zero")}, axis: x, "accuracy": y, "zero": row["zero"]}
+        for row in found for x, y in row["points"]
+    ]  # fmt: skip
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,8 @@
-"""Result files: one JSON per attack, typed, written in one atomic step. Other programs read the summary keys."""
+"""Result files: one JSON per attack, typed, written in one atomic step. Other programs read the summary keys.
+
+How a result is shown is the report's, which stands above the judge: methods name its functions as tasks name their
+factories, by "module:function", and nothing of it is imported before one is called.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from advgym import registry
 from advgym.errors import DataError
 from advgym.judge.columns import Column
 from advgym.judge.contract import Number
@@ -38,8 +43,12 @@ class Sample(msgspec.Struct, kw_only=True):
     columns: dict[str, float] = {}  # what the task measures besides success
 
 
-class Result(msgspec.Struct, kw_only=True):
-    """An attack on a task: the summary, how to repeat it, a curve, and the samples."""
+class Result(msgspec.Struct, kw_only=True, dict=True):
+    """An attack on a task: the summary, how to repeat it, a curve, and the samples.
+
+    Every field is a key of its file. `made` is the task of the very run, beside the fields and in no file: what shows
+    samples takes it from there, or makes the task again from the file's own options.
+    """
 
     format: str = FORMAT
     task: str
@@ -84,6 +93,55 @@ class Result(msgspec.Struct, kw_only=True):
     clean_ci: tuple[float, float] | None = None  # the Wilson interval of that share
     asked: dict[str, int] = {}  # inputs that the victim was asked about, by what for (`advgym.core.tally`)
     contract: Number = msgspec.UNSET  # the rules it was made under: `advgym.judge.contract`; a file without it means 1
+
+    def __repr__(self) -> str:
+        shown: str = registry.load("advgym.report.shown:line")(self)
+        return shown
+
+    def _repr_html_(self) -> str:
+        shown: str = registry.load("advgym.report.shown:html")(self)
+        return shown
+
+    def save(self, path: str | Path) -> None:
+        """Write the result's file; `Result.load` reads it again."""
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """The result of a file."""
+        return load(path)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, one line a sample: its id, label, answers, meters and columns, and what was done."""
+        return registry.load("advgym.report.frames:frame")(self)
+
+    def to_csv(self, path: str | Path) -> None:
+        """The lines of `to_pandas` as a CSV file; pandas is not needed."""
+        registry.load("advgym.report.frames:write_csv")(self, path)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """The lines of `to_pandas` as a parquet file, typed; needs pyarrow."""
+        registry.load("advgym.report.frames:write_parquet")(self, path)
+
+    def plot(self, ax: Any = None, **style: Any) -> Any:
+        """Success against queries on matplotlib axes (of a new figure without `ax`), which are returned."""
+        return registry.load("advgym.report.plot:plot")(self, ax, **style)
+
+    def examples(self, k: int = 5, *, task: Any = None) -> Any:
+        """The first k successes (what was tried, where there are none), clean and perturbed as the task shows them.
+
+        Args:
+            task: of a result from a file that was made with objects of the caller's own.
+        """
+        return registry.load("advgym.report.shown:examples")(self, k, task)
+
+    def to_hub_folder(self, folder: str | Path, *, task: Any = None) -> Path:
+        """Write what a dataset repository of a hub holds: a card, the adversarial examples as parquet, and the result.
+
+        `datasets.load_dataset(folder)` reads it. Nothing is sent anywhere.
+        """
+        where: Path = registry.load("advgym.report.folder:write")(self, folder, task)
+        return where
 
 
 def save(result: Result, path: str | Path) -> None:

@@ -20,6 +20,7 @@ from advgym.errors import AdvgymError, unknown
 from advgym.judge import results
 from advgym.judge.aims import check_aims, read_aims
 from advgym.judge.blind import blind_flag
+from advgym.judge.callbacks import Calls, Run
 from advgym.judge.checkpoint import Checkpoint
 from advgym.judge.checks import flag
 from advgym.judge.columns import summarise
@@ -33,7 +34,7 @@ from advgym.judge.verdict import victim_card
 from advgym.lib import machine
 from advgym.lib.extras import says_missing
 from advgym.lib.rates import wilson
-from advgym.lib.settings import checked, settings_of
+from advgym.lib.settings import check_seed, checked, settings_of
 from advgym.lib.weights import fingerprint
 
 Progress = Callable[[int, int, int], None]  # (done, total, successes)
@@ -45,7 +46,7 @@ def attack(
     lanes: int = 64, device: Any = "cpu", seed: int = 0, split: str = "test", settings: dict[str, Any] | None = None,
     defenses: Any = (), out: str | Path | None = None, progress: Progress | None = None,
     measures: dict[str, str] | None = None, targets: Any = None, clean: int | None = None,
-    told: Callable[[dict[str, int]], None] | None = None, **options: Any,
+    told: Callable[[dict[str, int]], None] | None = None, callbacks: Any = (), **options: Any,
 ) -> Result:  # fmt: skip
     """Attack the first `episodes` samples of a split and let the verifier judge every one.
 
@@ -59,10 +60,11 @@ def attack(
         targets: of a goal that takes them: one per assigned sample, or {sample: target, None: that of all others}.
         clean: measure clean accuracy over that many samples of the split, the assigned ones among them; None for all.
         told: hears before anything is asked how many inputs the victim will be asked about at most, by what for.
+        callbacks: one or several `advgym.Callback`, told of the start, of every finished batch, and of the result.
         options: the threat model's, as for `advgym.make`; `knowledge` defaults to what the agent declares.
     """
     started = time.perf_counter()
-    entry = _entry(agent)
+    entry, seed = _entry(agent), check_seed(seed)
     settings = check_settings(entry, settings or {})
     made, before = _made(task, entry, options, defenses)
     tally, place = made.victim.tally, resolve_device(device)
@@ -86,11 +88,14 @@ def attack(
     key = [made.name, entry.name, settings, str(options), str(_pairs(defenses)), seed, split, ids, lanes, meter.about,
            str(aims)]  # fmt: skip
     log = Checkpoint(out, fingerprint([*key, str(made.threat), victim_card(made)]))
+    calls = Calls(callbacks)
+    calls.start(Run(made.name, entry.name, made.victim.name, len(ids), len(todo), seed, split,
+                    dict(msgspec.to_builtins(made.threat, builtin_types=())), settings))  # fmt: skip
 
     def batch(task: Task, some: list[int], meter: Meter | None = None) -> tuple[list[Sample], str]:
         return play(task, entry, some, place, seed, split, settings, meter, aims, known)
 
-    rows = _play_all(todo, lanes, log, tally, lambda some: batch(made, some, meter), progress)
+    rows = _play_all(todo, lanes, log, tally, lambda some: batch(made, some, meter), progress, calls)
     flags += _flags(made, entry, rows, log.crashed, len(ids))
     with tally.during("flags"):
         blind = blind_flag(made, split, todo, place)
@@ -111,9 +116,11 @@ def attack(
         contract=CONTRACT, clean_of=clean_of, clean_size=size, asked=tally.since(before, log.asked),
         clean_ci=wilson(round(share * clean_of), clean_of) if clean_of else None,
     )  # fmt: skip
+    vars(result)["made"] = made  # beside the fields: of no file
     if out is not None:
         results.save(result, out)
         log.close()
+    calls.result(result)
     return result
 
 
@@ -143,7 +150,7 @@ def _check_told(entry: registry.Agent, made: Task) -> None:
 
 def _play_all(
     todo: list[int], lanes: int, log: Checkpoint, tally: Tally, batch: Callable[[list[int]], tuple[list[Sample], str]],
-    progress: Progress | None,
+    progress: Progress | None, calls: Calls,
 ) -> list[Sample]:  # fmt: skip
     """The rows of all samples, those of an interrupted run among them; what is new is logged batch by batch."""
     rows = log.rows
@@ -159,6 +166,7 @@ def _play_all(
         rows += new
         log.add(new, error, tally.since(start))
         tell(len(rows), len(todo), sum(s.success for s in rows))
+        calls.progress(len(todo), rows)
     return rows
 
 

@@ -77,3 +77,41 @@ def names_of(victim: Any) -> list[str]:
     """The names of its classes that a victim's card gives, in order; [] for none."""
     found = victim.card.get("names", []) if victim is not None else []
     return [str(name) for name in found]
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A whole number from 1 to 2^31 - 1, or an error with the name of what it is for."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if not 1 <= number < 2**31 or number != float(value):
+        raise AdvgymError(f"{name} is a whole number of at least 1 and at most {2**31 - 1}, not {value!r}")
+    return number
+
+
+def widening(value: Any) -> float | None:
+    """A factor of at least 1 on a constraint; None for none."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 1 <= number < float("inf"):
+        raise AdvgymError(f"widen is a number of at least 1 (times the constraint), not {value!r}")
+    return number
+
+
+def ask_column(name: str, key: str) -> str:
+    """What to do where no column of data has a name that is known: of an object it is renamed, of a file named.
+
+    >>> ask_column("samples", "text")
+    "say which holds the text by its name: samples.rename(columns={'COLUMN': 'text'}), or pass (inputs, labels)"
+    """
+    if name in ("samples", "train", "data"):
+        return (
+            f"say which holds the {key} by its name: {name}.rename(columns={{'COLUMN': {key!r}}}), or pass "
+            "(inputs, labels)"
+        )
+    return f"say which holds the {key}: {name}?{key}=COLUMN"

@@ -1,9 +1,11 @@
-"""Pictures as PNG, and files as data addresses, for pages that stand by themselves."""
+"""Pictures as PNG, sounds as WAV, and files as data addresses, for pages that stand by themselves."""
 
 from __future__ import annotations
 
 import base64
+import io
 import struct
+import wave
 import zlib
 
 import numpy as np
@@ -33,3 +35,14 @@ def uri(kind: str, body: bytes) -> str:
     'data:text/plain;base64,aGk='
     """
     return f"data:{kind};base64,{base64.b64encode(body).decode('ascii')}"
+
+
+def wav(x: NDArray[np.float32], rate: int) -> bytes:
+    """Mono 16-bit WAV of samples in [-1, 1)."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.clip(np.round(x * 32768.0), -32768, 32767).astype("<i2").tobytes())
+    return out.getvalue()

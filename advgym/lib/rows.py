@@ -11,14 +11,42 @@ The row `cora-sage` of it has make, title = "sage on cora", dataset = "cora" and
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from advgym.errors import DataError
 
 EACH = "each"
 PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass
+class Rows:
+    """The tables of one tasks.toml."""
+
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    victims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rescorers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_rows(path: Path) -> Rows:
+    """The tables of a file, families written out.
+
+    Raises:
+        DataError: for a file that is not there, or no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise DataError(f"cannot read the task table {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path} is not a TOML table of tasks: {error}") from None
+    return Rows(*(expanded(table.get(f"{what}s", {}), f"{path}: {what}") for what in ("task", "victim", "rescorer")))
 
 
 def expanded(table: Mapping[str, dict[str, Any]], what: str) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,32 @@ class Range:
 COUNT, NATURAL = Range(1), Range(0)  # one or more; none or more
 SHARE, POSITIVE = Range(0, 1), Range(0, above=True)
 Allowed = Range | tuple[str, ...]
+SEEDS = (0, 2**63 - 1)  # whatever draws, in every command and in Python
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as an integer.
+
+    >>> check_seed(7)
+    7
+
+    Raises:
+        AdvgymError: for what is no whole number within `SEEDS`.
+    """
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not whole or not SEEDS[0] <= int(seed) <= SEEDS[1]:
+        raise AdvgymError(f"a seed is a whole number from {SEEDS[0]} to {SEEDS[1]}, not {seed!r}")
+    return int(seed)
+
+
+def check_named(**given: Any) -> None:
+    """Refuse arguments that are an empty or blank text where a name is wanted.
+
+    >>> check_named(victim="digits-cnn", dataset=None)
+    """
+    for key, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise AdvgymError(f"{key}= is an empty name: leave it out, or name one")
 
 
 def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -119,11 +145,31 @@ def _typed(value: Any, kind: type) -> Any:
     return int(float(value)) if float(value).is_integer() else None
 
 
-def described(function: Callable[..., Any], allowed: Mapping[str, Allowed]) -> dict[str, str]:
-    """Each setting in words: its type, what is allowed, its default."""
-    out = {}
+@dataclass(frozen=True)
+class Setting:
+    """One setting in words, for people and programs."""
+
+    name: str
+    type: str  # "a whole number", or "any value" where nothing says
+    allowed: str  # "at least 1", "linf, l2"; "" for any of its type
+    default: str  # as Python writes it; "" where it has to be given
+
+
+def settings_in_words(function: Callable[..., Any], allowed: Mapping[str, Allowed]) -> list[Setting]:
+    """Each setting with its type, what is allowed and its default."""
+    found = []
     for name, default in settings_of(function).items():
-        kind = type_of(function, name)
-        told = TYPES[kind] + _more(allowed.get(name)) if kind else "any value"
-        out[name] = told + ("" if default is inspect.Parameter.empty else f"; {default!r} by default")
+        kind, values = type_of(function, name), allowed.get(name)
+        some = ", ".join(values) if isinstance(values, tuple) else str(values or "").removeprefix("of ")
+        given = "" if default is inspect.Parameter.empty else repr(default)
+        found.append(Setting(name, TYPES[kind] if kind else "any value", some, given))
+    return found
+
+
+def described(function: Callable[..., Any], allowed: Mapping[str, Allowed]) -> dict[str, str]:
+    """Each setting in one line: its type, what is allowed, its default."""
+    out = {}
+    for s in settings_in_words(function, allowed):
+        told = s.type + _more(allowed.get(s.name)) if s.type in TYPES.values() else s.type
+        out[s.name] = told + (f"; {s.default} by default" if s.default else "")
     return out

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import html
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from advgym.clients.render import ask
 from advgym.core.batch import Batch
 from advgym.core.task import Task
 from advgym.judge.results import Result, Sample
@@ -27,6 +28,7 @@ class Example:
     line: str
     queries: int
     distance: str
+    told: bool = False  # whether the fragment says both answers, so that nothing beside it needs to
 
 
 def forms(task: Task, split: str, samples: list[Sample]) -> tuple[Batch, Tensor]:
@@ -40,10 +42,10 @@ def words(task: Task, output: Any) -> str:
     return task.goal.describe(torch.as_tensor(output))
 
 
-def ask(task: Task, function: Callable[..., str], *arguments: Any) -> str:
-    """What a task's `show` or `line` says; one that knows the parameter `task` is given it."""
-    known = inspect.signature(function).parameters
-    return function(*arguments, task=task) if "task" in known else function(*arguments)
+def _tells(fragment: str, before: str, after: str) -> bool:
+    """Whether both answers can be read in a fragment (a transcript's words stand apart there)."""
+    seen = set(re.split(r"\W+", html.unescape(re.sub(r"<[^>]*>", " ", fragment))))
+    return bool(fragment) and all(set(re.split(r"\W+", answer)) - {""} <= seen for answer in (before, after))
 
 
 def pick(results: list[Result], most: int = 4) -> list[tuple[Result, Sample]]:
@@ -80,6 +82,7 @@ def examples(task: Task, results: list[Result], most: int = 4) -> list[Example]:
                 line,
                 s.queries,
                 f"{s.distance:.3g}",
+                _tells(fragment, words(task, s.before), words(task, s.after)),
             )
         )
     return out

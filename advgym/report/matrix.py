@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Cell:
     attacked: int
     marks: str = ""
     agent: str = ""
+    ref: str = ""  # where the page tells what stands behind it
 
     @property
     def percent(self) -> str:
@@ -74,9 +76,8 @@ def _cell(r: Result, marks: str = "") -> Cell:
         marks += "†"
     if any(f.startswith("agent crashed") for f in r.flags):
         marks += "✕"
-    return Cell(
-        r.success_rate, median([s.queries for s in r.samples if s.success]), *r.success_ci, r.attacked, marks, r.agent
-    )
+    spent = median([s.queries for s in r.samples if s.success])
+    return Cell(r.success_rate, spent, *r.success_ci, r.attacked, marks, r.agent, ref_of(r))
 
 
 def agents_by_tasks(results: Sequence[Result], names: list[str], missing: Mapping[tuple[str, str, str], str]) -> Matrix:
@@ -114,6 +115,12 @@ def agents_by_tasks(results: Sequence[Result], names: list[str], missing: Mappin
 def group_of(r: Result) -> str:
     """Under which heading of the matrix an attack stands."""
     return "control" if r.agent == CONTROL else str(r.threat["knowledge"])
+
+
+def ref_of(r: Result) -> str:
+    """Where on the page an attack is told; the same agent may stand there with two budgets."""
+    parts = (r.task, r.agent, r.defense, r.threat["queries"], r.episodes)
+    return "cell-" + re.sub(r"[^A-Za-z0-9]+", "-", " ".join(str(p) for p in parts))
 
 
 def _mean(row: Row) -> float:

@@ -16,8 +16,10 @@ from advgym.judge.columns import barred
 from advgym.judge.results import Result
 from advgym.lib.files import write_atomic
 from advgym.lib.machine import versions
+from advgym.report.cells import Key, address, as_csv, sources
 from advgym.report.examples import Example, examples
 from advgym.report.matrix import CONTROL, GROUPS, agents_by_tasks, attack_by_defense, domains_of, gather_flags, group_of
+from advgym.report.reasons import reasons
 from advgym.report.svg import SLOTS, Line, curve, figure
 
 
@@ -33,6 +35,7 @@ def write_report(
     notes: Sequence[str] = (),
     command: str | None = None,
     seconds: float | None = None,
+    files: Mapping[Key, str] | None = None,
 ) -> str:
     """Write one HTML file; the text is also returned.
 
@@ -43,6 +46,7 @@ def write_report(
         missing: why a cell (agent, task, defense) is empty.
         flags: what a reader should know besides the results' own flags.
         notes: lines for "what was run".
+        files: result files by (agent, task, defense), as the page names them: relative to its folder.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -59,6 +63,8 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    shows = [(name, _title(name), _examples(tasks.get(name), [r for r in results if r.task == name])) for name in names]
+    behind = sources([*results, *defended], files or {}, [name for name, _, found in shows if found])
     page = env.get_template("report.html.j2").render(
         title=title,
         single=len(results) == 1 and not defended,
@@ -73,11 +79,12 @@ def write_report(
             attack_by_defense(results, defended, domain, missing) for domain in domains_of(r.task for r in defended)
         ],
         figures=[curves(results, name) for name in names],
-        shows=[
-            (name, _title(name), _examples(tasks.get(name), [r for r in results if r.task == name])) for name in names
-        ],
+        shows=shows,
+        cells=behind,
+        sheet=address(as_csv(behind)),
         flags=gather_flags([*results, *(r for r in defended if r.defense != "none")], flags),
         control_agent=CONTROL,
+        reasons=reasons(results, tasks, missing),
     )
     if path is not None:
         write_atomic(Path(path), page.encode())

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym import AdvgymError, Victim
-from advgym.agents.defenses.wrapping import asked
+from advgym.agents.defenses.wrapping import asked, straight_through
 from advgym.core.rng import bits
 from advgym.lib.content import digest
 from advgym.lib.fit import descend
 from advgym.lib.weights import load_or_train
 
 CHUNK = 256
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def clean_inputs(task: Any, samples: int, seed: int = 0, *, single: bool = False) -> Tensor:
@@ -71,6 +72,48 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(self.up(h))
 
 
+class Residual(nn.Module):
+    """Blocks of 3 x 3 convolutions whose sum is added to the image; it begins as the image. Images (n, C, H, W).
+
+    Args:
+        width: channels inside; blocks: of two convolutions each.
+    """
+
+    def __init__(self, channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+
+        def conv(c: int, d: int) -> nn.Conv2d:
+            return nn.Conv2d(c, d, 3, padding=1)
+
+        self.first, self.last = conv(channels, width), conv(width, channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), conv(width, width), nn.ReLU(), conv(width, width)) for _ in range(blocks)
+        )
+        for p in self.last.parameters():
+            nn.init.zeros_(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        y = x + self.last(F.relu(h))
+        return straight_through(y.clamp(0, 1), y)  # a clamp hides gradients, and stops no attacker who knows it
+
+
+def images(task: Any, samples: int, seed: int, what: str) -> Tensor:
+    """`clean_inputs` that are images, (n, C, H, W).
+
+    Raises:
+        AdvgymError: for others, with what wants them.
+    """
+    clean = clean_inputs(task, samples, seed)
+    if clean.dim() != 4:
+        raise AdvgymError(
+            f"{task.name} offers no images (C, H, W), which {what} wants, but inputs of shape {tuple(clean.shape[1:])}"
+        )
+    return clean
+
+
 def autoencoder(
     name: str, x: Tensor, spoil: Callable[[Tensor, int], Tensor], *, recipe: dict[str, Any], epochs: int,
     width: int = 16, lr: float = 5e-3, batch: int = 64, seed: int = 0,
@@ -87,21 +130,38 @@ def autoencoder(
     recipe = {**recipe, "content": digest(x), "shape": list(x.shape), "epochs": epochs, "width": width, "lr": lr,
               "batch": batch, "seed": seed}  # fmt: skip
 
-    def train(module: Autoencoder) -> dict[str, Any]:
+    def loss(module: Autoencoder, clean: Tensor, step: int) -> Tensor:
+        return F.mse_loss(module(spoil(clean, step)), clean)
+
+    def told(module: Autoencoder) -> dict[str, Any]:
+        return {"reconstruction": round(float(F.mse_loss(module(x[:500]), x[:500])), 5)}
+
+    return learned(name, lambda: Autoencoder(channels, width, pooled), x, loss, told=told, recipe=recipe, epochs=epochs,
+                   lr=lr, batch=batch, seed=seed)  # fmt: skip
+
+
+def learned(
+    name: str, build: Callable[[], Module], x: Tensor, loss: Callable[[Module, Tensor, int], Tensor], *,
+    told: Callable[[Module], dict[str, Any]], recipe: dict[str, Any], epochs: int, lr: float = 5e-3, batch: int = 64,
+    seed: int = 0,
+) -> Module:  # fmt: skip
+    """A network trained on clean inputs x once and kept in the cache; Adam, one cycle of the rate.
+
+    Args:
+        loss: (module, rows of x, number of the step) -> what to lessen.
+        told: what the card says of it.
+        recipe: all that the weights depend on.
+    """
+
+    def train(module: Module) -> dict[str, Any]:
         module.requires_grad_(True)
         steps = -(-len(x) // batch) * epochs
         optimiser = torch.optim.Adam(module.parameters(), lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2))
         count = iter(range(steps))
-
-        def loss(index: Tensor) -> Tensor:
-            clean = x[index]
-            return F.mse_loss(module(spoil(clean, next(count))), clean)
-
         order = (bits(seed, torch.arange(len(x)), (), e).argsort().split(batch) for e in range(epochs))
-        descend(module, loss, order, optimiser, schedule=schedule)
+        descend(module, lambda index: loss(module, x[index], next(count)), order, optimiser, schedule=schedule)
         with torch.no_grad():
-            return {"reconstruction": round(float(F.mse_loss(module(x[:500]), x[:500])), 5)}
+            return told(module)
 
-    module, _ = load_or_train(name, lambda: Autoencoder(channels, width, pooled), train, recipe=recipe)
-    return module
+    return load_or_train(name, build, train, recipe=recipe)[0]

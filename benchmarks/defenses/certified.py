@@ -22,7 +22,7 @@ import torch
 from advgym import attack, make_task
 from advgym.core.kinds.certificates import certifier
 from advgym.evaluations.certify import Row, accuracy_at, broken, certify
-from advgym.lib.votes import lower_bounds
+from advgym.lib.tallies import lower_bounds
 from benchmarks._common import arguments, clock, device_label, table
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5)

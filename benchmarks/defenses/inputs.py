@@ -6,7 +6,7 @@ and both may stop at the first success. Images: `pgd` on mnist-cnn at Linf `--ep
 Linf .02. Detectors: AUC of the risk, on clean test samples against the same samples attacked by `pgd` without the
 detector, and the share of clean samples above the threshold. Settings are the defaults; nothing was tuned on these.
 
-Command: ADVGYM_DATA=... python -m benchmarks.defenses.inputs    (--images 60 --clips 30 --steps 200 --json)
+Command: ADVGYM_DATA=... python -m benchmarks.defenses.inputs    (--images 60 --clips 30 --steps 200 --only a,b)
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import torch
 import advgym
 from advgym import registry
 from advgym.lib.settings import settings_of
+from advgym.lib.tallies import auc
 from benchmarks._common import arguments, device_label, table
 
-IMAGES = ("jpeg", "bit-depth", "median", "magnet", "total-variation", "reformer")
+IMAGES = ("jpeg", "bit-depth", "median", "median:size=5", "magnet", "total-variation", "reformer", "rectifier",
+          "purifier", "denoised-smoothing")  # fmt: skip
 SPEECH = ("quantise", "mu-law", "median", "average", "low-pass", "band-pass", "resample", "codec",
           "spectral-subtraction", "wiener")  # fmt: skip
 DETECTORS = (("image/mnist-linf", "magnet"), ("image/mnist-linf", "distribution"),
@@ -30,7 +32,7 @@ DETECTORS = (("image/mnist-linf", "magnet"), ("image/mnist-linf", "distribution"
 
 def main() -> None:
     args = arguments(
-        __doc__, images=60, clips=30, steps=200, eps="0.3,0.2", detected=40, part="images,speech,detectors"
+        __doc__, images=60, clips=30, steps=200, eps="0.3,0.2", detected=40, part="images,speech,detectors", only=""
     )
     parts = args.part.split(",")
     if "images" in parts:
@@ -45,13 +47,16 @@ def main() -> None:
 def rows(name: str, defenses: tuple[str, ...], count: int, args, **constraint: object) -> None:
     """The plain and the adaptive row of each defense."""
     lines = [["none", *played(name, [], count, args, constraint)[:2], "", "", 0.0]]
-    for defense in defenses:
+    for defense in [d for d in defenses if d in args.only.split(",") or not args.only]:
         started = time.process_time()
+        label, given = defense_named(defense)
         found = [
-            played(name, [(defense, {"adaptive": adaptive})], count, args, constraint) for adaptive in (False, True)
+            played(name, [(label, {**given, "adaptive": adaptive})], count, args, constraint)
+            for adaptive in (False, True)
         ]
         clean, plain, adaptive = found[0][0], found[0][1], found[1][1]
         lines.append([defense, clean, plain, adaptive, 100 * (plain - adaptive), time.process_time() - started])
+        print(lines[-1], flush=True)
     title = f"{name} {constraint or ''}, {count} samples, pgd of {args.steps} steps ({device_label(args.device)})"
     table(title, ["defense", "clean", "plain", "adaptive", "points", "CPU s"], lines, args.json)
 
@@ -62,6 +67,12 @@ def played(name: str, defenses: list, count: int, args, constraint: dict) -> tup
     result = advgym.attack(name, "pgd", episodes=count, lanes=min(count, 100), clean=count, defenses=defenses,
                            device=args.device, **budget, **constraint)  # fmt: skip
     return result.clean_accuracy, result.robust_accuracy
+
+
+def defense_named(text: str) -> tuple[str, dict[str, int]]:
+    """A defense's name and its settings, of NAME or NAME:setting=whole number."""
+    name, _, rest = text.partition(":")
+    return name, {k: int(v) for k, v in [rest.split("=")]} if rest else {}
 
 
 def detectors(args) -> None:
@@ -90,12 +101,6 @@ class Fixed:
 
     def __getattr__(self, name: str):
         return getattr(self.env, name)
-
-
-def auc(clean: torch.Tensor, attacked: torch.Tensor) -> float:
-    """The chance that an attacked sample has the larger risk, equals half."""
-    apart = attacked.unsqueeze(1) - clean
-    return float(((apart > 0).double() + 0.5 * (apart == 0).double()).mean())
 
 
 if __name__ == "__main__":

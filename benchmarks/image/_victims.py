@@ -37,6 +37,22 @@ def robust(recipe: dict[str, Any] = RECIPE) -> Victim:
     return Victim(module.eval().requires_grad_(False), name="mnist-strided-robust", card=card)
 
 
+class Sure(nn.Module):
+    """A net whose scores are so many times as large: the same answers, and a softmax that is 0 or 1 in float32."""
+
+    def __init__(self, net: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.net, self.factor = net, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.net(x)
+
+
+def sure(factor: float = 300.0) -> Victim:
+    """`robust`, surer of itself."""
+    return Victim(Sure(robust().model, factor), name="mnist-strided-sure")
+
+
 def adversarial(module: nn.Module, x: Tensor, labels: Tensor, recipe: dict[str, Any]) -> None:
     """Train in place; the radius grows to eps in the first epoch, the rate rises and falls."""
     eps, size, epochs = recipe["eps"], recipe["batch"], recipe["epochs"]

@@ -2,7 +2,8 @@
 
     python -m benchmarks.image.auto_against_autoattack --folder PATH_TO_A_CHECKOUT_OF_fra31/auto-attack
 
-Two victims: `mnist-cnn`, undefended, and a small net trained on PGD's images. Same samples, Linf .3, plain floats. A
+Victims: `mnist-cnn`, undefended; a small net trained on PGD's images; `sure`, the same one with scores 300 times as
+large. Same samples, Linf .3, plain floats. A
 forward and a backward of one sample are a propagation each. Without the folder only our side runs. What each member of
 the suite breaks, and for how many propagations, is printed beside it.
 """
@@ -21,7 +22,7 @@ from advgym.agents.gradient import auto
 from advgym.core.env import AttackEnv
 from advgym.judge.evaluator import evaluator
 from benchmarks._common import arguments, table
-from benchmarks.image._victims import robust
+from benchmarks.image._victims import robust, sure
 
 EPS = 0.3
 
@@ -30,7 +31,7 @@ def main() -> None:
     args = arguments(__doc__, folder="", samples=200, first=0, budget="standard", seed=0, victims="cnn,robust")
     rows = []
     for name in args.victims.split(","):
-        given = {"cnn": "mnist-cnn", "robust": None}[name] or robust()
+        given = {"cnn": lambda: "mnist-cnn", "robust": robust, "sure": sure}[name]()
         task = advgym.make_task(
             "image/mnist-linf", victim=given, eps=EPS, lattice=0, queries=1_000_000, gradients=1_000_000
         )

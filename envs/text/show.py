@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advgym.envs.text.inputs.spacing import CLOSE, PAIR
 from advgym.envs.text.perturb.words import TextBatch
+from advgym.lib.canvas import Frame, words
 
 
 def line(batch: TextBatch, row: int, form: Tensor, task: Any = None) -> str:
@@ -81,3 +82,16 @@ def _answers(before: Tensor, after: Tensor, task: Any) -> str:
         f'<span aria-label="becomes">&rarr;</span> '
         f'<span style="{_CHIP};color:{colour};border-color:{colour}">{escape(say(after))}</span></p>'
     )
+
+
+def draw(batch: TextBatch, row: int, form: Tensor) -> Frame:
+    """A frame of the text, uint8 (H, W, 3) of a fixed size: what went is struck through, what came is coloured."""
+    return marked(batch.pieces(row, form))
+
+
+def marked(sites: list[tuple[str, str | None]]) -> Frame:
+    """The same of (old text, new text or None where it stays)."""
+    pieces = []
+    for old, new in sites:
+        pieces += [(apart(old), "")] if new is None else [(old, "gone"), (seen(new), "added")]
+    return words(pieces)

@@ -103,7 +103,7 @@ def headline_defense(
     }
     return Headline(
         interval=mean_interval(parts), eligible=not notes, footnote="; ".join(notes), columns=columns,
-        flags=[*_flags(tasks), *_masked(by)],
+        flags=[*_flags(tasks), *_masked(by), *_unadapted(by)],
     )  # fmt: skip
 
 
@@ -208,3 +208,13 @@ def _masked(by: dict[str, list[TaskScore]]) -> list[str]:
                 f"{name}: {', '.join(above)} succeed more often than every white-box attack: masked gradients?"
             )
     return flags
+
+
+def _unadapted(by: dict[str, list[TaskScore]]) -> list[str]:
+    """Tasks on which no attack had the defense's own gradients, so that no figure there is of an adaptive attacker."""
+    return [
+        f"{name}: no attack of the panel had this defense's own gradients: none was adaptive to it"
+        for name, scores in by.items()
+        if any(s.status == "scored" for s in scores)
+        and not any(s.status == "scored" and s.knowledge == "white-box" for s in scores)
+    ]

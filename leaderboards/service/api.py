@@ -78,6 +78,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
         request: Request, archive: Annotated[UploadFile, File()], board: Annotated[str, Form(max_length=100)],
         phase: Annotated[str, Form(max_length=40)] = "", key: Annotated[str, Form(max_length=100)] = "",
     ) -> Response:  # fmt: skip
+        """Hand in a submission: a tar, tar.gz or zip of its folder. A key makes it safe to ask twice."""
         token = caller(request, "submit")
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
@@ -86,6 +87,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/submissions")
     def mine(request: Request) -> Response:
+        """The submissions of your team."""
         token = caller(request, "read", READS)
         if not token.team:
             raise HTTPException(403, "this token names no team; make one with --team")
@@ -93,10 +95,12 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/submissions/{id}")
     def see(request: Request, id: str) -> Response:
+        """One submission: its state, progress, outcome."""
         return json(shown(own(request, id)[1]))
 
     @api.delete("/submissions/{id}")
     def withdraw(request: Request, id: str) -> Response:
+        """Cancel a submission that waits or runs."""
         token, found = own(request, id)
         if not token.may("submit"):
             raise HTTPException(403, "this token may not submit, so it cannot cancel")
@@ -107,6 +111,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/submissions/{id}/events")
     def events(id: str) -> Response:
+        """A submission's progress as server-sent events."""
         if status(store, id[:40], steps=steps) is None:
             raise HTTPException(404, "no such submission")
         if feed.full():
@@ -118,6 +123,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
     def dispute(
         request: Request, result: Annotated[UploadFile, File()], against: Annotated[str, Form(max_length=40)]
     ) -> Response:
+        """Dispute an entry by a result file whose perturbations lower it; they are judged again first."""
         token = caller(request, "dispute", 10)
         raw = result.file.read(intake.RESULT_MB * (1 << 20) + 1)
         if len(raw) > intake.RESULT_MB * (1 << 20):
@@ -127,14 +133,17 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/boards")
     def boards() -> Response:
+        """Every board."""
         return json([data.board_summary(shelf.book(name)) for name in sorted(shelf.boards)])
 
     @api.get("/boards/{name}")
     def board(name: str) -> Response:
+        """All that a board's pages are made of: rules, phases, rankings."""
         return json(data.board_data(shelf, book_of(name)))
 
     @api.get("/entries/{id}.rows")
     def rows(id: str) -> Response:
+        """Every judged sample of an entry, once its phase is public."""
         book = entry_book(id)
         raw = shelf.rows(book, id)
         if raw is None and book.published(book.entries[id].phase):
@@ -145,6 +154,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/entries/{id}")
     def entry(request: Request, id: str) -> Response:
+        """One entry, as its hash in the ledger has it."""
         try:
             return json(shelf.file(entry_book(id), id) if boss(request) else shelf.raw(entry_book(id), id))
         except DataError as error:
@@ -158,11 +168,13 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/organise/record")
     def health(request: Request) -> Response:
+        """For organisers: what the watch over the record found."""
         caller(request, "organise", READS)
         return json(watch.health)
 
     @api.get("/ledger")
     def lines(start: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """Lines of the ledger, a thousand at a time."""
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
         found = shelf.chain.told()[start : start + LINES]
@@ -170,6 +182,7 @@ def make_api(store: Store, shelf: Shelf, watch: Watch) -> APIRouter:
 
     @api.get("/ledger/head")
     def head() -> Response:
+        """The last line of the ledger."""
         if shelf.head() == "damaged":
             raise HTTPException(500, "the ledger is damaged; restore it from a published copy")
         lines = shelf.chain.told()

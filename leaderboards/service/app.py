@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from advgym.errors import AdvgymError
 from advgym.leaderboards.rules.board_tables import Board
 from advgym.leaderboards.rules.reasons import Refused
-from advgym.leaderboards.service import api, data, desk, guard, intake, pages
+from advgym.leaderboards.service import api, data, desk, guard, intake, openapi, pages, teams
 from advgym.leaderboards.service.guard import Guard
 from advgym.leaderboards.service.shelf import Book, Shelf, is_open
 from advgym.leaderboards.service.show import Pictures
@@ -99,6 +99,7 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
     static = {
         "style.css": ("text/css", pages.stylesheet()),
         "live.js": ("text/javascript", (pages.HERE / "static" / "live.js").read_text(encoding="utf-8")),
+        "table.js": ("text/javascript", pages.table_script()),
         "mark.svg": ("image/svg+xml", (pages.HERE / "static" / "mark.svg").read_text(encoding="utf-8")),
     }
 
@@ -125,6 +126,21 @@ def create_app(store: Store, root: Path, boards: Mapping[str, Board]) -> FastAPI
     @app.get("/about")
     def about(request: Request) -> Response:
         return kept.answer(request, ("/about", everything()), lambda: pages.about_page(shelf))
+
+    @app.get("/api")
+    def calls(request: Request) -> Response:
+        return kept.answer(request, ("/api",), lambda: openapi.api_page(app))
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    def described(request: Request) -> Response:
+        return api.json(openapi.schema(app))
+
+    @app.get("/teams/{name}")
+    def team(request: Request, name: str) -> Response:
+        path, stamp = f"/teams/{name}", everything()
+        if path not in teams.standings(shelf):
+            raise HTTPException(404, "There is no such team here, or nothing of it is scored yet.")
+        return kept.answer(request, (path, stamp), lambda: teams.team_page(shelf, path) or "")
 
     @app.get("/boards/{name}")
     def front(request: Request, name: str) -> Response:

@@ -10,7 +10,7 @@ import msgspec
 
 from advgym.leaderboards.entries.entry import canonical
 from advgym.leaderboards.rules.board_tables import Board
-from advgym.leaderboards.service import data, pages, show
+from advgym.leaderboards.service import data, pages, show, teams
 from advgym.leaderboards.service.shelf import Shelf
 from advgym.leaderboards.store import record
 from advgym.lib.files import write_atomic
@@ -39,9 +39,12 @@ def export(root: str | Path, boards: Mapping[str, Board], out: str | Path) -> li
         put(path, msgspec.json.encode(value))
 
     put("/static/style.css", pages.stylesheet())
+    put("/static/table.js", pages.table_script())
     put("/static/mark.svg", (pages.HERE / "static" / "mark.svg").read_text(encoding="utf-8"))
     put("/", pages.index_page(shelf, pages.exported("/")))
     put("/about", pages.about_page(shelf, pages.exported("/about")))
+    for path in teams.standings(shelf):
+        put(path, teams.team_page(shelf, path, pages.exported(path)) or "")
     books = [shelf.book(name) for name in sorted(boards)]
     put_json("/api/boards", [data.board_summary(book) for book in books])
     chain = shelf.chain.told()

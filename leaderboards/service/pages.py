@@ -96,6 +96,7 @@ def environment() -> Environment:
         "lowered": views.lowered,
         "beside": views.beside,
         "contract": contract.number,
+        "team_path": views.team_path,
     }
     env.filters |= filters
     return env
@@ -106,6 +107,12 @@ def stylesheet() -> str:
     """The one CSS file: the report's, and what boards add to it."""
     report = (registry.HOME / "templates" / "report.css").read_text(encoding="utf-8")
     return report + (HERE / "static" / "board.css").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def table_script() -> str:
+    """What orders and narrows down tables, the report's own."""
+    return (registry.HOME / "templates" / "table.js").read_text(encoding="utf-8")
 
 
 def render(template: str, here: str, to: Links = served, **values: Any) -> str:
@@ -120,7 +127,10 @@ def index_page(shelf: Shelf, to: Links = served) -> str:
     for book in books:
         phase, track = front(book)
         cards.append((book, phase, [(t, leader(book, phase, t)) for t in book.board.tracks], track))
-    return render("index.html.j2", "/", to, cards=cards, head=shelf.head(), is_open=is_open, domains=domains)
+    return render(
+        "index.html.j2", "/", to, cards=cards, head=shelf.head(), is_open=is_open, domains=domains,
+        fresh=not any(book.entries for book in books),
+    )  # fmt: skip
 
 
 def front(book: Book) -> tuple[str, str]:
@@ -216,7 +226,7 @@ def entry_page(
         published=book.published(entry.phase), lowered=book.lowered.get(id, ""), path=board_path,
         endings=[(s, endings(s.reasons)) for s in entry.tasks if s.reasons], beside=views.beside(entry),
         measured=views.measured(entry), made_with=views.made_with(entry),
-        withheld="" if whole else withheld(book, entry.phase),
+        withheld="" if whole else withheld(book, entry.phase), spots=views.spots(entry),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Shown(msgspec.Struct):
     line: str
     queries: int
     distance: str
+    told: bool = False
 
 
 Shows = list[tuple[str, list[Shown]]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +46,16 @@ def place(p: Placed) -> str:
     return "–" if p.rank is None else f"{p.rank}{'=' if p.tied else ''}"
 
 
+def team_path(team: str) -> str:
+    """Where a team's page is: its name as far as an address can hold it, and a digest, for names are free.
+
+    >>> team_path("Kestrel"), team_path("../Ødegård & co") != team_path("../degrd-co")
+    ('/teams/kestrel-b32b4079', True)
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", team.lower()).strip("-")[:40]
+    return f"/teams/{plain or 'team'}-{hashlib.sha256(team.encode()).hexdigest()[:8]}"
+
+
 def lowered(entry: Entry) -> bool:
     """Whether a dispute lowered it, or one of the versions before it."""
     return entry.disputes > 0
@@ -84,7 +96,23 @@ def cell(score: TaskScore | None, name: str) -> Cell | str:
         return "not attempted"
     marks = "†" if score.attacked and score.success.value <= score.control_rate else ""  # 0: not told
     ci = score.success
-    return Cell(ci.value, score.queries_median, ci.low, ci.high, score.attacked, marks, name)
+    ref = spot(score.task, score.attack or "")
+    return Cell(ci.value, score.queries_median, ci.low, ci.high, score.attacked, marks, name, ref)
+
+
+def spot(task: str, attack: str = "") -> str:
+    """Where on an entry's page a score stands."""
+    return "on-" + re.sub(r"[^A-Za-z0-9]+", "-", f"{task} {attack}").strip("-")
+
+
+def spots(entry: Entry) -> list[str]:
+    """Of each score of an entry; "" for one that would stand where another does."""
+    seen: dict[str, int] = {}
+    for i, s in enumerate(entry.tasks):
+        seen.setdefault(spot(s.task, s.attack or ""), i)
+    return [
+        name if seen[name] == i else "" for i, s in enumerate(entry.tasks) for name in [spot(s.task, s.attack or "")]
+    ]
 
 
 def heat_attack(board: Board, table: Sequence[Placed]) -> Matrix:

@@ -7,7 +7,7 @@ import toy
 from advgym import AdvgymError, attack, make, registry
 from advgym.agents.gradient import auto
 from advgym.agents.gradient.multi_targeted import plan
-from advgym.agents.gradient.pdpgd import proximal
+from advgym.agents.least.pdpgd import proximal
 from advgym.agents.shared.gradients.ascent import factors, marks
 from advgym.agents.shared.gradients.class_losses import Aim
 from advgym.agents.shared.gradients.least import onto_ball, onto_plane, size
@@ -96,6 +96,17 @@ def test_losses_by_hand():
     assert aim.ranked(z).tolist() == [[1, 2, 3]]
     with pytest.raises(AdvgymError, match="reads classes"):
         Aim({**obs, "scores": torch.zeros(1, 2, 3), "output": torch.zeros(1, 2)}, "pm")
+
+
+def test_a_very_sure_answer_leaves_a_slope():
+    """Scores a thousand times as large: the softmax of them is 0 or 1 in float32."""
+    z = 1000 * torch.tensor([[2.0, 1.0, 0.0]])
+    obs = {"output": torch.tensor([0]), "surrogate": torch.zeros(1), "objective": torch.zeros(1)}
+    for name in ("ce", "pm"):
+        aim = Aim({**obs, "scores": z}, name)
+        x = z.clone().requires_grad_()
+        (g,) = torch.autograd.grad(aim({**obs, "scores": x}).sum(), x)
+        assert float(g[0, 0]) < 0 < float(g[0, 1]), name
 
 
 # -- beside foolbox ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from advgym.core.kinds.certificates import certifier, sizes
 from advgym.core.rng import normal_pairs
 from advgym.core.task import defend
 from advgym.evaluations.certify import broken
-from advgym.lib.votes import settles
+from advgym.lib.tallies import settles
 
 torch.set_num_threads(1)
 SIGMA = 0.5

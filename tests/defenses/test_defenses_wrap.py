@@ -22,6 +22,12 @@ EMBEDDED = [
 REFUSED = [("interval-bounds", "speech/synth-keyword")]
 VICTIMS = {("word-bounds", "text/synth-wordswap"): {"victim": "synth-bag"}}
 SETTINGS = {("gaussian-smoothing", "speech/synth-keyword"): {"sigma": 0.005}}
+QUICK = {  # what trains something small of its own
+    "mrr": {"samples": 600, "epochs": 2, "side": 4, "atoms": 24, "modules": 1},
+    "purifier": {"samples": 400, "epochs": 6, "time": 0.1, "steps": 2},
+    "rectifier": {"samples": 200, "epochs": 2, "blocks": 1, "eps": 0.1},
+    "denoised-smoothing": {"samples": 200, "epochs": 3, "blocks": 1, "draws": 4, "sigma": 0.1},
+}
 TRANSCRIPTS = ("rover", "temporal-dependency")  # guard these alone; the others are played on words
 
 
@@ -33,13 +39,18 @@ def guards(entry, task):
 
 
 # What trains the victim again has a sweep of its own, test_defenses_trained.py.
-FREE = [n for n, entry in registry.defenses().items() if ".defenses.training." not in entry.origin]
+# What screens training rows, or compares two channels: tests/core/test_core_poison.py, tests/fusion.
+SCREENS = ("activation-clustering", "spectral-signatures", "consistency")
+FREE = [n for n, e in registry.defenses().items() if ".defenses.training." not in e.origin and n not in SCREENS]
 TABLE = [(d, t) for t in EMBEDDED for d in FREE if guards(registry.defense(d), t) and (d, t) not in REFUSED]
 
 
 def options(defense, task):
     """The defense with its settings on a task, and its victim."""
-    return {"defenses": [(defense, SETTINGS.get((defense, task), {}))], **VICTIMS.get((defense, task), {})}
+    return {
+        "defenses": [(defense, SETTINGS.get((defense, task), QUICK.get(defense, {})))],
+        **VICTIMS.get((defense, task), {}),
+    }
 
 
 @pytest.mark.parametrize(("defense", "task"), REFUSED)

@@ -28,7 +28,8 @@ def test_every_agent_is_played():
         if "-poison" not in name and name not in LARGE
         for entry in fitting(made(name, BUDGET))
     }
-    assert set(AGENTS) - played == {"bae", "bert-attack", "clare", "metattack"}  # a language model, a poisoned graph
+    # A language model; training runs.
+    assert set(AGENTS) - played == {"bae", "bert-attack", "clare", "metattack", "badnets", "clean-label"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ LARGE = ("graph/sbm-global", "graph/sbm-rewire", "graph/sbm-inject")  # the kara
 pytestmark = pytest.mark.device
 QUICK = {"samples": 8, "epochs": 1, "queries": 2, "steps": 1}
 TRAINED = [name for name, entry in registry.defenses().items() if ".defenses.training." in entry.origin]
+LEARNING = ("denoised-smoothing", "mrr", "purifier", "rectifier")  # of clean images, whatever the task
 # One loop trains them on the CPU, and what is left is a victim as any: one of them plays every task, the others these.
 FEW = (
     "graph/karate-edge",
@@ -29,6 +30,11 @@ SETTINGS = {
     "reformer": {"samples": 256, "epochs": 30, "eps": 0.1},
     "distribution": {"samples": 64},
     "temporal-dependency": {"samples": 32},
+    "mrr": {"samples": 128, "epochs": 1, "side": 4, "atoms": 12, "modules": 1},
+    "purifier": {"samples": 128, "epochs": 4, "time": 0.1, "steps": 1, "width": 4},
+    "rectifier": {"samples": 64, "epochs": 1, "blocks": 1, "width": 4, "eps": 0.1},
+    "denoised-smoothing": {"samples": 64, "epochs": 2, "blocks": 1, "width": 4, "draws": 1, "sigma": 0.1},
+    "feature-denoising": {"samples": 8, "epochs": 1, "queries": 2, "steps": 1},
 }
 VICTIMS = {("text/synth-wordswap", "word-bounds"): {"victim": "synth-bag"}}  # transformers have no such bounds
 # What a defense says of a task that it cannot guard.
@@ -61,7 +67,7 @@ def test_defenses_answer_the_same_on_the_card(defense):
     for name in TASKS:
         if "-poison" in name or name in LARGE or (domains and name.split("/")[0] not in domains):
             continue
-        if defense in TRAINED and defense != "adversarial-training" and name not in FEW:
+        if defense in (*TRAINED, *LEARNING) and defense != "adversarial-training" and name not in FEW:
             continue
         task = guarded(name, defense)
         if task is not None:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FOLDERS = ("advgym", "envs", "agents", "leaderboards")
-DOMAINS = ("graph", "image", "speech", "text")
+DOMAINS = ("fusion", "graph", "image", "speech", "text")
 RECIPES = ("An agent", "A defense", "A victim", "A task")
 # A path in backticks at the end of a sentence, then what stands in that file; commands stand by themselves.
 STEP = re.compile(r"(?:`([\w/.]+)`:\n)?```(\w+)\n(.*?)```", re.S)

@@ -8,14 +8,19 @@ import pytest
 from advgym import registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.name != "rl.md"]
+PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if p.name != "rl.md"]
+MADE = re.compile(r"(?:\.\./)?(?:tasks|agents|defenses|api)/|(?:\.\./)?(?:figures|changelog|contributing|security)\.md")
 
 
 def blocks() -> list:
     found = []
     for page in PAGES:
-        for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)):
-            found.append(pytest.param(page.name, code, id=f"{page.stem}-{i}"))
+        parts = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+        if page.parent.name == "tutorials" and parts:  # its blocks follow one another
+            parts = ["\n".join(parts)]
+        found += [
+            pytest.param(page.name, code, id=f"{page.parent.name}-{page.stem}-{i}") for i, code in enumerate(parts)
+        ]
     return found
 
 
@@ -33,4 +38,6 @@ def test_nothing_that_a_page_registered_is_left():
 def test_links_of_the_pages_exist():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            if page.name != "README.md" and MADE.match(target):
+                continue  # a page that `make docs` makes: its strict build checks these
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"

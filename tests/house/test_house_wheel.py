@@ -76,7 +76,7 @@ from advgym import registry
 result = advgym.attack("image/digits-linf", "pgd", episodes=4, queries=10, settings={"steps": 3})
 assert advgym.verify(result) == []
 assert {"pgd", "greedy"} <= set(registry.agents()) and {"smoothing"} <= set(registry.defenses())
-assert {t.split("/")[0] for t in registry.tasks()} == {"image", "text", "graph", "speech"}
+assert {t.split("/")[0] for t in registry.tasks()} == {"image", "text", "graph", "speech", "fusion"}
 import advgym.agents, advgym.envs
 assert pathlib.Path(advgym.agents.__file__).is_relative_to(sys.argv[1])
 print("works")

@@ -178,3 +178,11 @@ def test_no_change_for_the_worse_raises_a_defense(runs, data):
     after = headline_defense(board("a"), sets, scores, [0]).interval
     assert after.value <= before.value and after.low <= before.low
     assert isinstance(after, Interval) and 0 <= after.low <= after.value <= after.high <= 1
+
+
+@pytest.mark.parametrize(("best", "told"), [("white-box", False), ("transfer", True), ("score", True)])
+def test_a_defense_that_no_adaptive_attack_met_says_so(best, told):
+    know = {"pgd": best, "square": "score"}
+    sets, scores = defended({"pgd": [beaten(0)], "square": [beaten(0)]}, knowledge=know)
+    flags = headline_defense(board("a"), sets, scores, [0]).flags
+    assert any("none was adaptive" in f for f in flags) is told

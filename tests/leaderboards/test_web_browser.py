@@ -5,7 +5,7 @@ import web_entries
 import web_server
 from browser import new_context
 
-from advgym.leaderboards.service import guard, show
+from advgym.leaderboards.service import guard, show, views
 from advgym.leaderboards.service.shelf import Shelf
 from advgym.leaderboards.store import jobs
 from advgym.leaderboards.store.submissions import status
@@ -26,6 +26,7 @@ def site(tmp_path_factory):
 def paths(site):
     by = {e.name: e.id for e, _ in web_entries.few()}
     return {
+        "team": views.team_path("Kestrel"), "api": "/api",
         "index": "/", "about": "/about", "board": "/boards/showcase/dev/attack",
         "defenses": "/boards/showcase/dev/defense", "empty": "/boards/showcase/final/attack",
         "entry": f"/entries/{by['evolve']}", "defense": f"/entries/{by['quantised']}", "login": "/login", "me": "/me",
@@ -36,7 +37,7 @@ def paths(site):
 
 NAMES = (
     "index", "about", "board", "defenses", "empty", "entry", "defense", "login", "me", "organise", "failed", "running",
-    "scored",
+    "scored", "team", "api",
 )  # fmt: skip
 
 
@@ -211,3 +212,74 @@ def test_progress_is_live(browser, site):
     assert status(site.store, id).state == "scored"
     page.wait_for_selector("script", state="detached")
     context.close()
+
+
+def test_a_cell_leads_to_its_score_and_its_examples(browser, site):
+    page = visit(browser, site, "board", width=1280)
+    page.locator("#matrix a.cell:not([style='--h:0'])").first.click()
+    assert "/entries/" in page.url
+    row = page.locator("tr:target")
+    assert row.count() == 1
+    row.locator("th a").click()
+    assert page.locator("h3:target").count() == 1
+    assert page.locator("a[href$='.rows']").count() == 1
+    assert page.problems == []
+    page.context.close()
+
+
+def test_a_ranking_is_ordered_and_narrowed_down(browser, site):
+    page = visit(browser, site, "board", width=1280)
+    names = lambda: page.locator("#ranking tbody tr:not(.band):visible th").all_inner_texts()  # noqa: E731
+    before = names()
+    head = page.locator("#ranking thead th", has_text="Entry")
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert names() == sorted(before, key=str.lower)
+    head.get_by_role("button").click()
+    head.get_by_role("button").click()
+    assert names() == before  # as it was ranked
+    page.get_by_label("Filter").first.fill(before[0].split()[0])
+    assert 0 < len(names()) < len(before)
+    assert page.problems == []
+    page.context.close()
+
+
+def test_a_team_has_its_page(browser, site):
+    page = visit(browser, site, "board", width=1280)
+    page.get_by_role("link", name="Kestrel").first.click()
+    assert page.locator("h1").inner_text() == "Kestrel"
+    page.locator(".team th a").first.click()
+    assert "/entries/" in page.url
+    assert page.goto(site.url + "/teams/nobody-00000000").status == 404
+    page.context.close()
+
+
+def test_a_fresh_server_says_what_comes_next(browser, tmp_path):
+    fresh = web_server.Site(tmp_path, web_entries.board())
+    with web_server.listening(fresh.app) as url:
+        context = new_context(browser, viewport={"width": 390, "height": 844}, color_scheme="dark")
+        page = context.new_page()
+        page.goto(url)
+        start = page.locator("section.start")
+        for word in ("advgym token new", "advgym new agent", "advgym test mine --board showcase", "advgym submit"):
+            assert word in start.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        context.close()
+
+
+def test_the_api_is_described_without_another_host(site):
+    import json
+    import urllib.request
+
+    read = lambda path: urllib.request.urlopen(site.url + path).read().decode()  # noqa: E731
+    told = json.loads(read("/api/openapi.json"))
+    page = read("/api")
+    assert told["openapi"].startswith("3.")
+    assert {"/api/boards", "/api/submissions", "/api/entries/{id}", "/api/ledger"} <= set(told["paths"])
+    assert not any(not path.startswith("/api/") for path in told["paths"])
+    for path, methods in told["paths"].items():
+        assert path in page
+        assert all(call.get("description") for call in methods.values()), path
+    assert told["paths"]["/api/submissions"]["post"]["security"] == [{"token": []}]
+    assert "security" not in told["paths"]["/api/boards"]["get"]
+    assert "://" not in page.replace("http://www.w3.org", "")

@@ -28,7 +28,7 @@ def out(tmp_path_factory):
 def test_every_link_leads_to_a_file(out):
     _, folder = out
     pages = list(folder.rglob("*.html"))
-    assert len(pages) == 2 + 1 + 4 + 4
+    assert len(pages) == 2 + 1 + 4 + 4 + 3  # teams
     for page in pages:
         text = page.read_text()
         for link in re.findall(r'(?:href|src)="([^"]*)"', text):
@@ -45,7 +45,9 @@ def test_every_link_leads_to_a_file(out):
 def test_nothing_needs_a_server(out):
     for page in out[1].rglob("*.html"):
         text = page.read_text()
-        for word in ("<script", "<form", "/login", 'href="/'):
+        scripts = re.findall(r"<script[^>]*>", text)
+        assert all(re.search(r'src="(?:\.\./)*static/table.js"', s) for s in scripts), page
+        for word in ("<form", "/login", 'href="/'):
             assert word not in text, (page, word)
 
 

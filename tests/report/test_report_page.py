@@ -32,7 +32,8 @@ def page_path(tmp_path_factory):
         twin.defense = "adversarial-training"
         guarded.append(twin)
     path = tmp_path_factory.mktemp("page") / "index.html"
-    write_report(path, results, tasks, title="Agents against tasks", defended=guarded)
+    files = {(r.agent, r.task, "none"): f"results/{r.agent}.json" for r in results}
+    write_report(path, results, tasks, title="Agents against tasks", defended=guarded, files=files)
     return path
 
 
@@ -61,7 +62,7 @@ def test_no_sideways_scrolling_on_a_phone(page):
 
 
 def test_sections_and_cells(page):
-    for name in ("matrix", "defenses", "curves", "examples", "flags", "run"):
+    for name in ("matrix", "defenses", "curves", "examples", "cells", "flags", "run"):
         assert page.locator(f"section#{name} h2").count() == 1
     assert page.locator("#matrix tbody th[scope=row]").count() == 7
     assert page.locator("#matrix .cell:not(.none)").count() == 9
@@ -128,3 +129,75 @@ def test_keyboard_reaches_the_tables(page):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.className"))
     assert "scroll" in seen
+
+
+def test_a_cell_leads_to_what_stands_behind_it(page):
+    """Its result file, its command, the examples of its task, its paper."""
+    links = page.locator("a.cell").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert len(links) >= 18
+    assert all(page.locator(link).count() == 1 for link in set(links))
+    page.locator("#matrix a.cell").first.click()
+    row = page.locator(".attacks tr:target")
+    assert row.locator("a", has_text="file").get_attribute("href").startswith("results/")
+    row.locator("summary").click()
+    assert row.locator("code").inner_text().startswith("advgym attack toy/field --agent ")
+    assert row.locator(".by").count() == 1
+    assert page.locator(row.locator("a", has_text="examples").get_attribute("href")).count() == 1
+
+
+def test_the_csv_is_the_table(page):
+    import base64
+    import csv
+    import io
+
+    address = page.locator("a[download]").get_attribute("href")
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(address.partition(",")[2]).decode())))
+    assert len(rows) == page.locator(".attacks tbody tr").count() == 18
+    assert {r["agent"] for r in rows} == {"pgd", "bim", "square", "genetic", "noise", "first-order", "greedy"}
+    assert all(0 <= float(r["low"]) <= float(r["success"]) <= float(r["high"]) <= 1 for r in rows)
+
+
+def test_tables_are_ordered_and_narrowed_down(page):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    head = page.locator(".attacks th", has_text="success")
+    rates = lambda: [int(t) for t in page.locator(".attacks tbody tr:visible td:nth-of-type(4)").all_inner_texts()]  # noqa: E731
+    before = rates()
+    head.get_by_role("button").press("Enter")
+    assert rates() == sorted(before, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.get_by_role("button").click()
+    assert rates() == sorted(before)
+    head.get_by_role("button").click()
+    assert rates() == before
+    assert head.get_attribute("aria-sort") is None
+    page.get_by_label("Filter").fill("noise toy/edits")
+    assert page.locator(".attacks tbody tr:visible").count() == 2
+    page.get_by_role("combobox", name="defense").select_option("none")
+    assert page.locator(".narrow-down output").inner_text() == "1 of 18"
+    column = page.locator("#matrix thead th", has_text="field").get_by_role("button")
+    column.click()
+    first = page.locator("#matrix tbody").first
+    assert first.locator("tr").first.get_attribute("class") == "band"  # headings stay above their rows
+    shown = [
+        float(v) for v in first.locator("td:nth-child(2)[data-value]").evaluate_all("t => t.map(c => c.dataset.value)")
+    ]
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_a_matrix_that_scrolls_says_so(page):
+    for width in (320, 700, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for wide in page.locator(".wide").all():
+            scrolls = wide.locator(".scroll").evaluate("s => s.scrollWidth > s.clientWidth + 1")
+            assert wide.locator(".hint").is_visible() or not scrolls
+        if width == 1280:
+            assert not page.locator("#matrix .hint").is_visible()
+
+
+def test_it_reads_without_scripts(browser, page_path):
+    context = new_context(browser, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_path.as_uri())
+    assert page.locator(".attacks tbody tr").count() == 18
+    assert page.locator(".narrow-down, button").count() == 0
+    context.close()

@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 
 
 def test_the_page_has_its_blocks():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6
     for client in ("gym.make_vec", "MaskablePPO", "GymEnv"):
         assert any(client in code for code in BLOCKS)
 

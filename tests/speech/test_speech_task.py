@@ -227,9 +227,9 @@ def test_a_module_of_its_own_size_is_a_recogniser():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("speech/synth-keyword", {"norm": "l1"}, "unknown norm.*dbx, l2, linf, mask, snr"),
+        ("speech/synth-keyword", {"norm": "l1"}, "unknown value of option norm.*dbx, l2, linf, mask, snr"),
         ("speech/synth-keyword", {"eps": 1e-6}, "16-bit step"),
-        ("speech/synth-keyword", {"eps": "loud"}, "numbers"),
+        ("speech/synth-keyword", {"eps": "loud"}, "eps is a number"),
         ("speech/synth-keyword", {"eps": float("nan")}, "16-bit step"),
         ("speech/synth-keyword", {"snr": float("inf")}, "dB"),
         ("speech/synth-keyword", {"dataset": "fsd"}, "did you mean 'fsdd'"),

@@ -10,13 +10,14 @@ from advgym import AdvgymError, attack, make_task, registry, verify
 from advgym.core.env import AttackEnv
 from advgym.core.offers import check_fit, fits, lacking, offers
 from advgym.judge.evaluator import evaluator
-from advgym.lib.needs import vocabulary
+from advgym.lib.rooms import vocabulary
 
 # Others of their kind stand for these.
 SLOW = {"graph/sbm-poison", "graph/sbm-poison-jaccard", "graph/sbm-poison-rgcn", "graph/sbm-rewire",
         "graph/sbm-inject", "graph/sbm-global", "image/digits-l2", "image/digits-universal-l2",
         "image/digits-patch-universal", "speech/synth-universal", "speech/synth-prepend", "speech/synth-rooms",
-        "speech/synth-transcribe"}  # fmt: skip
+        "speech/synth-transcribe", "image/digits-poison", "image/digits-poison-clean", "speech/synth-poison",
+        "speech/synth-poison-clean"}  # fmt: skip
 TASKS = [
     name for name, row in registry._built_in().tasks.items()
     if row.get("dataset") in ("digits", "karate", "sbm") or str(row.get("dataset", "")).startswith("synth")

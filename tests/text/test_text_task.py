@@ -8,8 +8,7 @@ from advgym.core.task import load_victim, make_task
 from advgym.core.victim import Victim
 from advgym.envs.text.data import grammar
 from advgym.envs.text.inputs.slots import TextInput
-from advgym.envs.text.tasks.embedded import word_limit
-from advgym.envs.text.tasks.options import Limited
+from advgym.envs.text.tasks.options import Limited, word_limit
 from advgym.errors import AdvgymError, DataError, VictimError
 from advgym.lib.options import read
 

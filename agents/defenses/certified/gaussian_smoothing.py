@@ -16,7 +16,7 @@ from advgym.core.batch import Batch
 from advgym.core.kinds.certificates import Certificate, check_plain
 from advgym.core.task import Task
 from advgym.lib.settings import COUNT, NATURAL, POSITIVE
-from advgym.lib.votes import lower_bounds, settles
+from advgym.lib.tallies import lower_bounds, settles
 
 OWN = 0x5DEECE66D  # of the keys of a victim that draws, too
 VALUES = {"cpu": 100_000, "cuda": 1 << 26}  # numbers of noise drawn at once: what a cache holds, and a card

@@ -12,7 +12,7 @@ from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses.wrapping import straight_through
 from advgym.core.rng import mix, normal
 from advgym.lib.settings import COUNT, POSITIVE, SHARE
-from advgym.lib.votes import log_shares
+from advgym.lib.tallies import log_shares
 
 
 class Smoothed(nn.Module):

@@ -14,6 +14,7 @@ from advgym.errors import AdvgymError
 
 # surrogate and objective are the task's own and exist everywhere; the rest reads classes.
 LOSSES = ("surrogate", "objective", "ce", "margin", "pm", "dlr")
+WIDEST = 10.0  # the gap of a clean answer's two best scores beyond which scores are scaled down for ce and pm
 OWN = {"ce": "surrogate", "margin": "objective"}  # what they are where an answer is no class
 
 
@@ -31,7 +32,8 @@ class Aim:
     Args:
         obs: of the reset, without a proposal axis.
         name: of `LOSSES`. ce: cross-entropy; margin: difference of scores; pm: of probabilities (PMA, Xu et al. 2024);
-            dlr: difference of logits ratio (Croce & Hein 2020). ce and margin fall back on the task's surrogate and
+            dlr: difference of logits ratio (Croce & Hein 2020). Scores of very sure answers are scaled down for ce and
+            pm (`tempered`). ce and margin fall back on the task's surrogate and
             objective where an answer is no class.
 
     Raises:
@@ -46,6 +48,7 @@ class Aim:
                 f"loss={name!r} reads classes, and an answer here is none: surrogate, objective, ce or margin"
             )
         self.ref, self.goal = obs["output"], obs.get("target")
+        self.scale = tempered(obs["scores"].detach()) if self.classes > 1 else None
         self.towards: Tensor | None = None  # int64 (lanes,), -1 for none
 
     def ranked(self, scores: Tensor) -> Tensor:
@@ -59,6 +62,8 @@ class Aim:
             return other if other.requires_grad and not value.requires_grad else value  # an error rate has no slope
         z = obs["scores"]
         up, down, named = self._pair(z)
+        if self.scale is not None and self.name in ("ce", "pm"):
+            z = z / self.scale
         if self.name == "ce":
             logs = F.log_softmax(z, 1)
             return torch.where(named, _at(logs, up), -_at(logs, down))
@@ -84,6 +89,15 @@ class Aim:
             return other, fixed, torch.zeros_like(fixed, dtype=torch.bool)
         named = self.towards >= 0
         return torch.where(named, self.towards, other), fixed, named
+
+
+def tempered(scores: Tensor) -> Tensor:
+    """What each lane's scores are divided by, (n, 1), so that its clean answer is not surer than `WIDEST`; 1 at least.
+
+    Of a surer one the softmax, and with it the slope of ce and pm, is 0 in float32.
+    """
+    top = scores.topk(2, 1).values
+    return ((top[:, :1] - top[:, 1:]) / WIDEST).nan_to_num(1.0, 1.0).clamp_min(1.0)
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:

@@ -63,6 +63,23 @@ class Least:
         return torch.minimum(torch.maximum(delta, self.low), self.high)
 
 
+class Search:
+    """Each lane's weight c of the goal beside the distance (Carlini and Wagner 2017).
+
+    It falls by a success and rises by a failure, by ten until both are known, then to their geometric mean.
+    """
+
+    def __init__(self, c: Tensor) -> None:
+        self.c, self.low, self.high = c, torch.zeros_like(c), torch.full_like(c, torch.inf)
+
+    def tell(self, found: Tensor) -> None:
+        """Whether each lane met the goal with its c."""
+        self.high = torch.where(found, torch.minimum(self.high, self.c), self.high)
+        self.low = torch.where(found, self.low, torch.maximum(self.low, self.c))
+        between = torch.where(self.low > 0, (self.low * self.high).sqrt(), self.c / 10)
+        self.c = torch.where(self.high < torch.inf, between, self.c * 10)
+
+
 def room(env, null: Tensor) -> tuple[Tensor, Tensor]:
     """How far each value may fall and rise, (n, d): to the box's ends; where inputs are no arrays, the ball's."""
     clean = env.threat.apply(null)

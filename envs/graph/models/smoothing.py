@@ -24,7 +24,7 @@ from advgym.core.victim import Victim
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.models.propagation import whole_targets
 from advgym.errors import AdvgymError
-from advgym.lib.votes import log_shares, lower_bounds, settles
+from advgym.lib.tallies import log_shares, lower_bounds, settles
 
 OVER = ("pairs", "own", "cells")
 UNITS = {"pairs": "edits", "own": "edges of the target", "cells": "features of the target"}  # of what is certified

@@ -96,7 +96,7 @@ def show_node(batch: Any, row: int, form: Tensor, before: Tensor, after: Tensor,
     classes = sorted({int(labels[node]) for node in place if labels[node] >= 0})
     legend = [(_colour(c), goal.describe(torch.tensor(c))) for c in classes]
     caption = _chips(batch, row, form) if batch.key == "cell" else ""
-    return _figure(parts, alt, legend, _verdict(goal, before, after), caption, edges=batch.key == "pair")
+    return _figure(parts, alt, legend, _verdict(goal, before, after), caption, edges=batch.key == "pair", place=place)
 
 
 def _radial(batch: Any, target: int, flips: list[tuple[int, int]]) -> dict[int, tuple[float, float]]:
@@ -188,7 +188,14 @@ def _verdict(goal: Goal, before: Tensor, after: Tensor) -> str:
 
 
 def _figure(
-    parts: list[str], alt: str, legend: list[tuple[str, str]], verdict: str, caption: str = "", *, edges: bool = True
+    parts: list[str],
+    alt: str,
+    legend: list[tuple[str, str]],
+    verdict: str,
+    caption: str = "",
+    *,
+    edges: bool = True,
+    place: dict[int, tuple[float, float]],
 ) -> str:
     dots = "".join(
         f'<span style="white-space:nowrap"><svg width="10" height="10" aria-hidden="true"><circle cx="5" cy="5" r="5" '
@@ -202,12 +209,20 @@ def _figure(
         else ""
     )
     return (
-        f'<figure style="margin:0;max-width:{SIDE}px"><svg viewBox="0 0 {SIDE} {SIDE}" width="100%" role="img" '
-        f'aria-label="{escape(alt)}"><title>{escape(alt)}</title>{"".join(parts)}</svg>'
+        f'<figure style="margin:0"><svg viewBox="{_box(place)}" style="display:block;width:100%;max-height:430px" '
+        f'role="img" aria-label="{escape(alt)}"><title>{escape(alt)}</title>{"".join(parts)}</svg>'
         f'<figcaption style="font-size:13px;color:var(--ink);line-height:1.5">{verdict}<br/>{caption}'
         f'<div style="color:var(--muted);font-size:12px;display:flex;flex-wrap:wrap;gap:2px 10px">{dots}{lines}</div>'
         "</figcaption></figure>"
     )
+
+
+def _box(place: dict[int, tuple[float, float]]) -> str:
+    """The part of the picture that is drawn on, so that a small graph is drawn as large as a large one."""
+    (left, right), (top, low) = ((min(at), max(at)) for at in zip(*place.values(), strict=True))
+    wide, high = max(right - left, SIDE / 3), max(low - top, SIDE / 3)
+    x, y = (left + right - wide) / 2 - 22, (top + low - high) / 2 - 26
+    return f"{x:.0f} {y:.0f} {wide + 44:.0f} {high + 46:.0f}"
 
 
 # -- whole graphs ---------------------------------------------------------------------------------------------------
@@ -235,4 +250,4 @@ def show_whole(batch: Any, row: int, form: Tensor, before: Tensor, after: Tensor
         )
     legend = [(_colour(t), f"tag {t}") for t in sorted(set(tag[:count]))]
     alt = f"Drawing of {line_whole(batch, row, form, goal=goal)}"
-    return _figure(parts, alt, legend, _verdict(goal, before, after))
+    return _figure(parts, alt, legend, _verdict(goal, before, after), place=place)

@@ -24,7 +24,7 @@ from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.graphs import Graph
 from advgym.envs.graph.inputs.rows import GraphRows
 from advgym.envs.graph.perturb.view import node_summary
-from advgym.envs.graph.show import neighbourhood
+from advgym.envs.graph.show import frames, neighbourhood
 from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, known_labels, lacking, public, surrogate_of
 from advgym.envs.graph.victims.recipes import node_victim
 from advgym.errors import AdvgymError
@@ -144,7 +144,7 @@ def features(spec: Spec, options: Moved) -> Task:
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,
         context=public(data), randomise=randomise, line=partial(line, goal=goal),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes, lacks=lacking(dealt),
-        show=partial(picture, labels=data.labels, goal=goal),
+        show=partial(picture, labels=data.labels, goal=goal), draw=partial(frame, labels=data.labels),
         offers=frozenset({"graph", "target"}),
     )  # fmt: skip
 
@@ -188,3 +188,8 @@ def picture(batch: NodeFieldBatch, row: int, form: Tensor, before: Tensor, after
     """The neighbourhood of the target; its edges are the clean ones."""
     none = form.new_full((0, 2), -1).long()
     return neighbourhood.show_node(_flipless(batch), row, none, before, after, **kwargs)
+
+
+def frame(batch: NodeFieldBatch, row: int, form: Tensor, *, labels: Tensor) -> Any:
+    """The same as a frame."""
+    return frames.draw_node(_flipless(batch), row, form.new_full((0, 2), -1).long(), labels=labels)

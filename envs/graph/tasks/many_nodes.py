@@ -19,7 +19,7 @@ from advgym.envs.graph.constraints.limits import Targets, Unnoticed, limits_of
 from advgym.envs.graph.data.labelled import NodeData
 from advgym.envs.graph.inputs.global_rows import GlobalRows
 from advgym.envs.graph.perturb.global_batch import GlobalBatch, GlobalGoal
-from advgym.envs.graph.show import many_nodes
+from advgym.envs.graph.show import frames, many_nodes
 from advgym.envs.graph.tasks.nodes import adapted, data_and_victim, public, surrogate_of
 from advgym.errors import AdvgymError
 from advgym.lib.options import takes
@@ -62,6 +62,7 @@ def against(spec: Spec, options: Share, data: NodeData, victim: Victim, nodes: T
     return Task(
         spec.name, victim, goal, spec.threat, {"test": SEEDS}, deal, context=public(data),
         show=partial(many_nodes.show, labels=data.labels, goal=inner), line=many_nodes.line,
+        draw=partial(frames.draw_classes, labels=data.labels, goal=inner),
         columns=measures.columns(), adapt=adapted, notes=data.notes,
         offers=frozenset({"graph", "members", "edges", "flips"}),
     )  # fmt: skip

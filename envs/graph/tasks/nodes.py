@@ -24,7 +24,7 @@ from advgym.envs.graph.inputs.graphs import Graph, check_binary
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_cells, randomise_edges
 from advgym.envs.graph.perturb.batches import EdgeBatch, FeatureBatch, NodeBatch
 from advgym.envs.graph.perturb.dense import WholeBatch, randomise_dense
-from advgym.envs.graph.show import neighbourhood
+from advgym.envs.graph.show import frames, neighbourhood
 from advgym.envs.graph.victims.modules import caching
 from advgym.envs.graph.victims.recipes import node_victim
 from advgym.envs.graph.victims.stacked import Stacked
@@ -93,6 +93,7 @@ def _nodes(spec: Spec, options: Edges | Features, kind: type[NodeBatch]) -> Task
         context=context,
         randomise=randomise_edges if kind is EdgeBatch else randomise_cells,
         show=partial(neighbourhood.show_node, labels=data.labels, goal=goal),
+        draw=partial(frames.draw_node, labels=data.labels),
         line=partial(neighbourhood.line_node, goal=goal),
         columns=measures.columns(),
         tells=partial(measures.tells, data, dealt),
@@ -244,6 +245,7 @@ def wholes(spec: Spec, options: Wholes) -> Task:
         context={"nodes_max": data.x.shape[1], "tags": data.x.shape[2]},
         randomise=randomise_dense,
         show=partial(neighbourhood.show_whole, goal=goal),
+        draw=frames.draw_whole,
         line=partial(neighbourhood.line_whole, goal=goal),
         notes=data.notes,
         tells=lambda split, ids: {"nodes": data.count[data.split[split][torch.tensor(ids)]].tolist()},

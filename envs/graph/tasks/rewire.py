@@ -25,7 +25,7 @@ from advgym.envs.graph.inputs.graphs import ragged
 from advgym.envs.graph.inputs.rows import GraphRows, randomise_edges
 from advgym.envs.graph.perturb.batches import PROBES, VIEW, NodeBatch, trim
 from advgym.envs.graph.perturb.dense import best_pairs
-from advgym.envs.graph.show import neighbourhood
+from advgym.envs.graph.show import frames, neighbourhood
 from advgym.envs.graph.tasks.nodes import adapted, apart, data_and_victim, dealer, lacking, public, surrogate_of
 from advgym.errors import AdvgymError
 from advgym.lib.options import takes
@@ -240,7 +240,8 @@ def swaps(spec: Spec, options: Swaps) -> Task:
     return Task(
         spec.name, victim, goal, spec.threat, {split: len(nodes) for split, nodes in dealt.items()}, deal,
         context=public(data), randomise=randomise_edges, line=partial(line, goal=goal),
-        show=partial(picture, labels=data.labels, goal=goal), columns=measures.columns(),
+        show=partial(picture, labels=data.labels, goal=goal), draw=partial(frame, labels=data.labels),
+        columns=measures.columns(),
         surrogate=surrogate_of(spec, data), adapt=adapted, notes=data.notes, lacks=lacking(dealt),
         offers=frozenset({"graph", "target"}),
     )  # fmt: skip
@@ -263,3 +264,9 @@ def picture(batch: RewireBatch, row: int, form: Tensor, before: Tensor, after: T
     """The neighbourhood of the target with the moved edges."""
     twin, flips = _as_flips(batch, form)
     return neighbourhood.show_node(twin, row, flips, before, after, **kwargs)
+
+
+def frame(batch: RewireBatch, row: int, form: Tensor, *, labels: Tensor) -> Any:
+    """The same as a frame."""
+    twin, flips = _as_flips(batch, form)
+    return frames.draw_node(twin, row, flips, labels=labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def pairs(samples: Any, given: str) -> tuple[Iterable[Any], list[str]]:
             if len(x) != len(y):
                 raise DataError(f"{given}= is {len(x)} images and {len(y)} labels; want as many of both")
             return zip(x, y, strict=True), []
+    if isinstance(samples, list) and samples and isinstance(samples[0], Mapping):
+        return _rows(samples, given), []
     if not isinstance(samples, Iterable) and hasattr(samples, "__getitem__") and hasattr(samples, "__len__"):
         return (samples[i] for i in range(len(samples))), []  # a torch Dataset
     return samples, []
@@ -83,10 +85,17 @@ def _table(where: Path, given: str) -> Iterator[Any]:
         yield opened(where.parent / str(image)), label
 
 
+def _rows(samples: Iterable[Any], given: str) -> Iterator[Any]:
+    """Of mappings, as a data frame's rows: an image or the path of one, and its class."""
+    for i, row in enumerate(samples):
+        image, label = (_of(row, names, f"{given.removesuffix('s')} {i}") for names in (IMAGE, LABEL))
+        yield opened(Path(image)) if isinstance(image, str | Path) else image, label
+
+
 def _of(row: Any, names: tuple[str, ...], what: str) -> Any:
-    key = next((n for n in names if isinstance(row, dict) and row.get(n) is not None), None)
+    key = next((n for n in names if isinstance(row, Mapping) and row.get(n) is not None), None)
     if key is None:
-        have = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        have = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
         raise DataError(f"{what} has none of the columns {', '.join(names)}; it has {have}")
     return row[key]
 

@@ -17,6 +17,7 @@ from advgym.core.norms import largest
 from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer
 from advgym.envs.image.data import readers, scenes, sets
+from advgym.envs.image.show.frames import draw
 from advgym.envs.image.show.pictures import line, show
 from advgym.envs.image.tasks.balls import ImageBatch
 from advgym.envs.image.tasks.common import OTHERWISE, Eps, Latticed
@@ -56,6 +57,7 @@ def caption(spec: Spec, options: Caption) -> Task:
     goal = SequenceGoal(
         words, length, spec.threat.goal, options.keywords,
         pool=_pool(held), phrases=_captions(held), bound=options.bleu, rate=options.rate,
+        joined=str(victim.card.get("joined", " ")).join,
     )  # fmt: skip
 
     def deal(split: str, ids: list[int], device: Any = "cpu") -> Batch:
@@ -74,7 +76,7 @@ def caption(spec: Spec, options: Caption) -> Task:
         sizes={split: len(labels) for split, (_, labels) in held.items()}, deal=deal,
     )  # fmt: skip
     task = untrained(task) if "train" not in held else task
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task))
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), draw=draw)
 
 
 Held = dict[str, tuple[Tensor, Tensor]]
@@ -127,12 +129,13 @@ def _own(samples: Any, victim: Victim, words: Sequence[str], length: int, levels
         said = torch.cat([victim(part.to(place)).argmax(2).cpu() for part in x.split(16)])
     own = torch.where((said == 0).cumsum(1) > 0, -1, said)
     index = {w: i + 1 for i, w in enumerate(words)}
-    rows = [own[i] if text is None else _row(str(text), index, length, i) for i, text in enumerate(captions)]
+    apart = str.split if victim.card.get("joined", " ") else list  # words, or characters
+    rows = [own[i] if t is None else _row(apart(str(t)), index, length, i) for i, t in enumerate(captions)]
     return {"test": (x, torch.stack(rows))}
 
 
-def _row(text: str, index: dict[str, int], length: int, i: int) -> Tensor:
-    found = [index.get(w, UNSEEN) for w in text.split()]
+def _row(words: list[str], index: dict[str, int], length: int, i: int) -> Tensor:
+    found = [index.get(w, UNSEEN) for w in words]
     if len(found) >= length:
         raise AdvgymError(f"sample {i} has a caption of {len(found)} words; the victim writes at most {length - 1}")
     return torch.tensor(found + [-1] * (length - len(found)))

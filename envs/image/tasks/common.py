@@ -17,6 +17,7 @@ from advgym.core.task import Spec, Task, untrained
 from advgym.core.victim import Victim, first_answer, one_hot
 from advgym.envs.image.data import own
 from advgym.envs.image.data import sets as data
+from advgym.envs.image.show.frames import draw
 from advgym.envs.image.show.pictures import line, show
 from advgym.errors import DataError, VictimError
 from advgym.lib.given import names_of
@@ -31,12 +32,15 @@ Eps = Annotated[float, Meta(gt=0, description=RADIUS)]
 Images = Annotated[int, Meta(ge=2, le=1 << 16, description="images that one perturbation is for")]
 
 
+Lattice = Annotated[
+    int, Meta(ge=0, le=1 << 16, description="whole levels per unit that pixels are rounded to; 0 for plain floats")
+]
+
+
 class Latticed(Options):
     """What every image task asks."""
 
-    lattice: Annotated[
-        int, Meta(ge=0, le=1 << 16, description="whole levels per unit that pixels are rounded to; 0 for plain floats")
-    ]
+    lattice: Lattice
 
 
 @dataclass
@@ -97,7 +101,7 @@ def finish(parts: Parts, deal: Callable[..., Batch], **more: Any) -> Task:
     task = Task(name=spec.name, victim=parts.victim, threat=spec.threat, deal=deal, **fields)
     task = untrained(task) if parts.given and "train" not in parts.given else task
     notes = (*task.notes, *own_notes(parts.given), *_notes(spec, parts.given, parts.lattice))
-    return replace(task, show=partial(show, task=task), line=partial(line, task=task), notes=notes)
+    return replace(task, show=partial(show, task=task), line=partial(line, task=task), draw=draw, notes=notes)
 
 
 def image_task(

@@ -82,6 +82,11 @@ def classifier(name: str, *, source: str) -> Victim:
         DataError: where it is neither, is no image classifier, or lacks weights.
     """
     model, processor = open_model(source, "AutoModelForImageClassification", "image classifier")
+    return wrap(model, processor, source, name=name)
+
+
+def wrap(model: nn.Module, processor: Mapping[str, Any], source: str, *, name: str = "") -> Victim:
+    """An image classifier and the settings of its image processor as a victim."""
     config: Any = model.config
     names = {int(i): str(n) for i, n in config.id2label.items()}
     module = Prepared(model, **preparation(processor), channels=int(getattr(config, "num_channels", 3) or 3)).eval()

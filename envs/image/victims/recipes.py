@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym.core import rng
+from advgym.core.task import make_task
 from advgym.core.victim import Victim
 from advgym.envs.image.data import sets as data
 from advgym.envs.image.models.small import Cnn, Mlp
@@ -94,6 +95,18 @@ def _victim(name: str, build: Any, recipe: dict[str, Any]) -> Victim:
 
     module, card = load_or_train(name, build, train, recipe=recipe, shipped=WEIGHTS / f"{name}.safetensors")
     return Victim(module, name=name, access="gradients", card=card)
+
+
+def hardened(
+    name: str, *, victim: str, task: str, defense: str, against: str, dataset: str | None = None, **settings: Any
+) -> Victim:  # fmt: skip
+    """A victim that a defense trained on one task, whichever it is asked on: for threats seen and unseen.
+
+    Args:
+        against: what the card says that it was.
+    """
+    found = make_task(task, victim=victim, dataset=dataset, defenses=[(defense, settings)]).victim
+    return found.like(found.model, name=name, card={**found.card, "against": against})
 
 
 def fit(module: nn.Module, x: Tensor, y: Tensor, recipe: dict[str, Any]) -> None:

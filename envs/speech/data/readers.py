@@ -17,6 +17,7 @@ from advgym.envs.speech.data.decoding import Said, at_rate, check_rate, decode, 
 from advgym.envs.speech.data.digits import named_so
 from advgym.errors import DataError, unknown
 from advgym.lib.extras import need
+from advgym.lib.given import ask_column
 from advgym.lib.hub import settle
 
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
@@ -260,9 +261,7 @@ def _choose(name: str, entry: Mapping[str, Any], options: Mapping[str, str], key
     lower = {str(c).strip().lower(): c for c in entry}
     found = next((lower[c] for c in usual if c in lower), None)
     if found is None:
-        raise DataError(
-            f"{name} has the columns {', '.join(map(str, entry))}; say which holds the {key}: {name}?{key}=COLUMN"
-        )
+        raise DataError(f"{name} has the columns {', '.join(map(str, entry))}; {ask_column(name, key)}")
     return str(found)
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from advgym.core.goals import BundleGoal
 from advgym.envs.speech.measures.levels import peak_db, snr_db
 from advgym.envs.speech.show.aligned import table
-from advgym.envs.speech.show.sound import wav
 from advgym.envs.speech.show.spectra import change_picture, framed, picture, power_db, scale
-from advgym.lib.media import uri
+from advgym.lib.media import uri, wav
 
 SHOWN = 1  # members of a bundle that are drawn; all are listed
 
@@ -102,9 +101,9 @@ def _clips(x: NDArray[np.float32], y: NDArray[np.float32], rate: int, old: str, 
     player = "width:100%;height:32px;margin-top:4px;color-scheme:light dark"
     return '<div style="display:flex;flex-wrap:wrap;gap:14px 18px">' + "".join(
         f'<figure style="margin:0;flex:1 1 250px;min-width:0">'
-        f'<figcaption style="color:var(--muted);font-size:.8em;margin-bottom:2px">{what}</figcaption>'
+        f'<figcaption style="color:var(--muted);font-size:.8em;margin-bottom:2px">{what}, {seconds:.2f} s</figcaption>'
         f"{framed(image, seconds, rate, html.escape(f'spectrogram, {what}: {said}'))}{under}"
-        f'<audio controls preload="none" aria-label="{what} recording" style="{player}" '
+        f'<audio controls preload="metadata" aria-label="{what} recording" style="{player}" '
         f'src="{uri("audio/wav", wav(sound, rate))}"></audio></figure>'
         for what, said, image, sound, under in cells
     ) + "</div>"  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advgym.envs.speech.show.sound import wav
 from advgym.lib.files import write_atomic
+from advgym.lib.media import wav
 
 PARTS = ("clean", "adversarial", "difference")
 

@@ -19,6 +19,7 @@ from advgym.envs.speech.data import decoding, own
 from advgym.envs.speech.data import digits as data
 from advgym.envs.speech.measures.columns import columns
 from advgym.envs.speech.perturb import clips as perturbed
+from advgym.envs.speech.show.frames import draw
 from advgym.envs.speech.show.recording import line, show
 from advgym.envs.speech.show.saved import save
 from advgym.envs.speech.victims.listening import heard_at
@@ -134,4 +135,5 @@ def finished(task: Task, found: Source) -> Task:
     elif not found.sizes.get("train"):
         task = untrained(task, f"no recording is for training: want files named {data.NAMING}")
     task.show, task.line, task.save = partial(show, task=task), partial(line, task=task), partial(save, task=task)
+    task.draw = draw
     return task

@@ -232,12 +232,25 @@ def load(source: str, *, name: str | None = None, cap: int = 0, **options: Any) 
         VictimError: its tokens are no letters, its front end is unknown, or its classes do not exclude each other.
     """
     model, extractor, end = open_model(source)
+    tokenizer = _tokenizer(source) if end in ("ForCTC", "ForConditionalGeneration") else None
+    return wrap(model, extractor, tokenizer, source, end, name=name, cap=cap, **options)
+
+
+def wrap(
+    model: nn.Module, extractor: Any, tokenizer: Any, source: str, end: str, *, name: str | None = None, cap: int = 0,
+    **options: Any,
+) -> Victim:  # fmt: skip
+    """A model with its feature extractor and, where it writes, its tokenizer as a victim; see `load`.
+
+    Args:
+        end: of its architecture's name, in `KINDS`.
+    """
     card = {"source": source, "architecture": type(model).__name__, "rate": int(extractor.sampling_rate)}
     if end == "ForCTC":
-        module: Listener = CtcModel(model, extractor, _tokenizer(source), cap)
+        module: Listener = CtcModel(model, extractor, tokenizer, cap)
         card |= {"alphabet": module.alphabet, "blank": 0, "own_blank": module.blank}
     elif end == "ForConditionalGeneration":
-        return writing.wrap(model, extractor, _tokenizer(source), name=name or source, card=card, **options)
+        return writing.wrap(model, extractor, tokenizer, name=name or source, card=card, **options)
     else:
         config: Any = model.config
         if getattr(config, "problem_type", None) in ("multi_label_classification", "regression"):

@@ -14,6 +14,7 @@ from advgym.envs.text.data import labels
 from advgym.envs.text.data.rows import Rows, Sample, check_string, say_empty
 from advgym.errors import DataError, unknown
 from advgym.lib.extras import need
+from advgym.lib.given import ask_column
 from advgym.lib.hub import settle
 
 TEXTS = ("text", "sentence", "review", "content", "body", "document", "question", "title", "article", "source", "en")
@@ -248,14 +249,12 @@ def _columns(
         pair = next((p for p in PAIRS if all(c in lower for c in p)), None)
         single = next((c for c in TEXTS if c in lower), None)
         if pair is None and single is None:
-            raise DataError(f"{name} has the columns {', '.join(given)}; say which holds the text: {name}?text=COLUMN")
+            raise DataError(f"{name} has the columns {', '.join(given)}; {ask_column(name, 'text')}")
         texts = tuple(lower[c] for c in pair) if pair else (lower[single or ""],)
     if label is None and labelled:
         found = next((c for c in LABELS if c in lower and lower[c] not in texts), None)
         if found is None:
-            raise DataError(
-                f"{name} has the columns {', '.join(given)}; say which holds the label: {name}?label=COLUMN"
-            )
+            raise DataError(f"{name} has the columns {', '.join(given)}; {ask_column(name, 'label')}")
         label = lower[found]
     return texts, label if labelled else None
 

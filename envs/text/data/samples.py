@@ -53,11 +53,11 @@ def given_rows(samples: Any, name: str = "samples", *, labelled: bool = True) ->
         where = f"{single} {i}"
         pair = isinstance(sample, Sequence) and not isinstance(sample, str) and len(sample) == 2
         if labelled and not pair:
-            raise DataError(f"{where} is {sample!r}; want {kind}")
+            raise DataError(f"{where} is {repr(sample)[:80]}; want {kind}")
         text = sample[0] if pair else sample
         two = isinstance(text, list | tuple) and len(text) == 2 and labelled
         if not two and not isinstance(text, str) and text is not None:
-            raise DataError(f"{where} is {sample!r}; want {kind}")
+            raise DataError(f"{where} is {repr(sample)[:80]}; want {kind}")
         parts = [check_string(t, "the text", where) for t in (text if two else (text,))]
         out.texts.append((parts[0], parts[1]) if two else parts[0])
         out.labels.append(sample[1] if labelled else 0)

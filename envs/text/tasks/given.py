@@ -23,12 +23,13 @@ from advgym.envs.text.inputs.spacing import BLANK, PAIR, Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.measures import columns
 from advgym.envs.text.perturb.space import Space
-from advgym.envs.text.tasks.embedded import SPLITS, _check_name
 from advgym.envs.text.tasks.options import Own
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
-from advgym.errors import AdvgymError
-from advgym.lib.drawn import SPLIT
+from advgym.errors import AdvgymError, unknown
+from advgym.lib.drawn import SPLIT, Drawn, read_drawn
+
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,23 @@ class Given:
         return self.mine and any(PAIR in word for word in self.corpus.texts["test"][0])
 
 
+def check_name(spec: Spec, allowed: str) -> Drawn | None:
+    """Refuse any dataset but the task's own; that one may be drawn by a seed (`NAME#SEED:COUNT`)."""
+    found = spec.load_dataset()
+    drawn = read_drawn(found)
+    if (drawn.name if drawn else found) != allowed:
+        raise unknown("dataset", found, [allowed], f"{spec.name} has the embedded one alone; text/wordswap takes "
+                           "your own samples.")  # fmt: skip
+    if spec.samples is not None:
+        raise AdvgymError(f"{spec.name} generates its samples; text/wordswap takes your own")
+    return drawn
+
+
 def read_given(spec: Spec, options: Own) -> Given:
     """The texts of a task by its row's dataset; a row without one takes the caller's samples or dataset."""
     row = str(spec.row.get("dataset", ""))
     if row.startswith("synth-reviews"):
-        drawn = _check_name(spec, "synth-reviews")
+        drawn = check_name(spec, "synth-reviews")
         more = None
         if drawn is not None:
             more = corpora.drawn_reviews(drawn.seed, drawn.count), corpora.drawn_labels(drawn.seed, drawn.count)
@@ -203,7 +216,7 @@ def make_task(
         sizes=sizes, deal=deal,
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
-        randomise=make_randomise(lexicon.near), show=show.show, line=show.line,
+        randomise=make_randomise(lexicon.near), show=show.show, line=show.line, draw=show.draw,
         columns=columns.COLUMNS if goal is None else None,  # what is left of a reduced text is meant to say nothing
         offers=space.offers | {"text"} | (set() if space.whole else {"words"}),
         tells=lambda split, ids: {"words": [len(given.texts[split][i]) for i in ids]},

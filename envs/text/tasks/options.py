@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import torch
 from msgspec import Meta
+from torch import Tensor
 
+from advgym.errors import AdvgymError
 from advgym.lib.options import Options
 
 BUDGET = "a whole number (a count) or a share below 1 of those of a text; 0 for none"
@@ -108,3 +111,17 @@ class Trigger(Options, kw_only=True):
     choices: Annotated[int, Meta(ge=1, description="the commonest words of the training split that a place may hold")]
     splitter: Splitter = "blanks"
     candidates: Annotated[Any, Meta(description='"common", a list of words, or a file with one a line')] = "common"
+
+
+def word_limit(options: Limited | Swaps | Insertions, words: Tensor) -> Tensor:
+    """Most swaps of texts of int64 (n,) words: the lesser of `edits` and floor(`share` * words), at least 1."""
+    edits, share = options.edits, options.share
+    if not edits and not share:
+        raise AdvgymError("edits=0 and share=0 leave no limit, so that every text is reached: give one of the two")
+    limit = words.clone()
+    if share:
+        # 1e-9: 0.1 * 30 words is 3, not 2.
+        limit = torch.minimum(limit, torch.floor(share * words.double() + 1e-9).long())
+    if edits:
+        limit = limit.clamp_max(edits)
+    return limit.clamp_min(1)

@@ -25,8 +25,8 @@ from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Lexicon, make_lexicon, neighbours, pad_rows, with_unknown
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.wordings import JointBatch
-from advgym.envs.text.tasks.embedded import REVIEW_CHOICES, _check_name
-from advgym.envs.text.tasks.given import labelled, needs, split_of_own
+from advgym.envs.text.tasks.embedded import REVIEW_CHOICES
+from advgym.envs.text.tasks.given import check_name, labelled, needs, split_of_own
 from advgym.envs.text.tasks.options import BUDGET, Budgets, Paraphrased
 from advgym.envs.text.victims import own
 from advgym.envs.text.victims.hub import fit_gaps
@@ -124,7 +124,7 @@ def make_joint(
         context={"vocabulary": lexicon.vocabulary.words, "strings": lexicon.vocabulary.strings,
                  "synonyms": lexicon.near, "frequency": lexicon.frequency},
         randomise=make_randomise(lexicon.near),
-        show=show_joint, line=line_joint, offers=frozenset({"text"}),
+        show=show_joint, line=line_joint, draw=draw_joint, offers=frozenset({"text"}),
     )  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def _long_reviews(split: str) -> Worded:
 @takes(Budgets)
 def synth_paraphrase(spec: Spec, options: Budgets) -> Task:
     """Generated reviews of 3-5 sentences; paraphrases by other templates, words by other words of their synset."""
-    drawn = _check_name(spec, "synth-long-reviews")
+    drawn = check_name(spec, "synth-long-reviews")
     goal = ClassGoal(2, spec.threat.goal, ["blame", "praise"])
     victim, lexicon = own.task_victim(spec, 2), _long_lexicon()
     sizes: dict[str, int] = dict(corpora.LONG_SIZES)
@@ -318,6 +318,14 @@ def line_joint(batch: JointBatch, row: int, form: Tensor, task: Any = None) -> s
         new = " ".join(w if swap is None else f"{w}(->{swap})" for w, swap in pairs)
         parts.append(f"[{clean} -> {new}]" if changed else new)
     return " ".join(parts)
+
+
+def draw_joint(batch: JointBatch, row: int, form: Tensor) -> Any:
+    """A frame of the text: a changed sentence struck through, then the new one with its swapped words marked."""
+    sites: list[tuple[str, str | None]] = []
+    for clean, changed, pairs in _changes(batch, row, form):
+        sites += [(clean, "")] * changed + list(pairs)
+    return show.marked(sites)
 
 
 def show_joint(batch: JointBatch, row: int, form: Tensor, before: Tensor, after: Tensor, task: Any = None) -> str:

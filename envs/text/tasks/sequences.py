@@ -19,8 +19,7 @@ from advgym.envs.text.inputs.slots import TextInput
 from advgym.envs.text.inputs.spacing import Spacing
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.tasks import swapping
-from advgym.envs.text.tasks.embedded import SPLITS
-from advgym.envs.text.tasks.given import Given, make_task, space_of
+from advgym.envs.text.tasks.given import SPLITS, Given, make_task, space_of
 from advgym.envs.text.tasks.options import Written
 from advgym.envs.text.victims import hub_seq2seq
 from advgym.envs.text.victims.hub import fit_gaps

@@ -11,9 +11,8 @@ from advgym.core.task import Spec, Task
 from advgym.envs.text.perturb.every_word import EveryWordBatch
 from advgym.envs.text.perturb.space import Space
 from advgym.envs.text.perturb.words import TextBatch
-from advgym.envs.text.tasks.embedded import word_limit
 from advgym.envs.text.tasks.given import Given, encoded, make_task, read_given, space_of, spaces_of
-from advgym.envs.text.tasks.options import Swaps
+from advgym.envs.text.tasks.options import Swaps, word_limit
 from advgym.errors import AdvgymError
 from advgym.lib.options import takes
 

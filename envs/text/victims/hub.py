@@ -42,20 +42,19 @@ def open_model(
     Raises:
         DataError: neither there nor in the cache, its weights are pickles, or it is a checkpoint of another kind.
     """
-    folder = Path(source).expanduser()
     if not source:
         raise AdvgymError("a hub model is named with its folder or name, as in 'transformers:VALUE'")
     settle(source, "model")
     import transformers
 
+    folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise DataError(f"{folder} holds no config.json: a model folder is what save_pretrained writes")
     where = str(folder) if folder.is_dir() else source
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
-        model, info = getattr(transformers, auto).from_pretrained(
-            where, use_safetensors=True, output_loading_info=True
-        )  # fmt: skip
+        loader, how = getattr(transformers, auto), {"use_safetensors": True, "output_loading_info": True}
+        model, info = loader.from_pretrained(where, **how)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _missing(source, folder, error) from error
     check_complete(source, model, info, wanted)
@@ -312,6 +311,14 @@ def load(
         VictimError: it is a regressor and there is no delta, or the other way round.
     """
     model, tokenizer = open_model(source, "AutoModelForSequenceClassification", "sequence classifier")
+    return wrap(model, tokenizer, source, name=name, longest=longest, cap=cap, delta=delta)
+
+
+def wrap(
+    model: nn.Module, tokenizer: Any, source: str, *, name: str | None = None, longest: int | None = None, cap: int = 0,
+    delta: float = 0.0,
+) -> Victim:  # fmt: skip
+    """A sequence classifier and its tokenizer as a victim; see `load`."""
     config: Any = model.config
     kind = answers_of(source, config, delta)
     names = {int(i): str(n) for i, n in config.id2label.items()}

@@ -202,6 +202,14 @@ def load(
         DataError: the model is not there, or its weights are pickles.
     """
     model, tokenizer = open_model(source, "AutoModelForSeq2SeqLM", "model that writes")
+    return wrap(model, tokenizer, source, name=name, length=length, longest=longest, cap=cap, first=first)
+
+
+def wrap(
+    model: nn.Module, tokenizer: Any, source: str, *, name: str | None = None, length: int = 32,
+    longest: int | None = None, cap: int = 0, first: str = "",
+) -> Victim:  # fmt: skip
+    """A seq2seq model and its tokenizer as a victim; see `load`."""
     code = tokenizer.get_vocab().get(first) if first else None
     if first and code is None:
         raise AdvgymError(f"first={first!r} is no token of {source}")

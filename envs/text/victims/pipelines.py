@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advgym.core.own.victims import TINY, estimator_scores
 from advgym.core.victim import Victim
 from advgym.envs.text.data import corpora, labels
 from advgym.envs.text.inputs.slots import TextInput, as_text, remap_to
 from advgym.envs.text.inputs.text_pairs import unpaired
 from advgym.envs.text.inputs.vocabulary import Vocabulary, pad_rows
 from advgym.envs.text.victims.recipes import SHIPPED
-from advgym.errors import VictimError
 from advgym.lib.fit import accuracy
 from advgym.lib.weights import load_or_train
-
-TINY = 1e-12  # least probability whose logarithm is a score
 
 
 # -- any pipeline --------------------------------------------------------------------------------------------
@@ -32,17 +30,10 @@ def from_sklearn(model: Any, *, name: str = "own") -> Victim:
         VictimError: it has neither.
     """
     if not hasattr(model, "predict_proba") and not hasattr(model, "decision_function"):
-        raise VictimError(
-            f"{type(model).__name__} has neither predict_proba nor decision_function; a classifier of labels alone "
-            'goes in as Victim(model.predict, access="labels")'
-        )
+        estimator_scores(model, [])  # says so
 
     def scores(x: Any) -> Tensor:
-        texts = unpaired(x.strings()) if isinstance(x, TextInput) else list(x)
-        if hasattr(model, "predict_proba"):
-            return torch.as_tensor(model.predict_proba(texts), dtype=torch.float64).clamp_min(TINY).log().float()
-        found = torch.as_tensor(model.decision_function(texts), dtype=torch.float32)
-        return torch.stack([-found / 2, found / 2], 1) if found.dim() == 1 else found
+        return estimator_scores(model, unpaired(x.strings()) if isinstance(x, TextInput) else list(x))
 
     found = labels.class_names(Victim(model))
     return Victim(scores, name=name, access="scores", card={} if found is None else {"classes": found})

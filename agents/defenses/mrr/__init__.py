@@ -1,0 +1,1 @@
+"""The modules of modular robust redundancy: latent defenders and sparse dictionaries."""

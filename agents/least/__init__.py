@@ -1,0 +1,1 @@
+"""Attacks for the least distortion, one file each."""

@@ -1,0 +1,1 @@
+"""Attacks on what a victim learns from: training rows with a trigger."""
