@@ -42,7 +42,7 @@ def list_tasks(pattern: str = "*", domain: str | None = None) -> list[str]:
         domain: of one domain alone: "image", "text", "graph" or "speech".
 
     >>> list_tasks("image/digits-l?")
-    ['image/digits-l2', 'image/digits-l0', 'image/digits-l1']
+    ['image/digits-l2', 'image/digits-l1', 'image/digits-l0']
     """
     check_domain(domain)
     return matching([n for n in registry.tasks() if domain is None or n.split("/")[0] == domain], pattern)

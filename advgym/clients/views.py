@@ -234,6 +234,11 @@ class EditView(gym.vector.VectorEnv):
             self._window.close()
         self._window, self.closed = None, True
 
+    def __copy__(self) -> EditView:
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Made again from what it was made from: no labels and no weights cross over, and no episode goes on."""
         output, mode = "numpy" if self.numpy else "torch", self.render_mode

@@ -50,7 +50,7 @@ def team_path(team: str) -> str:
     """Where a team's page is: its name as far as an address can hold it, and a digest, for names are free.
 
     >>> team_path("Kestrel"), team_path("../Ødegård & co") != team_path("../degrd-co")
-    ('/teams/kestrel-b32b4079', True)
+    ('/teams/kestrel-b48cde19', True)
     """
     plain = re.sub(r"[^a-z0-9]+", "-", team.lower()).strip("-")[:40]
     return f"/teams/{plain or 'team'}-{hashlib.sha256(team.encode()).hexdigest()[:8]}"

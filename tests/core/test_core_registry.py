@@ -180,7 +180,7 @@ def test_specs_survive_json():
 
 
 def test_every_built_in_task_has_an_id():
-    for name in advgym.built_in_tasks():
+    for name in registry.built_in_tasks():
         assert advgym.ids.gym_id(name) in gym.registry
 
 
