@@ -30,7 +30,7 @@ def augment(
     ] = None,
     per_sample: Annotated[int, typer.Option(help="Versions of each sample.", min=1, metavar="N")] = 1,
     fraction: Annotated[
-        float | None, typer.Option(help="Of the words, that may change: 0.1 is a tenth.", metavar="F")
+        float | None, typer.Option(help="Of the words, that may change: 0.1 is a tenth.", min=0, max=1, metavar="F")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="The originals too.")] = True,
     wins: Annotated[bool, typer.Option("--wins", help="Of an agent, successes alone.")] = False,

@@ -64,7 +64,9 @@ def score(
     phase: Annotated[str, typer.Option(help="A public phase of the board.", metavar="P")] = "dev",
     device: Device = "cpu",
     engine: Annotated[str, typer.Option(help="Who places the attacks: local or ray.", metavar="E")] = "local",
-    limit: Annotated[float, typer.Option(min=0, help="Seconds that one attack may take; 0 for any.", metavar="S")] = 0,
+    limit: Annotated[
+        float, typer.Option(min=0, max=10**6, help="Seconds that one attack may take; 0 for any.", metavar="S")
+    ] = 0,
     as_json: Json = False,
 ) -> int:  # fmt: skip
     """Score attacks against defenses on a board, here and unsandboxed: the matrix, JSON and HTML."""

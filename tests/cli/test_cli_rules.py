@@ -181,7 +181,7 @@ def test_names_in_python(blank):
         ("advgym list defenses jac", ["jaccard"]),
         ("advgym list tasks --domain sp", ["speech"]),
         ("advgym show text/synth-h", ["text/synth-headline"]),
-        ("advgym train digits-c", ["digits-cnn"]),
+        ("advgym train digits-cnn-fl", ["digits-cnn-flow"]),
         ("advgym score gra", ["grand", "graph", "graph-global"]),
         ("advgym board che", ["check"]),
         ("advgym test x --board spe", ["speech"]),
