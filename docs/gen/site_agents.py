@@ -39,8 +39,8 @@ def defense_pages(root: Path):
     for name, d in guards.items():
         domain = (d.domains or ("image",))[0]
         task = {"image": "image/digits-linf", "text": "text/synth-wordswap", "graph": "graph/sbm-edge",
-                "speech": "speech/synth-keyword"}[domain]  # fmt: skip
-        agent = "pgd" if domain in ("image", "speech") else "greedy"
+                "speech": "speech/synth-keyword", "fusion": "fusion/synth-pair"}[domain]  # fmt: skip
+        agent = "greedy" if domain in ("text", "graph") else "pgd"
         made[f"defenses/{name}.md"] = (
             f"# {name}\n\n{_doc(d.defend)}\n\n| | |\n|---|---|\n| Guards | {_guards(d)} |\n"
             f"| Perturbations | {', '.join(d.kinds)} |\n| Source | `{_place(d.origin)}` |\n\n"

@@ -24,7 +24,7 @@ def runtime() -> tuple[Path, ...]:
     """
     code = HERE.parents[1]  # the package, or the root of a checkout
     package = [code / name for name in ("advgym", "envs", "agents", "leaderboards")]
-    if (code / "__init__.py").exists():  # installed: one folder
+    if not (code / "advgym" / "__init__.py").exists():  # installed: one folder (a checkout has an __init__.py, too)
         package = [code]
     wanted = [Path(sys.base_prefix), Path(sys.prefix), Path(sys.base_prefix).resolve(), *package]
     return outermost(p.absolute() for p in wanted if p.exists())

@@ -33,7 +33,7 @@ def clean(monkeypatch):
     """A registry without what this test adds, and no new ids."""
     for name in ("_tasks", "_victims"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-    monkeypatch.setattr(advgym.ids, "register_id", lambda name: None)
+    monkeypatch.setattr(advgym.ids, "register_id", lambda name, threshold=None: None)
 
 
 def test_a_row_names_what_it_is_made_for(clean, tmp_path):

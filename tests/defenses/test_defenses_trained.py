@@ -83,7 +83,8 @@ def test_a_row_is_a_typed_defense_with_its_paper(name):
 def test_rows_and_files_are_the_same():
     room = ROOT / "agents" / "defenses" / "training"
     files = {p.stem for p in room.glob("[a-z]*.py")}
-    assert files == {row["loss"] for row in ROWS.values()}
+    alone = {"feature_denoising"}  # changes the net before it is trained
+    assert files == {row["loss"] for row in ROWS.values()} | alone
     assert all(len(p.read_text().splitlines()) <= 120 for p in room.glob("*.py"))
     page = (ROOT / "docs" / "defenses.md").read_text()
     assert all(f"`{name}`" in page for name in ROWS), "docs/defenses.md lists every row"

@@ -52,7 +52,7 @@ def test_the_cells_are_the_product_less_what_is_skipped(tmp_path):
         ('task = "text/synth-wordswap"', "", "names no task"),
         ("queries = [5, 20]", "eps = [1]", "unknown axis for text/synth-wordswap"),
         ("episodes = 6", "episods = 6", "unknown entry of a study"),
-        ("seed = [0, 1]", "seed = [0.5]", "whole numbers"),
+        ("seed = [0, 1]", "seed = [0.5]", "a seed is a whole number"),
         ('agent = "noise"\nseed = 1', 'task = "text/synth-wordswap"', "every cell is skipped"),
         ("[study]", "[study", "not TOML"),
     ],

@@ -41,6 +41,8 @@ def test_every_row_is_complete():
     rows = {name: row for name, row in registry.tasks().items() if name.startswith("image/") and name in ours}
     assert {*DIGITS, *GENERIC, "image/mnist-linf"} <= set(rows)
     for name, row in rows.items():
+        if "poison" in name:  # test_core_poison.py
+            continue
         assert row["title"] and row["knowledge"] == "white-box" and row["goals"][:2] == ["untargeted", "targeted"]
         own = not name.startswith(("image/digits-", "image/mnist-", "image/synth-"))
         assert own == ("victim" not in row) and (name in GENERIC) <= own

@@ -88,7 +88,7 @@ def test_a_board_from_start_to_files(advgym, small, own, tmp_path):
     folder = tmp_path / "out"
     found = advgym("score", small, "--agent", "pgd", "--agent", own, "--defense", "bit-depth:bits=2", "--out", folder)
     assert found.code == 0, found.err
-    for word in ("agents × tasks", "attacks × defenses", "pgd", "nudge", "bit-depth", "not sandboxed"):
+    for word in ("attacks × defenses", "pgd", "nudge", "bit-depth", "not sandboxed"):
         assert word in found.out
     scored = msgspec.json.decode((folder / "score.json").read_bytes(), type=Scored)
     assert scored.board == "small" and scored.seeds == [0, 1] and scored.sandbox == "none"

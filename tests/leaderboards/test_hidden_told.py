@@ -65,7 +65,17 @@ def site(tmp_path):
 
 def paths(site) -> list[str]:
     """Every address that tells of boards and entries."""
-    out = ["/", "/about", "/boards/showcase", "/api/boards", "/api/boards/showcase", "/api/ledger", "/api/ledger/head"]
+    out = [
+        "/",
+        "/about",
+        "/boards/showcase",
+        "/api/boards",
+        "/api/boards/showcase",
+        "/api",
+        "/api/openapi.json",
+        "/api/ledger",
+        "/api/ledger/head",
+    ]
     for track in ("attack", "defense"):
         out += [f"/boards/showcase/final/{track}{more}" for more in ("", "/1", ".csv")]
     for line in ledger.read(site.root):
@@ -79,10 +89,12 @@ def test_no_route_tells_a_planted_number(site):
     client = TestClient(site.app)
     every = {r.path for r in site.app.routes if "GET" in getattr(r, "methods", ())}
     walked = set()
-    for path in paths(site):
+    todo = paths(site)
+    for path in todo:  # and the pages of teams that these name
         answer = client.get(path)
         assert answer.status_code == 200, path
         assert leaks(answer.text) == [], path
+        todo += sorted(set(re.findall(r'href="(/teams/[^"]+)"', answer.text)) - set(todo))
         walked |= {p for p in every if re.fullmatch(re.sub(r"\{[a-z]+\}", "[^/]+", p), path)}
     rest = every - walked  # of these none shows an entry
     assert rest <= {"/static/{name}", "/login", "/me", "/organise", "/submissions/{id}", "/api/submissions",

@@ -14,7 +14,7 @@ ROUNDS = 50
 
 @register_defense(
     "activation-clustering", domains=("image", "speech"),
-    allowed={"size": Range(0, 0.5, above=True), "parts": COUNT},
+    allowed={"size": Range(0, 0.5), "parts": COUNT},
 )  # fmt: skip
 def defend(victim: Victim, task, *, size: float = 0.35, parts: int = 10) -> Victim:
     """Features of each class fall into two clusters; the smaller one is dropped where it is unusually small.
