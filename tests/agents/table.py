@@ -80,8 +80,8 @@ AGENTS = {
 MODELS = {"bae", "bert-attack", "clare"}  # no embedded task has the language model that they need
 # Further tasks that offer what the first of their domain does not.
 MORE = (
-    "image/digits-l2", "image/digits-l1", "image/digits-l0", "text/synth-charswap", "text/synth-reduction", "graph/karate-global",
-    "graph/karate-inject",
+    "image/digits-l2", "image/digits-l1", "image/digits-l0", "text/synth-charswap", "text/synth-reduction",
+    "graph/karate-global", "graph/karate-inject",
 )  # fmt: skip
 NEEDY = [agent for agent, entry in AGENTS.items() if entry.needs]
 

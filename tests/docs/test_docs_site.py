@@ -168,8 +168,8 @@ def test_the_notebook_runs(path, monkeypatch):
     from run_notebooks import executed
 
     kept = json.loads(path.read_text())
-    for cell, old in zip(executed(path).cells, kept["cells"], strict=True):
-        assert [o["output_type"] for o in cell.get("outputs", [])] == [o["output_type"] for o in old.get("outputs", [])]
+    for cell, old in zip(executed(path).cells, kept["cells"], strict=True):  # what is in the cache trains in silence
+        assert {o["output_type"] for o in cell.get("outputs", [])} == {o["output_type"] for o in old.get("outputs", [])}
 
 
 def test_the_parts_of_the_generator(monkeypatch):

@@ -10,7 +10,9 @@ from advgym.agents.defenses.screening import run_of, screening
 from advgym.lib.settings import Range
 
 
-@register_defense("spectral-signatures", domains=("image", "speech"), allowed={"share": Range(0, 0.5)})
+@register_defense(
+    "spectral-signatures", domains=("image", "speech"), allowed={"share": Range(0, 0.5), "drop": Range(0)}
+)
 def defend(victim: Victim, task, *, share: float = 0.0, drop: float = 1.5) -> Victim:
     """Training rows whose features stand out along the first singular direction of their class are dropped.
 
