@@ -149,8 +149,9 @@ def test_the_blank_may_stand_anywhere(blank):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"blank": 5}, "blank is the index"), ({"blank": "last"}, "blank is a whole number"), 
-     ({"blank": True}, "blank is"), ({"alphabet": "abc"}, "another order or alphabet: alphabet=, blank="), ({"alphabet": "aab "}, "once")],
+    [({"blank": 5}, "blank is the index"), ({"blank": "last"}, "blank is a whole number"),
+     ({"blank": True}, "blank is"), ({"alphabet": "abc"}, "another order or alphabet: alphabet=, blank="),
+     ({"alphabet": "aab "}, "once")],
 )  # fmt: skip
 def test_other_alphabets_and_blanks_are_refused(options, says):
     samples = list(zip(WAVES, TEXTS, strict=True))
