@@ -6,7 +6,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-NONE = ("shared", "defenses")  # rooms of `agents` without an attack
+NONE = ("shared", "defenses", "mrr")  # rooms of `agents` without an attack or a defense
 
 
 @cache

@@ -9,7 +9,7 @@ import toy
 from torch import nn
 
 from advgym import AdvgymError, Victim, attack, make_task, registry
-from advgym.agents.defenses.certified.intervals import Interval, bounded, certain, margins
+from advgym.agents.defenses.intervals import Interval, bounded, certain, margins
 from advgym.core.kinds.certificates import certifier, sizes
 from advgym.core.rng import normal_pairs
 from advgym.core.task import defend

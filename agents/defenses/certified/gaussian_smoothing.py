@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advgym import AdvgymError, Victim, register_defense
-from advgym.agents.defenses.certified.training import trained
+from advgym.agents.defenses.certifying import trained
 from advgym.agents.defenses.randomised.smoothing import Smoothed
 from advgym.core import rng
 from advgym.core.batch import Batch

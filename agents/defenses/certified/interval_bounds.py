@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advgym import AdvgymError, Victim, register_defense
-from advgym.agents.defenses.certified.intervals import Interval, bounded, certain, margins
-from advgym.agents.defenses.certified.training import trained
+from advgym.agents.defenses.certifying import trained
+from advgym.agents.defenses.intervals import Interval, bounded, certain, margins
 from advgym.core.batch import Batch
 from advgym.core.field import FieldBatch
 from advgym.core.kinds.certificates import Certificate, check_plain

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from advgym import AdvgymError, Victim, register_defense
 from advgym.agents.defenses.certified.interval_bounds import robust_loss
-from advgym.agents.defenses.certified.intervals import Interval, bounded, certain
-from advgym.agents.defenses.certified.training import trained
+from advgym.agents.defenses.certifying import trained
+from advgym.agents.defenses.intervals import Interval, bounded, certain
 from advgym.core.batch import Batch
 from advgym.core.kinds.certificates import Certificate, check_plain
 from advgym.core.task import Task
