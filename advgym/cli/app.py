@@ -102,7 +102,7 @@ def list_(
                             autocompletion=completion.listed),
     ] = "*",
     domain: Annotated[
-        str | None, typer.Option(help="image, text, graph or speech alone.", metavar="D",
+        str | None, typer.Option(help="Of this domain alone: what stands before the slash.", metavar="D",
                                  autocompletion=completion.domains),
     ] = None,
     task: Annotated[

@@ -35,7 +35,7 @@ def audit(
         str | None, typer.Option(help="A data set's name, a file or folder, or module:object.", metavar="DATA")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option(help="image, text, graph or speech, where it cannot be told.", metavar="D")
+        str | None, typer.Option(help="Where it cannot be told: what stands before a task's slash.", metavar="D")
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="As `advgym list tasks` names it.", metavar="TASK", autocompletion=tasks)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advgym import registry
 from advgym.evaluations import union
 from advgym.evaluations.grid import Study, axes_of
+from advgym.evaluations.svg import drawn
 from advgym.lib.machine import versions
 
 
@@ -36,17 +36,12 @@ def page(
 
 def plot(study: Study, table: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> str:
     """Success with its interval, a mark a cell, the compared axis by colour; an SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
     others = [a for a in axes if a != study.compare and a != "seed"]
     places = list(dict.fromkeys(tuple(str(row[a]) for a in others) for row in table))
     values = list(dict.fromkeys(str(row[study.compare]) for row in table))
     tall = max(2.2, 0.34 * len(places) * max(1, len(values) / 4) + 1)
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure, ax = pyplot.subplots(figsize=(8, min(tall, 40)))
+    with drawn(8, min(tall, 40)) as sheet:
+        ax = sheet.ax
         for row in table:
             y = places.index(tuple(str(row[a]) for a in others))
             nth = values.index(str(row[study.compare]))
@@ -60,10 +55,4 @@ def plot(study: Study, table: Sequence[Mapping[str, Any]], axes: Sequence[str]) 
         ax.set_xlabel("success rate, 95 % interval")
         handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
         ax.legend(handles.values(), handles.keys(), frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
-        pyplot.close(figure)
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    return sheet.text

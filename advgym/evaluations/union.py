@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advgym.evaluations.grid import Cell, Study, number_of, value_of
+from advgym.evaluations.svg import drawn
 from advgym.judge.results import Result
 from advgym.lib.rates import mean, wilson
 
@@ -108,15 +109,8 @@ def _accuracy(results: list[Result]) -> float:
 
 def plot(found: list[dict[str, Any]], axis: str) -> str:
     """Accuracy by radius, a line a row; an SVG."""
-    import io
-
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure, ax = pyplot.subplots(figsize=(7, 3.2))
+    with drawn(7, 3.2) as sheet:
+        ax = sheet.ax
         for row in found:
             name = ", ".join(str(v) for k, v in row.items() if k not in ("points", "zero")) or "all"
             ax.plot(*zip(*row["points"], strict=True), marker="o", ms=3.5, lw=1.4, label=name)
@@ -124,10 +118,4 @@ def plot(found: list[dict[str, Any]], axis: str) -> str:
         ax.set_xlabel(axis)
         ax.set_ylabel("accuracy, worst case of the attacks")
         ax.legend(frameon=False)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
-        pyplot.close(figure)
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    return sheet.text

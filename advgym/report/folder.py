@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from advgym.report.shown import task_of
 from advgym.report.written import PARTS, fresh_folder, label_of, pixels_of
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
-CATEGORIES = {"text": "text-classification", "image": "image-classification", "speech": "audio-classification",
-              "graph": "graph-ml"}  # fmt: skip
+HUB = Path(__file__).parents[1] / "templates" / "hub.toml"
 ROWS = 64
 
 
@@ -60,7 +60,9 @@ def write(r: Result, folder: str | Path, task: Task | None = None) -> Path:
     (place / "data").mkdir()
     parquet.write_table(_typed(table, kinds), str(place / "data" / "test.parquet"))
     r.save(place / "result.json")
-    write_atomic(place / "README.md", card(r, len(rows), list(table.column_names)).encode())
+    write_atomic(
+        place / "README.md", card(r, len(rows), list(table.column_names), rounded="Image" in kinds.values()).encode()
+    )
     return place
 
 
@@ -105,11 +107,15 @@ def _typed(table: Any, kinds: dict[str, str]) -> Any:
     return table.replace_schema_metadata({"huggingface": about})
 
 
-def card(r: Result, many: int, columns: list[str]) -> str:
-    """README.md: metadata in YAML, then what the examples are, how they were made, and what a reader must know."""
+def card(r: Result, many: int, columns: list[str], *, rounded: bool = False) -> str:
+    """README.md: metadata in YAML, then what the examples are, how they were made, and what a reader must know.
+
+    Args:
+        rounded: pixels are those of PNG files.
+    """
     size = next((size for most, size in SIZES if many < most), "100K<n<1M")
     name = f"{r.agent} against {r.victim.get('name', '')} on {r.task}"
-    category = CATEGORIES.get(r.task.split("/")[0])
+    category = tomllib.loads(HUB.read_text(encoding="utf-8"))["categories"].get(r.task.split("/")[0])
     meta = [
         "---",
         f"pretty_name: {_quoted(name)}",
@@ -139,7 +145,7 @@ def card(r: Result, many: int, columns: list[str]) -> str:
     ]
     if r.flags:
         body.append("What a reader must know:\n\n" + "\n".join(f"- {flag}" for flag in r.flags))
-    if category == CATEGORIES["image"]:
+    if rounded:
         body.append("Images are PNG of 256 levels: finer values are rounded. `advgym export` writes exact floats.")
     body.append(
         "The examples were made against one model: what they say of another one has to be measured. The clean samples "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from advgym.errors import AdvgymError, DataError
+from advgym.lib.extras import need
 from advgym.lib.files import write_atomic
 
 FORMATS = {"npz": ".npz", "graphml": ".graphml", "json": ".json"}
@@ -145,11 +146,10 @@ def _read_networkx(path: Path) -> dict[str, Any]:
 
 
 def _pyg(item: dict[str, Any]) -> Any:
-    try:
-        from torch_geometric.data import Data
-    except ImportError:
-        raise AdvgymError("a PyG Data needs torch_geometric: pip install 'advgym[graph]'") from None
     import torch
+
+    need("torch_geometric", "a PyG Data")
+    from torch_geometric.data import Data
 
     edges = torch.from_numpy(item["edges"]).to(torch.int64)
     both = torch.cat([edges, edges.flip(1)]).t()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from advgym.errors import AdvgymError
 from advgym.judge.results import Result
+from advgym.lib.extras import need
 
 WIDE, HIGH = 220, 110  # of the small SVG
 
@@ -32,11 +32,7 @@ def plot(r: Result, ax: Any = None, **style: Any) -> Any:
         AdvgymError: where matplotlib is not installed.
     """
     if ax is None:
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise AdvgymError("plots need matplotlib: pip install 'advgym[report]'") from None
-        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        figure = need("matplotlib.figure", "a plot").Figure(figsize=(5, 3.2), layout="constrained")
         ax = figure.add_subplot()
     x, y = steps(r)
     ax.step(x, y, where="post", **{"label": f"{r.agent} on {r.task}", **style})

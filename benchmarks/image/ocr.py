@@ -2,7 +2,7 @@
 
     python -m benchmarks.image.ocr [--queries 500] [--agents noise,square,simba] [--eps 8,16,24]
 
-The model is RapidOCR's (pip install 'advgym[real]'), lines are drawn in Pillow's own font. Success: `--rate` of
+The model is RapidOCR's (the extra `real`), lines are drawn in Pillow's own font. Success: `--rate` of
 the characters of the clean reading are in error (Levenshtein), within Linf eps of 255 on bytes.
 """
 

@@ -102,9 +102,9 @@ def test_candidate_gradients_are_those_of_dense_autograd(seed, kind, with_cells,
     nodes = torch.stack([target, other, torch.full_like(target, -1)], 1)
     cotangent = torch.randn(len(target), C, generator=g, dtype=torch.float64)
     grads = []
-    listed = Stacked(Full(model))
-    listed._summed = False  # sums are compared in test_graph_summed.py
-    for one in (model, listed):
+    listed, summed = Stacked(Full(model)), Stacked(Full(model))
+    listed._summed = False
+    for one in (model, listed, summed):
         probe = torch.zeros(
             *nodes.shape, graph.size if probes == "pairs" else F, dtype=torch.float64, requires_grad=True
         )
@@ -116,6 +116,7 @@ def test_candidate_gradients_are_those_of_dense_autograd(seed, kind, with_cells,
         seen_from_elsewhere = (nodes != target.unsqueeze(1)).unsqueeze(2) & (every == target.view(-1, 1, 1))
         grads = [v.masked_fill(loops | seen_from_elsewhere, 0) for v in grads]
     assert (grads[0] - grads[1]).abs().max() < 1e-10
+    assert (grads[0] - grads[2]).abs().max() < 1e-6  # degrees of an `Adjacency` are float32
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -28,20 +28,6 @@ GROUPS = {"fine": ["unforgettable", "good"], "awful": ["terrible"], "film": ["mo
           "dull": ["boring", "zzz"], "man": ["zebra"], "awake": ["asleep"], "plot": ["script"]}  # fmt: skip
 PAIRED = [(("A man sleeps", "nobody is awake tonight"), 1), (("awful", ""), 0), (("", "the film was fine"), 0),
           (("the plot is dull and the film is awful", "a fine film"), 2)]  # fmt: skip
-FOLDERS: dict[str, str] = {}
-
-
-@pytest.fixture
-def model(tmp_path_factory):
-    """A tiny model's folder by its kind, made once."""
-
-    def make(kind, **more):
-        key = kind + repr(more)
-        if key not in FOLDERS:
-            FOLDERS[key] = getattr(tiny_hub, kind)(tmp_path_factory.mktemp(kind), **more)
-        return FOLDERS[key]
-
-    return make
 
 
 def plain_logits(folder, texts):

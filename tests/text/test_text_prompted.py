@@ -25,21 +25,7 @@ TEXTS = ["A fine film with unforgettable acting , really .", "awful", "a zebra",
 SAMPLES = [(t, i % 2) for i, t in enumerate(TEXTS)]
 GROUPS = {"fine": ["unforgettable", "good"], "awful": ["terrible"], "film": ["movie", "masterpiece"],
           "dull": ["boring", "zzz"], "zebra": ["man", "dog"], "plot": ["script"]}  # fmt: skip
-FOLDERS: dict[str, str] = {}
 KINDS = ["gpt2", "llama", "opt"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A tiny model's folder by its kind, made once."""
-
-    def make(kind, **more):
-        key = kind + repr(more)
-        if key not in FOLDERS:
-            FOLDERS[key] = getattr(tiny_hub, kind)(tmp_path_factory.mktemp(kind), **more)
-        return FOLDERS[key]
-
-    return make
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor
 from advgym.core.kinds.sequences import END
 from advgym.core.victim import Victim
 from advgym.errors import AdvgymError, DataError
+from advgym.lib.extras import missing, need
 
 PACKAGE, MODEL = "rapidocr_onnxruntime", "ch_PP-OCRv4_rec_infer.onnx"
 HEIGHT, WIDTH = 48, 320  # of what the model reads: this height, at least this width
@@ -32,10 +33,7 @@ class Recogniser:
     """
 
     def __init__(self, path: Path, length: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise AdvgymError("rapidocr:MODEL needs ONNX Runtime: pip install 'advgym[real]'") from None
+        onnxruntime = need("onnxruntime", "rapidocr:MODEL")
         options: Any = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -93,9 +91,7 @@ def recogniser(name: str, *, source: str, length: int = 32) -> Victim:
     if source == "rec":
         found = importlib.util.find_spec(PACKAGE)
         if found is None or not found.submodule_search_locations:
-            raise AdvgymError(
-                "rapidocr:rec needs rapidocr-onnxruntime: pip install 'advgym[real]', or give rapidocr:FILE.onnx"
-            )
+            raise missing(PACKAGE, "rapidocr:rec, unless it is rapidocr:FILE.onnx,") or AdvgymError(PACKAGE)
         path = Path(found.submodule_search_locations[0]) / "models" / MODEL
     else:
         path = Path(source)
