@@ -47,7 +47,7 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
     with pytest.raises(AdvgymError, match="no model at"):
         ocr.recogniser("", source=str(tmp_path / "none.onnx"))
     monkeypatch.setattr(ocr.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(AdvgymError, match="needs rapidocr-onnxruntime"):
+    with pytest.raises(AdvgymError, match="needs rapidocr_onnxruntime, which is not installed"):
         ocr.recogniser("", source="rec")
     with pytest.raises(AdvgymError, match="pixels wide"):
         rendered(["far too long a line " * 10])
