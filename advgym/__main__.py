@@ -1,5 +1,6 @@
 """`python -m advgym` is `advgym`."""
 
+import signal
 import sys
 
 
@@ -10,7 +11,10 @@ def start() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("advgym: interrupted: nothing was started\n")
         return 130
-    return main()
+    code = main()
+    if code == 130:  # what is left is the end of the process
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -258,12 +261,12 @@ def main(args: list[str] | None = None) -> int:
         with watch(sys.argv[1:] if args is None else args, notice):
             code = app(args=args, prog_name="advgym", standalone_mode=False)
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
-            return _fail(f"interrupted: {kept()}", INTERRUPTED)
+            return _interrupted(kept)
         return code if isinstance(code, int) else 0
     except AdvgymError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail(f"interrupted: {kept()}", INTERRUPTED)
+        return _interrupted(kept)
     except BrokenPipeError:  # `advgym list tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -278,6 +281,22 @@ def main(args: list[str] | None = None) -> int:
             raise
         text = f"{type(error).__name__}: {error}\nplease report; run with ADVGYM_TRACEBACK=1 for the traceback"
         return _fail(text, UNEXPECTED)
+
+
+def _interrupted(kept: Callable[[], str]) -> int:
+    """The last words after Ctrl-C, which another one does not cut short.
+
+    Not by the console: Ctrl-C may have come while it wrote a line, which it would write once more.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None
+    try:
+        sys.stderr.write(f"advgym: interrupted: {kept()}\n")
+        sys.stderr.flush()
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+    return INTERRUPTED
 
 
 def _absent(error: ImportError) -> str:

@@ -78,3 +78,18 @@ def test_train_and_score(tmp_path, slow_agent):
         ["score", "image", "--agent", slow_agent, "--out", "s"], "attacks: ", tmp_path, ADVGYM_TEST_BATCHES="0"
     )
     assert code == 130 and "nothing was kept" in said and not (tmp_path / "s").exists()
+
+
+def test_pressed_again_and_again(tmp_path, slow_agent):
+    """While a line is written, and while the last words are: they come once, and no traceback after them."""
+    env = {**os.environ, "ADVGYM_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.getcwd(), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "advgym", *ATTACK, "--agent", str(slow_agent)]
+    run = processes.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env, cwd=tmp_path)
+    lines = []
+    for line in run.stderr:
+        lines.append(line)
+        if "at most" in line or "interrupted" in line:
+            run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=300) == 130
+    text = "".join(lines)
+    assert text.count("interrupted") == text.count("at most") == 1 and "Traceback" not in text, text
